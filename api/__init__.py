@@ -1,0 +1,1 @@
+"""HTTP, SSE and SQL around the pipeline; knows LangGraph only through `graph.run`."""

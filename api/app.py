@@ -1,0 +1,161 @@
+"""The composition root: opens everything at start, assembles the app, closes all at the end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from importlib.metadata import version
+from typing import TypedDict
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from api import (
+    chat,
+    conversations,
+    docs,
+    document_types,
+    documents,
+    drafting,
+    health,
+    knowledge,
+    langserve,
+    legacy,
+    projects,
+)
+from api.access import know_principals
+from api.database.migrations import migrate
+from api.dependencies import Parts
+from api.errors import add_error_handlers
+from api.ingestion import Ingestion
+from api.limits import BodyLimit
+from api.runs import routes as runs
+from api.runs.engine import Runs
+from api.runs.rows import RunRows
+from api.settings import Settings, load_settings
+from graph.checkpoints import Threads, open_checkpoints
+from graph.knowledge.library import open_library
+from graph.models import open_models
+from graph.pipeline import build_pipeline
+from graph.postgres import embedded_postgres, open_pool
+from graph.texts import Texts
+from graph.web import open_web_search
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_GRACE_S = 10
+
+
+class AppState(TypedDict):
+    """What each request finds in `request.state`."""
+
+    parts: Parts
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[AppState]]
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Open the database, the library, the models and the run engine; close them in reverse."""
+    async with AsyncExitStack() as stack:
+        url = await _database_url(settings, stack)
+        await asyncio.to_thread(migrate, url)
+        pool = await stack.enter_async_context(open_pool(url))
+        await know_principals(pool)
+        saver = await open_checkpoints(pool)
+
+        models = await asyncio.to_thread(open_models, settings)
+        stack.push_async_callback(models.aclose)
+        library = await stack.enter_async_context(open_library(settings, pool))
+        web = open_web_search(settings)
+        if web is not None:
+            stack.push_async_callback(web.close)
+
+        texts = Texts(settings.prompts_dir, settings.templates_dir)
+        needs = {"texts": texts, "library": library, "web": web, "models": models}
+        threads = Threads(saver)
+        runs = Runs(
+            RunRows(pool),
+            threads,
+            retention_s=settings.run_retention_minutes * 60,
+            cancel_on_disconnect=settings.chat_on_disconnect == "cancel",
+        )
+        stack.push_async_callback(runs.close, SHUTDOWN_GRACE_S)
+        stack.push_async_callback(_cancelled, asyncio.create_task(runs.keep_leases()))
+        ingestion = Ingestion(pool, library)
+        stack.push_async_callback(ingestion.close)
+        await ingestion.resume()
+
+        yield Parts(
+            settings=settings,
+            pool=pool,
+            texts=texts,
+            library=library,
+            models=models,
+            threads=threads,
+            pipeline=build_pipeline(**needs, checkpoints=saver),
+            forgetful_pipeline=build_pipeline(**needs),
+            runs=runs,
+            ingestion=ingestion,
+        )
+
+
+def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = None) -> FastAPI:
+    """The service. `lifespan` replaces what opens its parts; without settings, the environment's.
+
+    Raises:
+        SettingsError: a setting is wrong.
+    """
+    chosen = settings or load_settings()
+    app = FastAPI(
+        title="Archwright",
+        summary="Answers questions about a project's documents, and drafts its next one.",
+        version=version("archwright"),
+        lifespan=lifespan or _lifespan_of(chosen),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.add_middleware(BodyLimit, body_mb=chosen.max_body_mb, upload_mb=chosen.max_upload_mb)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origin_regex=chosen.cors_origin_regex,
+        allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["X-Run-Id", "Retry-After", "ETag"],
+        allow_credentials=True,
+    )
+    add_error_handlers(app)
+    for part in (
+        health, docs, chat, conversations, runs, projects, documents,
+        drafting, legacy, knowledge, document_types,
+    ):  # fmt: skip
+        app.include_router(part.router)
+    return app
+
+
+def _lifespan_of(settings: Settings) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[AppState]:
+        async with open_parts(settings) as parts:
+            langserve.mount(app, parts.forgetful_pipeline)
+            app.state.parts = parts
+            yield {"parts": parts}
+
+    return lifespan
+
+
+async def _database_url(settings: Settings, stack: AsyncExitStack) -> str:
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    server = embedded_postgres(settings.data_dir / "postgres")
+    url = await asyncio.to_thread(server.__enter__)
+    stack.push(server.__exit__)
+    return url
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,188 @@
+"""The chat API's stream: a question about a project's documents, answered with citations."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, StringConstraints
+
+from api.conversations import own_conversation
+from api.dependencies import Caller, Parts, Service, UsableProject
+from api.errors import Refusal, invalid, not_found
+from api.projects import project_row
+from api.runs.rows import citation_row
+from api.schema import CamelModel, Message
+from api.streams import chat_stream_docs
+from api.turns import Asked, context_for, new_turn, pipeline_turn
+from api.wire import EventStream, Frame, as_json_string, frame
+from graph.errors import (
+    ModelRefused,
+    ModelReported,
+    ModelUnreachable,
+    PipelineError,
+    RetrievalFailed,
+    ServiceStopping,
+    WebSearchFailed,
+)
+from graph.events import Event, Failed, Finished, SourcesFound, TokensStreamed
+from graph.state import Mode, Source
+
+router = APIRouter(prefix="/chat", tags=["chat"])
+
+_SNIPPET = 400
+
+
+class Question(CamelModel):
+    """The body of `POST /chat/projects/{projectId}`."""
+
+    message: Message
+    conversation_id: uuid.UUID | None = None
+    model_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    mode: Mode = "docs"
+
+
+class ChatConfig(BaseModel):
+    """Which modes can be used."""
+
+    docs: bool
+    web: bool
+    deep: bool
+
+
+@router.get("/config")
+async def get_config(service: Service, caller: Caller) -> ChatConfig:
+    """Which modes can be used; `web` and `deep` need a search key."""
+    has_web = service.settings.tavily_api_key is not None
+    return ChatConfig(docs=True, web=has_web, deep=has_web)
+
+
+@router.post("/projects/{project_id}", response_class=EventStream, responses=chat_stream_docs())
+async def ask(
+    project_id: UsableProject, body: Question, service: Service, caller: Caller
+) -> EventStream:
+    """Ask about the project's documents. Events: `meta`, `sources`, `text`, `done` or `error`."""
+    _check(body, service)
+    if body.conversation_id is not None:
+        row = await own_conversation(service.pool, body.conversation_id, caller)
+        if row["project_id"] != project_id:
+            raise not_found("conversation")
+    project = await project_row(service.pool, project_id)
+    if project is None:
+        raise not_found("project")
+
+    asked = Asked(
+        question=body.message,
+        project_id=project_id,
+        conversation_id=body.conversation_id or uuid.uuid4(),
+        mode=body.mode,
+        model=body.model_id,
+    )
+    turn = new_turn(asked, caller)
+    context = context_for(project, body.model_id, turn.run_id)
+    dialect = ChatDialect(turn.conversation_id, turn.run_id)
+    model = service.models.resolve(context.model, context.preferred_model).name
+    run = await service.runs.start(
+        service.pipeline,
+        pipeline_turn(asked, turn.question_id),
+        context,
+        new=turn,
+        owner_id=caller.id,
+        dialect=dialect,
+        opening=[dialect.meta(model)],
+    )
+    return EventStream(service.runs.follow(run), run_id=run.id)
+
+
+def _check(body: Question, service: Parts) -> None:
+    longest = service.settings.chat_max_message_length
+    if len(body.message) > longest:
+        raise invalid("message", f"must have at most {longest} characters", "string_too_long")
+    if body.mode != "docs" and service.settings.tavily_api_key is None:
+        raise Refusal(
+            400,
+            "web_search_not_configured",
+            "Web search is not set up here. Use mode `docs`, or have TAVILY_API_KEY set.",
+        )
+
+
+class ChatDialect:
+    """The pipeline's events under the names that the chat API documents."""
+
+    def __init__(self, conversation_id: uuid.UUID, run_id: uuid.UUID) -> None:
+        self._conversation_id = str(conversation_id)
+        self._run_id = str(run_id)
+
+    def meta(self, model: str) -> Frame:
+        """The first event: what the turn is, and which model answers."""
+        return frame(
+            "meta",
+            {
+                "conversationId": self._conversation_id,
+                "messageId": self._run_id,
+                "model": model,
+            },
+        )
+
+    def __call__(self, event: Event) -> Sequence[Frame]:
+        """The frames of `event`, none where the API does not tell it."""
+        match event:
+            case TokensStreamed(tokens):
+                return [("text", f'{{"delta":{as_json_string(token)}}}') for token in tokens]
+            case SourcesFound(sources):
+                return [frame("sources", {"chunks": [_chunk(source) for source in sources]})]
+            case Finished():
+                return [frame("done", self._done(event))]
+            case Failed(error):
+                return [frame("error", _error(error))]
+            case _:
+                return ()
+
+    def _done(self, event: Finished) -> dict[str, Any]:
+        answer = event.answer
+        return {
+            "messageId": self._run_id,
+            "totalTokens": answer.usage.total_tokens,
+            "citations": [citation_row(citation) for citation in answer.citations],
+            "finishReason": event.finish_reason,
+            "usage": {
+                "promptTokens": answer.usage.prompt_tokens,
+                "completionTokens": answer.usage.completion_tokens,
+                "totalTokens": answer.usage.total_tokens,
+            },
+            "timingsMs": {_TIMINGS.get(k, k): v for k, v in answer.timings_ms.items()},
+            "warnings": [{"code": w.code, "message": w.message} for w in answer.warnings],
+        }
+
+
+_TIMINGS = {"load_template": "loadTemplate", "first_token": "firstToken"}
+
+
+def _chunk(source: Source) -> dict[str, Any]:
+    chunk = {
+        "id": source["id"],
+        "documentId": source["document_id"],
+        "documentName": source["document_name"],
+        "pageNumber": source["page_number"],
+        "snippet": source["text"][:_SNIPPET],
+    }
+    return {**chunk, "url": source["url"]} if source["url"] else chunk
+
+
+def _error(error: PipelineError) -> dict[str, Any]:
+    return {"type": "error", "message": code_of(error), "detail": str(error)}
+
+
+def code_of(error: PipelineError) -> str:
+    """The chat API's code for what went wrong."""
+    match error:
+        case ModelRefused() | ModelReported():
+            return "LLM_API_ERROR"
+        case ModelUnreachable() | ServiceStopping():
+            return "LLM_CONNECTION_ERROR"
+        case RetrievalFailed():
+            return "RETRIEVAL_ERROR"
+        case WebSearchFailed():
+            return "WEB_SEARCH_ERROR"
+        case _:
+            return "INTERNAL_ERROR"

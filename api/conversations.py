@@ -1,0 +1,287 @@
+"""Conversations as they are read: lists, messages, and the sources behind citations."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import Field, StringConstraints
+
+from api.access import Principal, access_to
+from api.dependencies import Caller, Service, UsableProject
+from api.errors import not_found
+from api.lists import Before, Limit
+from api.schema import NOT_BLANK, SAFE, CamelModel
+from graph.postgres import Pool
+
+router = APIRouter(prefix="/chat", tags=["chat"])
+
+Status = Literal["complete", "streaming", "stopped", "failed"]
+
+
+class MessageCount(CamelModel):
+    """The number of messages, as older clients read it."""
+
+    messages: int
+
+
+class ConversationEntry(CamelModel):
+    """A conversation in its project's list."""
+
+    id: uuid.UUID
+    title: str
+    created_at: datetime
+    updated_at: datetime
+    message_count: int
+    count: MessageCount = Field(alias="_count")
+
+
+class ConversationList(CamelModel):
+    """Conversations, the newest first."""
+
+    conversations: list[ConversationEntry]
+
+
+class CitationEntry(CamelModel):
+    """What `[index]` in the text stands on; the document is null for a page of the web."""
+
+    index: int
+    chunk_id: uuid.UUID
+    document_id: uuid.UUID | None
+    document_name: str
+    page_number: int | None
+
+
+class MessageEntry(CamelModel):
+    """A message of a conversation."""
+
+    id: uuid.UUID
+    role: Literal["user", "assistant", "system"]
+    content: str
+    created_at: datetime
+    citations: list[CitationEntry]
+    status: Status
+
+
+class Conversation(CamelModel):
+    """A conversation with all of its messages, in order."""
+
+    id: uuid.UUID
+    title: str
+    project_id: uuid.UUID
+    messages: list[MessageEntry]
+
+
+class ConversationAnswer(CamelModel):
+    """One conversation."""
+
+    conversation: Conversation
+
+
+class ConversationChange(CamelModel):
+    """The body of `PATCH /chat/conversations/{id}`."""
+
+    title: Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), SAFE, NOT_BLANK
+    ]
+
+
+class ChunkSource(CamelModel):
+    """The passage behind a citation; `context` is the passage with what stands around it."""
+
+    document_id: uuid.UUID | None
+    document_name: str
+    page_number: int | None
+    chunk_id: uuid.UUID
+    snippet: str
+    context: str
+    url: str | None = None
+
+
+class RecentProject(CamelModel):
+    """The project of a recent conversation."""
+
+    id: uuid.UUID
+    name: str
+    color: str | None
+
+
+class RecentConversation(CamelModel):
+    """A conversation in the list across all projects."""
+
+    id: uuid.UUID
+    title: str
+    project_id: uuid.UUID
+    project: RecentProject
+    updated_at: datetime
+
+
+class RecentList(CamelModel):
+    """The caller's conversations in all projects, the newest first."""
+
+    conversations: list[RecentConversation]
+
+
+@router.get("/projects/{project_id}/conversations")
+async def list_conversations(
+    project_id: UsableProject,
+    service: Service,
+    caller: Caller,
+    limit: Limit = 50,
+    before: Before = None,
+) -> ConversationList:
+    """The caller's own conversations in a project."""
+    rows = await _all(
+        service.pool,
+        _SELECT_LIST,
+        {"project": project_id, "me": caller.id, "before": before, "limit": limit},
+    )
+    entries = [
+        ConversationEntry(**row, count=MessageCount(messages=row["message_count"])) for row in rows
+    ]
+    return ConversationList(conversations=entries)
+
+
+@router.get("/conversations/{conversation_id}")
+async def get_conversation(
+    conversation_id: uuid.UUID, service: Service, caller: Caller
+) -> ConversationAnswer:
+    """One conversation with its messages."""
+    row = await own_conversation(service.pool, conversation_id, caller)
+    messages = await _all(service.pool, _SELECT_MESSAGES, {"id": conversation_id})
+    return ConversationAnswer(
+        conversation=Conversation(
+            id=row["id"],
+            title=row["title"],
+            project_id=row["project_id"],
+            messages=[MessageEntry(**message) for message in messages],
+        )
+    )
+
+
+@router.patch("/conversations/{conversation_id}")
+async def rename_conversation(
+    conversation_id: uuid.UUID, body: ConversationChange, service: Service, caller: Caller
+) -> ConversationAnswer:
+    """Give a conversation another title."""
+    await own_conversation(service.pool, conversation_id, caller)
+    async with service.pool.connection() as connection:
+        await connection.execute(
+            "update conversations set title = %s where id = %s", (body.title, conversation_id)
+        )
+    return await get_conversation(conversation_id, service, caller)
+
+
+@router.delete("/conversations/{conversation_id}", status_code=204)
+async def delete_conversation(
+    conversation_id: uuid.UUID, service: Service, caller: Caller
+) -> Response:
+    """Erase a conversation with its messages, runs and checkpoints."""
+    await own_conversation(service.pool, conversation_id, caller)
+    await service.runs.stop_conversation(conversation_id)
+    async with service.pool.connection() as connection:
+        await connection.execute("delete from conversations where id = %s", (conversation_id,))
+    await service.threads.forget([str(conversation_id)])
+    return Response(status_code=204)
+
+
+@router.get("/recent")
+async def list_recent(
+    service: Service, caller: Caller, limit: Limit = 50, before: Before = None
+) -> RecentList:
+    """The caller's conversations in all projects that they can still see."""
+    rows = await _all(
+        service.pool,
+        _SELECT_RECENT,
+        {"all": caller.is_admin, "me": caller.id, "before": before, "limit": limit},
+    )
+    return RecentList(
+        conversations=[
+            RecentConversation(
+                **{key: row[key] for key in ("id", "title", "project_id", "updated_at")},
+                project=RecentProject(id=row["project_id"], name=row["name"], color=row["color"]),
+            )
+            for row in rows
+        ]
+    )
+
+
+@router.get("/chunks/{chunk_id}/source")
+async def get_chunk_source(chunk_id: uuid.UUID, service: Service, caller: Caller) -> ChunkSource:
+    """The passage that a citation stands on, or the page of the web."""
+    found = await service.library.surroundings(str(chunk_id))
+    if found is not None:
+        await _require_sight(service.pool, caller, uuid.UUID(found.project_id))
+        return ChunkSource(
+            document_id=uuid.UUID(found.document_id),
+            document_name=found.document_name,
+            page_number=found.page_number,
+            chunk_id=chunk_id,
+            snippet=found.snippet,
+            context=found.context,
+        )
+    rows = await _all(service.pool, _SELECT_WEB_SOURCE, {"id": chunk_id, "me": caller.id})
+    if not rows:
+        raise not_found("chunk")
+    return ChunkSource(
+        document_id=None,
+        document_name=rows[0]["title"],
+        page_number=None,
+        chunk_id=chunk_id,
+        snippet=rows[0]["text"],
+        context=rows[0]["text"],
+        url=rows[0]["url"],
+    )
+
+
+async def own_conversation(
+    pool: Pool, conversation_id: uuid.UUID, caller: Principal
+) -> dict[str, Any]:
+    """The caller's conversation, in a project that they can still see.
+
+    Raises:
+        Refusal: 404.
+    """
+    rows = await _all(pool, _SELECT_ONE, {"id": conversation_id, "me": caller.id})
+    if not rows or await access_to(pool, caller, rows[0]["project_id"]) is None:
+        raise not_found("conversation")
+    return rows[0]
+
+
+async def _require_sight(pool: Pool, caller: Principal, project_id: uuid.UUID) -> None:
+    if await access_to(pool, caller, project_id) is None:
+        raise not_found("chunk")
+
+
+async def _all(pool: Pool, sql: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    async with pool.connection() as connection:
+        return await (await connection.execute(sql, values)).fetchall()
+
+
+_SELECT_LIST = """
+select c.id, c.title, c.created_at, c.updated_at, count(m.id) as message_count
+from conversations c left join messages m on m.conversation_id = c.id
+where c.project_id = %(project)s and c.owner_id = %(me)s
+    and (%(before)s::timestamptz is null or c.updated_at < %(before)s)
+group by c.id order by c.updated_at desc, c.id limit %(limit)s
+"""
+_SELECT_ONE = """
+select id, title, project_id from conversations where id = %(id)s and owner_id = %(me)s
+"""
+_SELECT_MESSAGES = """
+select id, role, content, created_at, citations, status
+from messages where conversation_id = %(id)s order by position
+"""
+_SELECT_RECENT = """
+select c.id, c.title, c.project_id, c.updated_at, p.name, p.color
+from conversations c join projects p on p.id = c.project_id
+where c.owner_id = %(me)s and (%(all)s or p.owner_id = %(me)s or not p.is_private)
+    and (%(before)s::timestamptz is null or c.updated_at < %(before)s)
+order by c.updated_at desc, c.id limit %(limit)s
+"""
+_SELECT_WEB_SOURCE = """
+select w.title, w.url, w.text from web_sources w
+join messages m on m.id = w.message_id
+join conversations c on c.id = m.conversation_id
+where w.id = %(id)s and c.owner_id = %(me)s
+"""

@@ -1,0 +1,132 @@
+"""The document types that can be drafted, and how far a project is on its way through them."""
+
+import uuid
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from api.access import access_to
+from api.dependencies import Caller, Service
+from api.errors import DRAFTING_PREFIX, Refusal
+from graph.texts import DocumentType
+
+router = APIRouter(prefix=DRAFTING_PREFIX, tags=["document types"])
+
+Status = Literal["done", "stale", "draft", "ready", "missing"]
+
+
+class DocumentTypeEntry(BaseModel):
+    """A document type; `version` names the exact template and example."""
+
+    type: str
+    title: str
+    phase: str
+    output_path: str
+    depends_on: list[str]
+    required_headings: list[str]
+    version: str
+
+
+class DocumentTypeList(BaseModel):
+    """All types that have a template."""
+
+    document_types: list[DocumentTypeEntry]
+
+
+class WorkflowEntry(BaseModel):
+    """Where a project stands with one type."""
+
+    type: str
+    phase: str
+    output_path: str
+    depends_on: list[str]
+    status: Status
+    updated_at: datetime | None
+
+
+class Workflow(BaseModel):
+    """Where a project stands; `next` is the first type that is ready or stale."""
+
+    project_id: uuid.UUID
+    documents: list[WorkflowEntry]
+    next: str | None
+
+
+@router.get("/document-types")
+async def list_document_types(service: Service, caller: Caller) -> DocumentTypeList:
+    """The types that can be given as `doc_type`, beside UNSORTED."""
+    return DocumentTypeList(
+        document_types=[
+            DocumentTypeEntry(type=kind.name, version=kind.version, **_shown(kind))
+            for kind in service.texts.document_types()
+        ]
+    )
+
+
+@router.get("/projects/{project_id}/workflow")
+async def get_workflow(project_id: uuid.UUID, service: Service, caller: Caller) -> Workflow:
+    """Which documents are done, stale, drafted, ready to be drafted, or missing."""
+    if await access_to(service.pool, caller, project_id) is None:
+        raise Refusal(403, "forbidden", "This project does not exist or is somebody else's.")
+    async with service.pool.connection() as connection:
+        documents = await (await connection.execute(_DOCUMENTS, (project_id,))).fetchall()
+        drafts = await (await connection.execute(_DRAFTS, (project_id, caller.id))).fetchall()
+    kinds = service.texts.document_types()
+    done = done_at(kinds, {row["name"]: row["at"] for row in documents})
+    entries = standing(kinds, done, {row["doc_type"]: row["at"] for row in drafts})
+    following = (entry.type for entry in entries if entry.status in ("ready", "stale"))
+    return Workflow(project_id=project_id, documents=entries, next=next(following, None))
+
+
+def done_at(kinds: list[DocumentType], documents: dict[str, datetime]) -> dict[str, datetime]:
+    """When each type was done: a document has its output path or is named `<TYPE>.md`."""
+    found = {}
+    for kind in kinds:
+        names = (kind.about.output_path, f"{kind.name}.md")
+        if at := [documents[name] for name in names if name in documents]:
+            found[kind.name] = max(at)
+    return found
+
+
+def standing(
+    kinds: list[DocumentType], done: dict[str, datetime], drafts: dict[str, datetime]
+) -> list[WorkflowEntry]:
+    """Each type's status, from when it and what it depends on was done or drafted."""
+    return [
+        WorkflowEntry(
+            type=kind.name,
+            phase=kind.about.phase,
+            output_path=kind.about.output_path,
+            depends_on=kind.about.depends_on,
+            status=_status(kind, done, drafts),
+            updated_at=done.get(kind.name) or drafts.get(kind.name),
+        )
+        for kind in kinds
+    ]
+
+
+def _status(kind: DocumentType, done: dict[str, datetime], drafts: dict[str, datetime]) -> Status:
+    needs = kind.about.depends_on
+    if at := done.get(kind.name):
+        return "stale" if any(done[need] > at for need in needs if need in done) else "done"
+    if kind.name in drafts:
+        return "draft"
+    return "ready" if all(need in done for need in needs) else "missing"
+
+
+def _shown(kind: DocumentType) -> dict[str, object]:
+    return kind.about.model_dump(exclude={"good"})
+
+
+_DOCUMENTS = """
+select name, max(created_at) as at from documents
+where project_id = %s and status = 'indexed' group by name
+"""
+_DRAFTS = """
+select m.doc_type, max(r.ended_at) as at
+from messages m join runs r on r.id = m.id join conversations c on c.id = m.conversation_id
+where c.project_id = %s and c.owner_id = %s and r.status = 'done' and m.doc_type is not null
+group by m.doc_type
+"""

@@ -1,0 +1,164 @@
+"""A project's documents: uploaded, listed, read and erased."""
+
+import uuid
+from datetime import datetime
+from pathlib import PurePath
+from typing import Any, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Response, UploadFile
+from graph.sanitizing import one_line
+
+from api.access import Tier, access_to
+from api.dependencies import Caller, EditableProject, Parts, Service, UsableProject
+from api.errors import Refusal, not_found
+from api.ingestion import COLUMNS
+from api.lists import Before, Limit
+from api.schema import CamelModel
+from graph.knowledge.parsing import UnsupportedDocument, recognise
+
+router = APIRouter(prefix="/documents", tags=["documents"])
+
+
+class Document(CamelModel):
+    """A document; `error` says in a sentence why it failed."""
+
+    id: uuid.UUID
+    name: str
+    mime_type: str
+    size_bytes: int
+    page_count: int | None
+    chunk_count: int
+    status: Literal["processing", "indexed", "failed"]
+    error: str | None
+    created_at: datetime
+
+
+class DocumentAnswer(CamelModel):
+    """One document."""
+
+    document: Document
+
+
+class DocumentList(CamelModel):
+    """Documents, the newest first."""
+
+    documents: list[Document]
+
+
+@router.post("/projects/{project_id}", status_code=202)
+async def upload_documents(
+    project_id: EditableProject, file: list[UploadFile], service: Service
+) -> DocumentList:
+    """Take in one or more files. A file of the same name becomes a new version."""
+    files = [(_name(upload), await _read(upload, service)) for upload in file]
+    for name, data in files:
+        _refuse_unsupported(name, data)
+    rows = [await service.ingestion.accept(project_id, name, data) for name, data in files]
+    for row in rows:
+        if row["status"] == "processing":
+            service.ingestion.work_on(row["id"])
+    return DocumentList(documents=[Document(**_told(row)) for row in rows])
+
+
+@router.get("/projects/{project_id}")
+async def list_documents(
+    project_id: UsableProject, service: Service, limit: Limit = 50, before: Before = None
+) -> DocumentList:
+    """The project's documents."""
+    async with service.pool.connection() as connection:
+        cursor = await connection.execute(
+            _SELECT_LIST, {"project": project_id, "before": before, "limit": limit}
+        )
+        rows = await cursor.fetchall()
+    return DocumentList(documents=[Document(**_told(row)) for row in rows])
+
+
+@router.get("/{document_id}")
+async def get_document(document_id: uuid.UUID, service: Service, caller: Caller) -> DocumentAnswer:
+    """One document, without its content."""
+    row = await _require(document_id, service, caller, "use")
+    return DocumentAnswer(document=Document(**_told(row)))
+
+
+@router.get("/{document_id}/content", response_class=Response)
+async def get_content(document_id: uuid.UUID, service: Service, caller: Caller) -> Response:
+    """The original file."""
+    row = await _require(document_id, service, caller, "use")
+    async with service.pool.connection() as connection:
+        cursor = await connection.execute(
+            "select content from document_files where document_id = %s", (document_id,)
+        )
+        file = await cursor.fetchone()
+    if file is None:
+        raise not_found("document")
+    return Response(
+        file["content"],
+        media_type=row["mime_type"],
+        headers={
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row['name'], safe='')}",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
+
+
+@router.delete("/{document_id}", status_code=204)
+async def delete_document(document_id: uuid.UUID, service: Service, caller: Caller) -> Response:
+    """Erase a document with its file, chunks and vectors."""
+    row = await _require(document_id, service, caller, "edit")
+    async with service.pool.connection() as connection:
+        await connection.execute("delete from documents where id = %s", (document_id,))
+    await service.library.forget_document(str(row["project_id"]), str(document_id))
+    return Response(status_code=204)
+
+
+async def _require(
+    document_id: uuid.UUID, service: Parts, caller: Caller, needed: Tier
+) -> dict[str, Any]:
+    async with service.pool.connection() as connection:
+        cursor = await connection.execute(
+            f"select {COLUMNS} from documents where id = %s", (document_id,)
+        )
+        row = await cursor.fetchone()
+    access = row and await access_to(service.pool, caller, row["project_id"])
+    if not row or not access:
+        raise not_found("document")
+    if not access.allows(needed):
+        raise Refusal(403, "forbidden", f"This needs tier {needed!r}; yours is {access.tier!r}.")
+    return row
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "project_id"}
+
+
+def _name(upload: UploadFile) -> str:
+    # A browser may send a path; its last part is the name, whatever the separators.
+    name = PurePath((upload.filename or "").replace("\\", "/")).name
+    cleaned = one_line(name, 255)
+    if not cleaned:
+        raise Refusal(400, "bad_request", "Each file needs a name.")
+    return cleaned
+
+
+async def _read(upload: UploadFile, service: Parts) -> bytes:
+    most = service.settings.max_upload_mb
+    data = await upload.read(most * 1_000_000 + 1)
+    if len(data) > most * 1_000_000:
+        raise Refusal(413, "too_large", f"A file may have at most {most} MB.")
+    return data
+
+
+def _refuse_unsupported(name: str, data: bytes) -> None:
+    try:
+        recognise(data, name)
+    except UnsupportedDocument as error:
+        raise Refusal(415, "unsupported_document", str(error)) from error
+
+
+_SELECT_LIST = f"""
+select {COLUMNS} from documents
+where project_id = %(project)s
+    and (%(before)s::timestamptz is null or created_at < %(before)s)
+order by created_at desc, id limit %(limit)s
+"""

@@ -1,0 +1,224 @@
+"""The drafting API's stream: a document written from its template and the project's documents."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, StringConstraints
+
+from api.access import Principal, access_to
+from api.dependencies import Caller, Parts, Service
+from api.errors import DRAFTING_PREFIX, Refusal, invalid
+from api.projects import NewProject, insert_project, project_row
+from api.runs.rows import citation_row
+from api.schema import SAFE, CleanText, Message, SafeText
+from api.streams import drafting_stream_docs
+from api.turns import Asked, context_for, new_turn, pipeline_turn
+from api.wire import EventStream, Frame, as_json_string, frame
+from graph.errors import (
+    ModelRefused,
+    ModelUnreachable,
+    PipelineError,
+    RetrievalFailed,
+    ServiceStopping,
+)
+from graph.events import Event, Failed, Finished, TokensStreamed
+from graph.sanitizing import one_line
+from graph.state import UNSORTED, Role
+
+router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["drafting"])
+
+
+class HistoryEntry(BaseModel):
+    """An earlier message of the conversation."""
+
+    role: Role
+    content: SafeText
+
+
+class StreamRequest(BaseModel):
+    """The body of `POST /api/v1/chat/stream`. Unknown keys are ignored."""
+
+    conversation_id: uuid.UUID
+    message: Message
+    project_id: uuid.UUID
+    user_name: Annotated[str, StringConstraints(max_length=100), SAFE] = "Developer"
+    doc_type: str | None = None
+    history: list[HistoryEntry] = Field(default_factory=list)
+    project_context: dict[str, CleanText] = Field(default_factory=dict)
+    metadata: dict[str, CleanText] | None = None
+
+
+@router.post("/stream", response_class=EventStream, responses=drafting_stream_docs())
+async def draft(body: StreamRequest, service: Service, caller: Caller) -> EventStream:
+    """Answer, or draft the document `doc_type`. Events: `message`, then `done` or `error`."""
+    check_limits(service, body.message, body.history, "history")
+    doc_type = known_doc_type(service, body.doc_type or UNSORTED)
+    service.runs.refuse_when_closing()
+    project = await _project(service, caller, body.project_id)
+    await _check_conversation(service, caller, body)
+    asked = Asked(
+        question=body.message,
+        project_id=body.project_id,
+        conversation_id=body.conversation_id,
+        doc_type=doc_type,
+        user_name=one_line(body.user_name, 100),
+        history=tuple(
+            {"role": h.role, "content": h.content, "id": str(uuid.uuid4())} for h in body.history
+        ),
+        project_context=body.project_context,
+        metadata=body.metadata,
+    )
+    turn = new_turn(asked, caller)
+    context = context_for(project, None, turn.run_id)
+    model = service.models.resolve(None, context.preferred_model).name
+    run = await service.runs.start(
+        service.pipeline,
+        pipeline_turn(asked, turn.question_id),
+        context,
+        new=turn,
+        owner_id=caller.id,
+        dialect=DraftingDialect(turn.conversation_id, turn.run_id, doc_type, model),
+    )
+    return EventStream(service.runs.follow(run), run_id=run.id)
+
+
+def check_limits(
+    service: Parts, message: str, history: Sequence[HistoryEntry], history_field: str
+) -> None:
+    """Refuse what is longer than the settings allow.
+
+    Raises:
+        RequestValidationError: 422 that names the field and its limit.
+    """
+    longest = service.settings.chat_max_message_length
+    most = service.settings.chat_max_history_messages
+    if len(message) > longest:
+        raise invalid("message", f"must have at most {longest} characters", "string_too_long")
+    if len(history) > most:
+        raise invalid(history_field, f"must have at most {most} entries", "too_long")
+    for at, entry in enumerate(history):
+        if len(entry.content) > longest:
+            raise RequestValidationError(
+                [
+                    {
+                        "type": "string_too_long",
+                        "loc": ("body", history_field, at, "content"),
+                        "msg": f"must have at most {longest} characters",
+                    }
+                ]
+            )
+
+
+def known_doc_type(service: Parts, name: str) -> str:
+    """`name`, if there is such a document type.
+
+    Raises:
+        RequestValidationError: 422 that names the nearest types.
+    """
+    if not service.texts.knows(name):
+        shown = one_line(name, 60)
+        raise invalid(
+            "doc_type", f"There is no document type {shown!r}. {service.texts.nearest(shown)}"
+        )
+    return name
+
+
+async def _project(service: Parts, caller: Principal, project_id: uuid.UUID) -> dict[str, Any]:
+    """The project, made on first use and then owned by the caller."""
+    project = await project_row(service.pool, project_id)
+    if project is None:
+        await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
+        project = await project_row(service.pool, project_id)
+    if project is None or await access_to(service.pool, caller, project_id) is None:
+        raise Refusal(403, "forbidden", "This project is somebody else's.")
+    return project
+
+
+async def _check_conversation(service: Parts, caller: Principal, body: StreamRequest) -> None:
+    async with service.pool.connection() as connection:
+        cursor = await connection.execute(
+            "select owner_id, project_id from conversations where id = %s",
+            (body.conversation_id,),
+        )
+        row = await cursor.fetchone()
+    if row and (row["owner_id"] != caller.id or row["project_id"] != body.project_id):
+        raise Refusal(
+            403, "forbidden", "This conversation is somebody else's or of another project."
+        )
+
+
+class DraftingDialect:
+    """The pipeline's events under the names that the drafting API documents."""
+
+    def __init__(
+        self, conversation_id: uuid.UUID, run_id: uuid.UUID, doc_type: str, model: str
+    ) -> None:
+        self._conversation_id = str(conversation_id)
+        self._run_id = str(run_id)
+        self._doc_type = doc_type
+        self._model = model
+
+    def __call__(self, event: Event) -> Sequence[Frame]:
+        """The frames of `event`, none where the API does not tell it."""
+        match event:
+            case TokensStreamed(tokens):
+                return [
+                    ("message", f'{{"token":{as_json_string(token)},"is_final":false}}')
+                    for token in tokens
+                ]
+            case Finished():
+                return [frame("done", self._done(event))]
+            case Failed(error):
+                return [frame("error", _error(error))]
+            case _:
+                return ()
+
+    def _done(self, event: Finished) -> dict[str, Any]:
+        return {
+            "full_response": event.answer.text,
+            "is_final": True,
+            "sources": list(event.answer.context_types) or [self._doc_type],
+            "metadata": self._metadata(event),
+        }
+
+    def _metadata(self, event: Finished) -> dict[str, Any]:
+        answer = event.answer
+        return {
+            "template_used": None if self._doc_type == UNSORTED else self._doc_type,
+            "run_id": self._run_id,
+            "conversation_id": self._conversation_id,
+            "message_id": self._run_id,
+            "model": self._model,
+            "finish_reason": event.finish_reason,
+            "template_version": answer.template_version,
+            "prompt_version": answer.prompt_version,
+            "usage": {
+                "prompt_tokens": answer.usage.prompt_tokens,
+                "completion_tokens": answer.usage.completion_tokens,
+                "total_tokens": answer.usage.total_tokens,
+            },
+            "timings_ms": answer.timings_ms,
+            "citations": [citation_row(citation) for citation in answer.citations],
+            "warnings": [{"code": w.code, "message": w.message} for w in answer.warnings],
+        }
+
+
+def _error(error: PipelineError) -> dict[str, Any]:
+    code, retry = code_of(error)
+    return {"error": str(error), "code": code, "retry": retry}
+
+
+def code_of(error: PipelineError) -> tuple[str, bool]:
+    """The drafting API's code for what went wrong, and whether trying again may help."""
+    match error:
+        case ModelUnreachable() | ServiceStopping():
+            return "LLM_CONNECTION_ERROR", True
+        case ModelRefused(transient=True):
+            return "LLM_CONNECTION_ERROR", True
+        case RetrievalFailed():
+            return "RAG_RETRIEVAL_ERROR", error.transient
+        case _:
+            return "STREAM_ERROR", False

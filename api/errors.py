@@ -1,0 +1,150 @@
+"""Refusals with a status, in the shape that each of the two APIs documents."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from psycopg import OperationalError
+from psycopg_pool import PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from graph.errors import PipelineError, RetrievalFailed, TemplateFailed
+
+DRAFTING_PREFIX = "/api/v1"
+
+
+class Refusal(Exception):
+    """A request that is not carried out.
+
+    `code` is for programs and `message` a sentence for people; `extra` are further keys of the
+    answer, in snake_case, which become camelCase outside the drafting API.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        headers: dict[str, str] | None = None,
+        extra: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers or {}
+        self.extra = extra or {}
+
+
+def not_found(what: str) -> Refusal:
+    """The answer for an id that does not exist or that the caller may not see: the same bytes."""
+    return Refusal(404, "not_found", f"There is no such {what}.")
+
+
+def invalid(field: str, message: str, kind: str = "value_error") -> RequestValidationError:
+    """A field of the body that does not validate, in the shape of FastAPI's own errors."""
+    return RequestValidationError([{"type": kind, "loc": ("body", field), "msg": message}])
+
+
+DATABASE_AWAY = Refusal(
+    503,
+    "database_unavailable",
+    "The database is away. Try again in a few seconds.",
+    headers={"Retry-After": "5"},
+)
+
+
+def in_drafting_api(path: str) -> bool:
+    """Whether `path` belongs to the drafting API, whose errors are `{"detail"}`."""
+    return path.startswith(DRAFTING_PREFIX)
+
+
+def refusal_response(path: str, refusal: Refusal) -> JSONResponse:
+    """The answer to a refused request under `path`."""
+    if in_drafting_api(path):
+        status = 403 if refusal.status == 401 else refusal.status
+        body = {"detail": refusal.message, **refusal.extra}
+    else:
+        status = refusal.status
+        camel = {_camel(key): value for key, value in refusal.extra.items()}
+        body = {"error": refusal.code, "message": refusal.message, **camel}
+    return JSONResponse(body, status, headers=refusal.headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer each kind of error in the documented shape."""
+    app.add_exception_handler(Refusal, _on_refusal)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(OperationalError, _on_database_away)
+    app.add_exception_handler(PoolTimeout, _on_database_away)
+    app.add_exception_handler(PipelineError, _on_pipeline_error)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return refusal_response(request.url.path, error)
+
+
+async def _on_database_away(request: Request, error: Exception) -> Response:
+    return refusal_response(request.url.path, DATABASE_AWAY)
+
+
+async def _on_pipeline_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PipelineError)
+    refusal = Refusal(
+        503 if error.transient else 500,
+        _PIPELINE_CODES.get(type(error), "internal_error"),
+        str(error),
+        headers={"Retry-After": "5"} if error.transient else {},
+    )
+    return refusal_response(request.url.path, refusal)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code, message = _HTTP.get(error.status_code, ("", str(error.detail)))
+    code = code or ("too_large" if error.status_code == 413 else "bad_request")
+    refusal = Refusal(error.status_code, code, message, headers=dict(error.headers or {}))
+    return refusal_response(request.url.path, refusal)
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    message = "Something went wrong inside the service. It is in the log."
+    return refusal_response(request.url.path, Refusal(500, "internal_error", message))
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = error.errors()
+    path = request.url.path
+    if in_drafting_api(path):
+        detail = [{key: e[key] for key in ("type", "loc", "msg")} for e in errors]
+        return JSONResponse({"detail": detail}, 422)
+    if any(e["loc"][0] == "path" for e in errors):
+        return refusal_response(path, not_found("thing"))
+    return JSONResponse(_zod_error(errors), 400)
+
+
+def _zod_error(errors: Sequence[Any]) -> dict[str, Any]:
+    issues = [{"path": list(e["loc"][1:]), "message": e["msg"], "code": e["type"]} for e in errors]
+    return {"success": False, "error": {"name": "ZodError", "issues": issues}}
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.title() for word in rest)
+
+
+_PIPELINE_CODES: dict[type[PipelineError], str] = {
+    RetrievalFailed: "retrieval_error",
+    TemplateFailed: "template_error",
+}
+_HTTP = {
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not take that method."),
+}

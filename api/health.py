@@ -1,0 +1,98 @@
+"""What the service is, and whether its parts answer."""
+
+import asyncio
+from collections.abc import Awaitable
+from importlib.metadata import version
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from api.dependencies import Parts, Service
+from api.errors import DRAFTING_PREFIX
+
+router = APIRouter(tags=["service"])
+
+State = Literal["OK", "ERROR"]
+_PATIENCE_S = 1.8
+
+
+class About(BaseModel):
+    """What answers at this address."""
+
+    name: str = "Archwright"
+    version: str
+    status: Literal["running"] = "running"
+    docs: str = "/docs"
+    api_v1: str = DRAFTING_PREFIX
+
+
+class Services(BaseModel):
+    """Each part, as it answered just now."""
+
+    database: State
+    vectors: State
+    llm: State
+
+
+class Health(BaseModel):
+    """The whole: ERROR where the service cannot work, DEGRADED where a part is away."""
+
+    status: Literal["OK", "DEGRADED", "ERROR"]
+    message: str
+    version: str
+    services: Services
+
+
+@router.get("/")
+async def about() -> About:
+    """What answers at this address."""
+    return About(version=version("archwright"))
+
+
+@router.get(
+    f"{DRAFTING_PREFIX}/system/health",
+    response_model=Health,
+    responses={503: {"model": Health, "description": "The service cannot work."}},
+)
+async def health(service: Service) -> Response:
+    """Ask each part, within 2 seconds. 503 when the database is away."""
+    services = await ask_parts(service)
+    health = judge(services)
+    return JSONResponse(health.model_dump(), 503 if health.status == "ERROR" else 200)
+
+
+async def ask_parts(service: Parts) -> Services:
+    """Really ask each part, all at the same time."""
+    database, vectors, llm = await asyncio.gather(
+        _state(_ask_database(service)),
+        _state(service.library.ping()),
+        _state(service.models.ping(service.models.resolve(None, None))),
+    )
+    return Services(database=database, vectors=vectors, llm=llm)
+
+
+def judge(services: Services) -> Health:
+    """What the parts' states mean for the whole."""
+    away = [name for name, state in services if state == "ERROR"]
+    if services.database == "ERROR":
+        status: Literal["OK", "DEGRADED", "ERROR"] = "ERROR"
+    else:
+        status = "DEGRADED" if away else "OK"
+    message = f"Not answering: {', '.join(away)}." if away else "All parts answer."
+    return Health(status=status, message=message, version=version("archwright"), services=services)
+
+
+async def _ask_database(service: Parts) -> None:
+    async with service.pool.connection(timeout=_PATIENCE_S) as connection:
+        await connection.execute("select 1")
+
+
+async def _state(question: Awaitable[None]) -> State:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await question
+    except Exception:  # noqa: BLE001 - whatever it is, the part does not answer
+        return "ERROR"
+    return "OK"

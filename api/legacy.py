@@ -1,0 +1,111 @@
+"""What older clients of the drafting API still call: `/chat/generate` and `/chat/message`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from graph.sanitizing import clean
+from pydantic import BaseModel, Field, JsonValue
+
+from api.dependencies import Caller, Service
+from api.drafting import HistoryEntry, StreamRequest, check_limits, known_doc_type
+from api.errors import DRAFTING_PREFIX, Refusal
+from api.schema import Message
+from api.streams import legacy_stream_docs
+from api.wire import EventStream, Frame, as_json, as_json_string, frame
+from graph.context import Context
+from graph.errors import (
+    ModelError,
+    ModelTimedOut,
+    PipelineError,
+    RetrievalFailed,
+    TemplateFailed,
+)
+from graph.events import Event, Failed, Finished, TokensStreamed
+
+router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["legacy"])
+
+
+class GenerateRequest(BaseModel):
+    """The body of `POST /api/v1/chat/generate`. Unknown keys are ignored."""
+
+    message: Message
+    doc_type: str
+    project_context: dict[str, JsonValue] = Field(default_factory=dict)
+    chat_history: list[HistoryEntry] = Field(default_factory=list)
+
+
+@router.post("/generate", response_class=EventStream, responses=legacy_stream_docs())
+async def generate(body: GenerateRequest, service: Service, caller: Caller) -> EventStream:
+    """Draft without a project: nothing is retrieved, nothing is stored."""
+    check_limits(service, body.message, body.chat_history, "chat_history")
+    doc_type = known_doc_type(service, body.doc_type)
+    run = await service.runs.start(
+        service.forgetful_pipeline,
+        {
+            "messages": [
+                *({"role": h.role, "content": h.content} for h in body.chat_history),
+                {"role": "user", "content": body.message},
+            ],
+            "doc_type": doc_type,
+            "project_context": {k: _as_text(v) for k, v in body.project_context.items()},
+        },
+        Context(),
+        new=None,
+        owner_id=caller.id,
+        dialect=LegacyDialect(),
+    )
+    return EventStream(service.runs.follow(run), run_id=run.id)
+
+
+@router.post("/message", deprecated=True)
+async def message(body: StreamRequest, caller: Caller) -> None:
+    """Gone: always answers 400 and names its successor."""
+    raise Refusal(
+        400,
+        "deprecated",
+        f"This endpoint is deprecated. Use POST {DRAFTING_PREFIX}/chat/stream, which streams.",
+    )
+
+
+class LegacyDialect:
+    """The pipeline's events as older clients know them; counts the tokens as they pass."""
+
+    def __init__(self) -> None:
+        self._index = 0
+
+    def __call__(self, event: Event) -> Sequence[Frame]:
+        """The frames of `event`, none where the API does not tell it."""
+        match event:
+            case TokensStreamed(tokens):
+                first, self._index = self._index, self._index + len(tokens)
+                return [
+                    ("token", f'{{"token":{as_json_string(token)},"index":{index}}}')
+                    for index, token in enumerate(tokens, first)
+                ]
+            case Finished(answer=answer):
+                total = round(answer.timings_ms.get("total", 0))
+                return [frame("done", {"total_tokens": self._index, "duration_ms": total})]
+            case Failed(error):
+                return [frame("error", {"code": code_of(error), "message": str(error)})]
+            case _:
+                return ()
+
+
+def code_of(error: PipelineError) -> str:
+    """The legacy code for what went wrong."""
+    match error:
+        case ModelTimedOut():
+            return "LLM_002"
+        case ModelError():
+            return "LLM_001"
+        case RetrievalFailed():
+            return "RAG_001"
+        case TemplateFailed():
+            return "TEMPLATE_001"
+        case _:
+            return "ERR"
+
+
+def _as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value is allowed here
+    return clean(value if isinstance(value, str) else as_json(value))

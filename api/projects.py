@@ -1,0 +1,244 @@
+"""Projects: made, listed, read, changed and erased."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Response
+from psycopg.types.json import Jsonb
+from pydantic import Field, StringConstraints
+
+from api.access import Access, AccessSource, Principal, Tier, require, resolve
+from api.dependencies import Caller, OwnProject, Service
+from api.errors import Refusal, not_found
+from api.lists import Before, Limit
+from api.schema import CLEAN, NOT_BLANK, SAFE, CamelModel
+from graph.postgres import Pool
+
+router = APIRouter(prefix="/projects", tags=["projects"])
+
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), SAFE, NOT_BLANK
+]
+Description = Annotated[str, StringConstraints(max_length=2000), SAFE]
+Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
+Instructions = Annotated[str, StringConstraints(max_length=20_000), CLEAN]
+
+
+class ProjectSettings(CamelModel):
+    """How questions of this project are answered; null means the service's default."""
+
+    model: str | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_k: int | None = Field(None, ge=1, le=50)
+
+
+class NewProject(CamelModel):
+    """The body of `POST /projects`."""
+
+    name: Name
+    description: Description = ""
+    color: Color | None = None
+    is_private: bool = True
+    instructions: Instructions = ""
+    settings: ProjectSettings = Field(default_factory=ProjectSettings)
+
+
+class ProjectChange(CamelModel):
+    """The body of `PATCH /projects/{id}`: what is left out stays as it is."""
+
+    name: Name | None = None
+    description: Description | None = None
+    color: Color | None = None
+    is_private: bool | None = None
+    instructions: Instructions | None = None
+    settings: ProjectSettings | None = None
+    owner_id: uuid.UUID | None = None
+
+    def needs(self) -> Tier:
+        """The tier that this change needs."""
+        reserved = {"settings", "is_private", "owner_id"}
+        return "full" if reserved & self.model_fields_set else "edit"
+
+
+class ProjectCount(CamelModel):
+    """How much is in a project."""
+
+    documents: int
+    conversations: int
+
+
+class Project(CamelModel):
+    """A project as the caller sees it."""
+
+    id: uuid.UUID
+    name: str
+    description: str
+    color: str | None
+    is_private: bool
+    instructions: str
+    settings: ProjectSettings
+    owner_id: uuid.UUID
+    created_at: datetime
+    updated_at: datetime
+    access_tier: Tier
+    access_source: AccessSource
+    count: ProjectCount = Field(alias="_count")
+
+
+class ProjectAnswer(CamelModel):
+    """One project."""
+
+    project: Project
+
+
+class ProjectList(CamelModel):
+    """Projects, the newest first."""
+
+    projects: list[Project]
+
+
+@router.get("")
+async def list_projects(
+    service: Service, caller: Caller, limit: Limit = 50, before: Before = None
+) -> ProjectList:
+    """The projects that the caller can see."""
+    async with service.pool.connection() as connection:
+        rows = await (
+            await connection.execute(
+                _SELECT + _WHERE_VISIBLE,
+                {"all": caller.is_admin, "me": caller.id, "before": before, "limit": limit},
+            )
+        ).fetchall()
+    return ProjectList(projects=[_project(row, caller) for row in rows])
+
+
+@router.post("", status_code=201)
+async def create_project(body: NewProject, service: Service, caller: Caller) -> ProjectAnswer:
+    """Make a project, owned by the caller."""
+    project_id = uuid.uuid4()
+    await insert_project(service.pool, project_id, caller, body)
+    return ProjectAnswer(project=await _read(service.pool, project_id, caller))
+
+
+@router.get("/{project_id}")
+async def get_project(project_id: uuid.UUID, service: Service, caller: Caller) -> ProjectAnswer:
+    """One project."""
+    return ProjectAnswer(project=await _read(service.pool, project_id, caller))
+
+
+@router.patch("/{project_id}")
+async def change_project(
+    project_id: uuid.UUID, body: ProjectChange, service: Service, caller: Caller
+) -> ProjectAnswer:
+    """Change what the body names."""
+    await require(service.pool, caller, project_id, body.needs())
+    changed = {name: getattr(body, name) for name in body.model_fields_set}
+    if nulls := [n for n, value in changed.items() if value is None and n != "color"]:
+        raise Refusal(400, "bad_request", f"{', '.join(sorted(nulls))} must not be null.")
+    if "settings" in changed:
+        changed["settings"] = Jsonb(body.settings and body.settings.model_dump())
+    await _update(service.pool, project_id, changed)
+    return ProjectAnswer(project=await _read(service.pool, project_id, caller))
+
+
+@router.delete("/{project_id}", status_code=204)
+async def delete_project(project_id: OwnProject, service: Service) -> Response:
+    """Erase the project with its documents, vectors and conversations."""
+    async with service.pool.connection() as connection:
+        rows = await (
+            await connection.execute(
+                "select id from conversations where project_id = %s", (project_id,)
+            )
+        ).fetchall()
+    for row in rows:
+        await service.runs.stop_conversation(row["id"])
+    async with service.pool.connection() as connection:
+        await connection.execute("delete from projects where id = %s", (project_id,))
+    await service.threads.forget([str(row["id"]) for row in rows])
+    await service.library.forget_project(str(project_id))
+    return Response(status_code=204)
+
+
+async def insert_project(
+    pool: Pool, project_id: uuid.UUID, owner: Principal, project: NewProject
+) -> None:
+    """Make the project unless it is there."""
+    async with pool.connection() as connection:
+        await connection.execute(
+            _INSERT,
+            {
+                **project.model_dump(exclude={"settings"}),
+                "settings": Jsonb(project.settings.model_dump()),
+                "id": project_id,
+                "owner_id": owner.id,
+            },
+        )
+
+
+async def project_row(pool: Pool, project_id: uuid.UUID) -> dict[str, Any] | None:
+    """Name, instructions and settings of a project, and what access to it hangs on."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "select name, instructions, settings, owner_id, is_private from projects where id = %s",
+            (project_id,),
+        )
+        return await cursor.fetchone()
+
+
+async def _read(pool: Pool, project_id: uuid.UUID, caller: Principal) -> Project:
+    async with pool.connection() as connection:
+        row = await (
+            await connection.execute(_SELECT + "where p.id = %s", (project_id,))
+        ).fetchone()
+    if row is None or _access(row, caller) is None:
+        raise not_found("project")
+    return _project(row, caller)
+
+
+async def _update(pool: Pool, project_id: uuid.UUID, changed: dict[str, Any]) -> None:
+    # The names are fields of ProjectChange, never a caller's words.
+    columns = ", ".join(f"{name} = %({name})s" for name in changed)
+    async with pool.connection() as connection:
+        await connection.execute(
+            f"update projects set updated_at = now(){', ' if columns else ''}{columns} "
+            "where id = %(id)s",
+            {**changed, "id": project_id},
+        )
+
+
+def _access(row: dict[str, Any], caller: Principal) -> Access | None:
+    return resolve(caller, owner_id=row["owner_id"], is_private=row["is_private"])
+
+
+def _project(row: dict[str, Any], caller: Principal) -> Project:
+    access = _access(row, caller)
+    if access is None:
+        raise not_found("project")
+    count = ProjectCount(documents=row["documents"], conversations=row["conversations"])
+    return Project(
+        **{name: row[name] for name in row if name not in ("documents", "conversations")},
+        access_tier=access.tier,
+        access_source=access.source,
+        count=count,
+    )
+
+
+_SELECT = """
+select p.*,
+    (select count(*) from documents d where d.project_id = p.id) as documents,
+    (select count(*) from conversations c where c.project_id = p.id) as conversations
+from projects p
+"""
+_WHERE_VISIBLE = """
+where (%(all)s or p.owner_id = %(me)s or not p.is_private)
+    and (%(before)s::timestamptz is null or p.created_at < %(before)s)
+order by p.created_at desc, p.id limit %(limit)s
+"""
+_INSERT = """
+insert into projects
+    (id, owner_id, name, description, color, is_private, instructions, settings)
+values (%(id)s, %(owner_id)s, %(name)s, %(description)s, %(color)s, %(is_private)s,
+    %(instructions)s, %(settings)s)
+on conflict (id) do nothing
+"""

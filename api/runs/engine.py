@@ -1,0 +1,257 @@
+"""Starts runs, lets readers follow them, stops them; a run's work is in a task of its own."""
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from api.errors import Refusal, not_found
+from api.runs.log import RunLog
+from api.runs.rows import LEASE_S, NewTurn, RunRow, RunRows, ended
+from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, Frame, encode
+from graph.checkpoints import Threads
+from graph.context import Context
+from graph.errors import InternalFailure, MemoryFailed
+from graph.events import Answer, Event, Failed, SourcesFound, Terminal
+from graph.pipeline import Pipeline
+from graph.postgres import UNREACHABLE
+from graph.run import Stop, run_turn
+from graph.state import Source, Turn
+
+log = logging.getLogger(__name__)
+
+Dialect = Callable[[Event], Sequence[Frame]]
+"""How an API names an event; no frames for what it does not tell."""
+
+_STORE_FOR_S = 20
+
+
+@dataclass(slots=True)
+class Run:
+    """One execution of the pipeline. `turn` is null where nothing is stored (legacy)."""
+
+    row: RunRow
+    turn: NewTurn | None
+    dialect: Dialect
+    log: RunLog = field(default_factory=RunLog)
+    stop: Stop = field(default_factory=Stop)
+    web_sources: list[Source] = field(default_factory=list)
+    readers: int = 0
+    task: asyncio.Task[None] = field(init=False)
+
+    @property
+    def id(self) -> str:
+        """The run's id as it stands in events."""
+        return str(self.row.id)
+
+    def emit(self, event: Event) -> None:
+        """Append an event to the log, in the dialect that the run was started with."""
+        if isinstance(event, SourcesFound):
+            self.web_sources = [source for source in event.sources if source["url"]]
+        if frames := self.dialect(event):
+            self.log.append(frames)
+
+    def end(self, terminal: Terminal) -> None:
+        """Close the log with the terminal event."""
+        self.row = ended(self.row, terminal, self.error(terminal))
+        self.log.append(self.dialect(terminal), last=True)
+
+    def error(self, terminal: Terminal) -> dict[str, Any] | None:
+        """The error as the run's readers are told it."""
+        if not isinstance(terminal, Failed):
+            return None
+        return cast("dict[str, Any]", json.loads(self.dialect(terminal)[-1][1]))
+
+
+class Runs:
+    """The runs of this process, each kept for `retention_s` seconds after its end."""
+
+    def __init__(
+        self,
+        rows: RunRows,
+        threads: Threads,
+        *,
+        retention_s: float,
+        cancel_on_disconnect: bool = False,
+    ) -> None:
+        self._rows = rows
+        self._threads = threads
+        self._retention_s = retention_s
+        self._cancel_on_disconnect = cancel_on_disconnect
+        self._runs: dict[str, Run] = {}
+        self._closing = False
+
+    async def start(
+        self,
+        pipeline: Pipeline,
+        turn: Turn,
+        context: Context,
+        *,
+        new: NewTurn | None,
+        owner_id: uuid.UUID,
+        dialect: Dialect,
+        opening: Sequence[Frame] = (),
+    ) -> Run:
+        """Store the question, then let the run work on its own. `opening` is sent first.
+
+        Without `new` nothing is stored and the pipeline remembers nothing.
+
+        Raises:
+            Refusal: 409, a run of this conversation is going on; 503, the service goes down.
+        """
+        self.refuse_when_closing()
+        if new is not None and not await self._rows.begin(new):
+            turn = {**turn, "messages": turn["messages"][-1:]}
+        row = RunRow(
+            new.run_id if new else uuid.uuid4(),
+            new.conversation_id if new else None,
+            owner_id,
+            "running",
+            seq=0,
+            started_at=datetime.now(UTC),
+        )
+        run = Run(row, new, dialect)
+        run.log.append(opening)
+        self._runs[run.id] = run
+        run.task = asyncio.create_task(self._work(run, pipeline, turn, context))
+        return run
+
+    def refuse_when_closing(self) -> None:
+        """Refuse new runs once the service goes down.
+
+        Raises:
+            Refusal: 503.
+        """
+        if self._closing:
+            raise Refusal(
+                503,
+                "shutting_down",
+                "The service is going down. Try again in a few seconds.",
+                headers={"Retry-After": "10"},
+            )
+
+    async def get(self, run_id: uuid.UUID, owner_id: uuid.UUID) -> RunRow:
+        """The run as it stands.
+
+        Raises:
+            Refusal: 404, there is none, or it is somebody else's.
+        """
+        run = self._runs.get(str(run_id))
+        row = replace(run.row, seq=run.log.seq) if run else await self._rows.get(run_id)
+        if row is None or row.owner_id != owner_id:
+            raise not_found("run")
+        return row
+
+    async def stop(self, run_id: uuid.UUID, owner_id: uuid.UUID) -> RunRow:
+        """End a run before its time and wait until it has; a run that has ended stays as it is.
+
+        Raises:
+            Refusal: 404, there is none, or it is somebody else's.
+        """
+        await self.get(run_id, owner_id)
+        if run := self._runs.get(str(run_id)):
+            await self._stop(run)
+        return await self.get(run_id, owner_id)
+
+    async def stop_conversation(self, conversation_id: uuid.UUID) -> None:
+        """End the run of a conversation that is about to be erased."""
+        for run in list(self._runs.values()):
+            if run.row.conversation_id == conversation_id:
+                await self._stop(run)
+
+    async def stream(
+        self, run_id: uuid.UUID, owner_id: uuid.UUID, after: int
+    ) -> AsyncIterator[bytes]:
+        """The bytes of a run's stream after event `after`, live if it is still going on.
+
+        Raises:
+            Refusal: 404, there is none, or it is somebody else's; 410, its stream is gone.
+        """
+        await self.get(run_id, owner_id)
+        run = self._runs.get(str(run_id))
+        if run is None:
+            raise Refusal(
+                410,
+                "stream_gone",
+                "The stream of this run is no longer kept. Read its conversation instead.",
+            )
+        return self.follow(run, after)
+
+    async def follow(self, run: Run, after: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of a run's stream after event `after`; a comment goes out at once."""
+        run.readers += 1
+        try:
+            yield OPENED
+            async for first, frames in run.log.follow(after, silence_s=KEEP_ALIVE_S):
+                yield encode(run.id, first, frames) if frames else KEEP_ALIVE
+        finally:
+            run.readers -= 1
+            if self._cancel_on_disconnect and not run.readers:
+                run.stop.ask("asked")
+
+    async def close(self, grace_s: float) -> None:
+        """Take no new runs, let the others end for `grace_s` seconds, then close what is left."""
+        self._closing = True
+        tasks = {run.task for run in self._runs.values() if not run.task.done()}
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=grace_s)
+        for run in self._runs.values():
+            run.stop.ask("shutdown")
+        if late:
+            await asyncio.wait(late, timeout=3)
+
+    async def keep_leases(self) -> None:
+        """Renew this process's leases, and close the runs of processes that died, for ever."""
+        while True:
+            with suppress(*UNREACHABLE):
+                await self._rows.renew([r.id for r in self._runs.values() if not r.task.done()])
+            await asyncio.sleep(LEASE_S / 3)
+
+    async def _stop(self, run: Run) -> None:
+        run.stop.ask("asked")
+        await asyncio.wait({run.task})
+
+    async def _work(self, run: Run, pipeline: Pipeline, turn: Turn, context: Context) -> None:
+        thread_id = str(run.turn.conversation_id) if run.turn else None
+        try:
+            terminal = await run_turn(
+                pipeline, turn, context, thread_id=thread_id, emit=run.emit, stop=run.stop
+            )
+            terminal = await self._store(run, terminal)
+        except Exception:
+            log.exception("run %s could not be brought to its end", run.id)
+            terminal = Failed(InternalFailure(), Answer())
+        run.end(terminal)
+        asyncio.get_running_loop().call_later(self._retention_s, self._runs.pop, run.id, None)
+        if thread_id:
+            await self._threads.keep_last(thread_id)
+
+    async def _store(self, run: Run, terminal: Terminal) -> Terminal:
+        """Store the answer before anybody is told that it is there; the database may come back."""
+        if run.turn is None:
+            return terminal
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(UNREACHABLE),
+                stop=stop_after_delay(_STORE_FOR_S),
+                wait=wait_exponential(0.1, max=2),
+                reraise=True,
+            ):
+                with attempt:
+                    row = ended(run.row, terminal, run.error(terminal), run.log.seq + 1)
+                    await self._rows.end(run.turn, row, terminal.answer, run.web_sources)
+        except UNREACHABLE:
+            log.warning("the answer of run %s could not be stored: the database is away", run.id)
+            return Failed(MemoryFailed(_NOT_STORED), terminal.answer)
+        return terminal
+
+
+_NOT_STORED = "The answer is complete but could not be stored: the database is away."

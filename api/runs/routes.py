@@ -1,0 +1,91 @@
+"""Runs over HTTP: how one stands, its stream from any place, and its stop."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+
+from api.dependencies import Caller, Service
+from api.errors import Refusal
+from api.runs.rows import RunRow, Status
+from api.schema import CamelModel
+from api.streams import resumed_stream_docs
+from api.wire import EventStream
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+
+class RunEntry(CamelModel):
+    """A run; `error` is the data of its error event."""
+
+    id: uuid.UUID
+    conversation_id: uuid.UUID | None
+    status: Status
+    seq: int
+    started_at: datetime
+    ended_at: datetime | None
+    finish_reason: str | None
+    error: dict[str, Any] | None
+    next_run_id: uuid.UUID | None = None
+
+
+class RunAnswer(CamelModel):
+    """One run."""
+
+    run: RunEntry
+
+
+@router.get("/{run_id}")
+async def get_run(run_id: uuid.UUID, service: Service, caller: Caller) -> RunAnswer:
+    """How a run stands."""
+    return _told(await service.runs.get(run_id, caller.id))
+
+
+@router.post("/{run_id}/stop")
+async def stop_run(run_id: uuid.UUID, service: Service, caller: Caller) -> RunAnswer:
+    """End a run now and keep what it has; a run that has ended stays as it is."""
+    return _told(await service.runs.stop(run_id, caller.id))
+
+
+@router.get("/{run_id}/stream", response_class=EventStream, responses=resumed_stream_docs())
+async def follow_run(
+    run_id: uuid.UUID,
+    service: Service,
+    caller: Caller,
+    after: Annotated[int | None, Query(ge=0, description="The last event that you have.")] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> EventStream:
+    """The run's stream from the start, or after `Last-Event-ID` or `after`; then live."""
+    place = after if after is not None else _place(run_id, last_event_id)
+    content = await service.runs.stream(run_id, caller.id, place)
+    return EventStream(content, run_id=str(run_id))
+
+
+def _place(run_id: uuid.UUID, last_event_id: str | None) -> int:
+    """The number in `Last-Event-ID`, 0 without one.
+
+    Raises:
+        Refusal: 400, it is no event id of this run.
+    """
+    if not last_event_id:
+        return 0
+    head, _, seq = last_event_id.rpartition(":")
+    if head.lower() == str(run_id) and seq.isascii() and seq.isdigit() and len(seq) < 10:
+        return int(seq)
+    raise Refusal(400, "bad_last_event_id", "Last-Event-ID is no event of this run.")
+
+
+def _told(row: RunRow) -> RunAnswer:
+    return RunAnswer(
+        run=RunEntry(
+            id=row.id,
+            conversation_id=row.conversation_id,
+            status=row.status,
+            seq=row.seq,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            finish_reason=row.finish_reason,
+            error=row.error,
+        )
+    )

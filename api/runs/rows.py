@@ -1,0 +1,214 @@
+"""The rows of a run and its turn in Postgres: begun together, ended together."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+
+from api.errors import Refusal
+from graph.events import Answer, Citation, Failed, Terminal
+from graph.postgres import Pool
+from graph.state import Message, Source
+
+Status = Literal["running", "done", "stopped", "failed"]
+LEASE_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A question and the place of its answer. All ids are made before anything is written.
+
+    `history` becomes the first messages of a conversation that does not exist yet.
+    """
+
+    run_id: uuid.UUID
+    conversation_id: uuid.UUID
+    question_id: uuid.UUID
+    project_id: uuid.UUID
+    owner_id: uuid.UUID
+    title: str
+    question: str
+    history: tuple[Message, ...] = ()
+    doc_type: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as it is told: `GET /runs/{id}`."""
+
+    id: uuid.UUID
+    conversation_id: uuid.UUID | None
+    owner_id: uuid.UUID
+    status: Status
+    seq: int
+    started_at: datetime
+    ended_at: datetime | None = None
+    finish_reason: str | None = None
+    error: dict[str, Any] | None = None
+
+
+class RunRows:
+    """Reads and writes `conversations`, `messages` and `runs` for the engine."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def begin(self, turn: NewTurn) -> bool:
+        """Store the question, the empty answer and the run; true if the conversation is new.
+
+        Raises:
+            Refusal: 409, a run of this conversation is going on; nothing is stored.
+        """
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                is_new = await self._insert_conversation(connection, turn)
+                await self._insert_messages(connection, turn, is_new)
+                await connection.execute(_GIVE_UP_EXPIRED_OF, (turn.conversation_id,))
+                await connection.execute(
+                    _INSERT_RUN, (turn.run_id, turn.conversation_id, turn.owner_id, LEASE_S)
+                )
+                return is_new
+        except UniqueViolation as error:
+            if error.diag.constraint_name != "one_run_at_a_time":
+                raise
+            raise await self._running(turn.conversation_id) from error
+
+    async def end(
+        self, turn: NewTurn, row: RunRow, answer: Answer, web_sources: Sequence[Source]
+    ) -> None:
+        """Store the answer, or the part of it, and close the run. May be repeated without harm.
+
+        What the web search found is kept too, so that its chunk ids resolve.
+        """
+        citations = Jsonb([citation_row(citation) for citation in answer.citations])
+        status = "complete" if row.status == "done" else row.status
+        found = [
+            (s["id"], row.id, turn.project_id, s["document_name"], s["url"], s["text"])
+            for s in web_sources
+        ]
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_END_MESSAGE, (answer.text, status, citations, row.id))
+            await connection.execute(
+                _END_RUN,
+                (row.status, row.seq, row.finish_reason, row.error and Jsonb(row.error), row.id),
+            )
+            await connection.execute(_TOUCH_CONVERSATION, (turn.conversation_id,))
+            if found:
+                await connection.cursor().executemany(_INSERT_WEB_SOURCE, found)
+
+    async def get(self, run_id: uuid.UUID) -> RunRow | None:
+        """The run, null where there is none."""
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(_SELECT_RUN, (run_id,))).fetchone()
+        return RunRow(**row) if row else None
+
+    async def renew(self, run_ids: list[str]) -> None:
+        """Prolong the leases of this process's runs, and close those that others left behind."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_RENEW, (LEASE_S, run_ids))
+            await connection.execute(_GIVE_UP_EXPIRED, (run_ids,))
+
+    async def _insert_conversation(self, connection: Any, turn: NewTurn) -> bool:  # noqa: ANN401
+        cursor = await connection.execute(
+            _INSERT_CONVERSATION,
+            (turn.conversation_id, turn.project_id, turn.owner_id, turn.title),
+        )
+        return bool(cursor.rowcount)
+
+    async def _insert_messages(self, connection: Any, turn: NewTurn, is_new: bool) -> None:  # noqa: ANN401
+        meta = Jsonb(turn.metadata) if turn.metadata is not None else None
+        about = (turn.conversation_id, turn.doc_type)
+        history = turn.history if is_new else ()
+        rows = [
+            *((m["id"], *about, m["role"], m["content"], "complete", None) for m in history),
+            (turn.question_id, *about, "user", turn.question, "complete", meta),
+            (turn.run_id, *about, "assistant", "", "streaming", None),
+        ]
+        async with connection.cursor() as cursor:
+            await cursor.executemany(_INSERT_MESSAGE, rows)
+
+    async def _running(self, conversation_id: uuid.UUID) -> Refusal:
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute(_SELECT_RUNNING, (conversation_id,))).fetchone()
+        return Refusal(
+            409,
+            "run_in_progress",
+            "This conversation is still answering. Wait for its run to end, or stop it.",
+            extra={"run_id": str(row["id"])} if row else None,
+        )
+
+
+def ended(
+    row: RunRow, terminal: Terminal, error: dict[str, Any] | None, seq: int | None = None
+) -> RunRow:
+    """`row` as it stands after the terminal event."""
+    reason = None if isinstance(terminal, Failed) else terminal.finish_reason
+    status: Status = "failed" if reason is None else "stopped" if reason == "stopped" else "done"
+    return replace(
+        row,
+        status=status,
+        seq=row.seq if seq is None else seq,
+        ended_at=datetime.now(UTC),
+        finish_reason=reason,
+        error=error,
+    )
+
+
+def citation_row(citation: Citation) -> dict[str, Any]:
+    """A citation as it is stored and told."""
+    return {
+        "index": citation.index,
+        "chunkId": citation.source["id"],
+        "documentId": citation.source["document_id"],
+        "documentName": citation.source["document_name"],
+        "pageNumber": citation.source["page_number"],
+    }
+
+
+_INSERT_CONVERSATION = """
+insert into conversations (id, project_id, owner_id, title) values (%s, %s, %s, %s)
+on conflict (id) do nothing
+"""
+_INSERT_MESSAGE = """
+insert into messages (id, conversation_id, doc_type, role, content, status, metadata)
+values (%s, %s, %s, %s, %s, %s, %s)
+"""
+_INSERT_RUN = """
+insert into runs (id, conversation_id, owner_id, status, lease_until)
+values (%s, %s, %s, 'running', now() + make_interval(secs => %s))
+"""
+_INSERT_WEB_SOURCE = """
+insert into web_sources (id, message_id, project_id, title, url, text)
+values (%s, %s, %s, %s, %s, %s) on conflict (id) do nothing
+"""
+_END_MESSAGE = "update messages set content = %s, status = %s, citations = %s where id = %s"
+_END_RUN = """
+update runs set status = %s, seq = %s, finish_reason = %s, error = %s, ended_at = now()
+where id = %s
+"""
+_TOUCH_CONVERSATION = "update conversations set updated_at = now() where id = %s"
+_SELECT_RUN = """
+select id, conversation_id, owner_id, status, seq, started_at, ended_at, finish_reason, error
+from runs where id = %s
+"""
+_SELECT_RUNNING = "select id from runs where conversation_id = %s and status = 'running'"
+_RENEW = """
+update runs set lease_until = now() + make_interval(secs => %s)
+where id = any(%s::uuid[]) and status = 'running'
+"""
+_GIVE_UP = """
+with given_up as (
+    update runs set status = 'failed', ended_at = now(),
+        error = '{"message": "The service went down before the answer was complete."}'
+    where status = 'running' and lease_until < now() and %s
+    returning id
+)
+update messages set status = 'failed' where id in (select id from given_up)
+"""
+_GIVE_UP_EXPIRED = _GIVE_UP.replace("%s", "not id = any(%s::uuid[])")
+_GIVE_UP_EXPIRED_OF = _GIVE_UP.replace("%s", "conversation_id = %s")

@@ -1,0 +1,38 @@
+"""The base of every body: which letters a key is written in, and what no text may hold."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from graph.sanitizing import clean, strip_active_html
+
+
+class CamelModel(BaseModel):
+    """A body of the chat API: camelCase outside, snake_case inside. Unknown keys are ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+def _safe(text: str) -> str:
+    return strip_active_html(clean(text))
+
+
+CLEAN = AfterValidator(clean)
+"""Takes control characters, lone surrogates and invisible tags away."""
+
+SAFE = AfterValidator(_safe)
+"""Cleans, and takes active HTML away: for what people type."""
+
+NOT_BLANK = AfterValidator(_not_blank)
+"""Refuses a text without any character that is no white space."""
+
+CleanText = Annotated[str, CLEAN]
+SafeText = Annotated[str, SAFE]
+Message = Annotated[str, SAFE, NOT_BLANK]

@@ -1,0 +1,89 @@
+"""All settings of the service, from the environment and `.env`."""
+
+import re
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+
+from graph.settings import PipelineSettings
+
+LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message is one line that names it."""
+
+
+class Settings(PipelineSettings):
+    """The pipeline's settings and those of HTTP, access, limits and logs."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_key: SecretStr | None = Field(
+        None, description="The value of `X-API-Key` that every call must then have."
+    )
+    allow_anonymous: bool = Field(
+        False, description="Serve without credentials on other addresses than loopback."
+    )
+    cors_origin_regex: str = Field(LOCALHOST, description="Origins of pages that may call.")
+    chat_max_message_length: int = Field(
+        20_000, ge=1, description="Characters of a message or history entry."
+    )
+    chat_max_history_messages: int = Field(100, ge=0, description="Entries of `history`.")
+    chat_on_disconnect: Literal["continue", "cancel"] = Field(
+        "continue", description="What a run does when its last reader hangs up."
+    )
+    max_body_mb: int = Field(10, ge=1, description="MB of a request's body.")
+    max_upload_mb: int = Field(50, ge=1, description="MB of an uploaded file.")
+    run_retention_minutes: float = Field(
+        60, gt=0, description="Minutes for which an ended run's stream can be resumed."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="What goes to the log."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="One line a record.")
+
+    @field_validator("cors_origin_regex")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from error
+        return value
+
+    @property
+    def needs_credentials(self) -> bool:
+        """Whether callers must show a key; otherwise everybody is the local user."""
+        return self.api_key is not None
+
+    def refuse_open_door(self) -> None:
+        """Refuse to serve everybody on an address that others can reach.
+
+        Raises:
+            SettingsError: no credentials are set and `host` is not loopback.
+        """
+        if self.needs_credentials or self.allow_anonymous or self.host in _LOOPBACK:
+            return
+        raise SettingsError(
+            f"HOST: {self.host} can be reached by others, and no API_KEY is set. "
+            "Set API_KEY, or ALLOW_ANONYMOUS=true if that is what you want."
+        )
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings, `overrides` first, then the environment, then `.env`.
+
+    Raises:
+        SettingsError: one line that names the setting that is wrong.
+    """
+    try:
+        return Settings.model_validate(
+            Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}: {reason}" if name else reason) from error

@@ -1,0 +1,167 @@
+"""What OpenAPI says of the streams: their events, with an example of each."""
+
+from typing import Any
+
+from api.wire import encode, frame
+
+Docs = dict[int | str, dict[str, Any]]
+
+_RUN = "7d0c9c1e-6a52-4a3e-9a55-0c9a4b1f2d10"
+_CONVERSATION = "1f6f2f0a-2c53-4a58-8f10-54b7d8a1c3e2"
+_CHUNK = "c7a1b9e4-40f2-5d7c-b6c1-1b5ef0a90d11"
+_DOCUMENT = "0d2f5a3c-9a0e-4f53-8f7e-6d1f0c2b4a55"
+_CITATION = {
+    "index": 1,
+    "chunkId": _CHUNK,
+    "documentId": _DOCUMENT,
+    "documentName": "sensor-handbook.pdf",
+    "pageNumber": 3,
+}
+
+CHAT_EXAMPLES: dict[str, dict[str, Any]] = {
+    "meta": {"conversationId": _CONVERSATION, "messageId": _RUN, "model": "gpt-4.1-mini"},
+    "sources": {
+        "chunks": [
+            {
+                "id": _CHUNK,
+                "documentId": _DOCUMENT,
+                "documentName": "sensor-handbook.pdf",
+                "pageNumber": 3,
+                "snippet": "The state Alarm is reached at 4.90 m.",
+            }
+        ]
+    },
+    "text": {"delta": "At 4.90 m"},
+    "done": {
+        "messageId": _RUN,
+        "totalTokens": 420,
+        "citations": [_CITATION],
+        "finishReason": "stop",
+        "usage": {"promptTokens": 400, "completionTokens": 20, "totalTokens": 420},
+        "timingsMs": {
+            "loadTemplate": 0.1,
+            "retrieve": 8.2,
+            "firstToken": 310.0,
+            "generate": 700.5,
+            "total": 712.4,
+        },
+        "warnings": [],
+    },
+    "error": {
+        "type": "error",
+        "message": "LLM_API_ERROR",
+        "detail": "401 Authentication Failed. Check the provider's API key.",
+    },
+}
+
+DRAFTING_EXAMPLES: dict[str, dict[str, Any]] = {
+    "message": {"token": "# Tidewatch", "is_final": False},
+    "done": {
+        "full_response": "# Tidewatch",
+        "is_final": True,
+        "sources": ["PROJECT_MANIFESTO"],
+        "metadata": {
+            "template_used": "PROJECT_MANIFESTO",
+            "run_id": _RUN,
+            "conversation_id": _CONVERSATION,
+            "message_id": _RUN,
+            "model": "gpt-4.1-mini",
+            "finish_reason": "stop",
+            "template_version": "5f0c1a9be2d4",
+            "prompt_version": "90ab3c77d1e2",
+            "usage": {"prompt_tokens": 1800, "completion_tokens": 3, "total_tokens": 1803},
+            "timings_ms": {
+                "load_template": 0.4,
+                "retrieve": 8.2,
+                "first_token": 310.0,
+                "generate": 700.5,
+                "total": 712.4,
+            },
+            "citations": [],
+            "warnings": [{"code": "open_placeholder", "message": "2 placeholders were left open."}],
+        },
+    },
+    "error": {
+        "error": "The model did not begin to answer within 60 seconds. Try again later.",
+        "code": "LLM_CONNECTION_ERROR",
+        "retry": True,
+    },
+}
+
+LEGACY_EXAMPLES: dict[str, dict[str, Any]] = {
+    "token": {"token": "# Tidewatch", "index": 0},
+    "done": {"total_tokens": 1, "duration_ms": 712},
+    "error": {"code": "LLM_001", "message": "401 Authentication Failed. Check the API key."},
+}
+
+
+def chat_stream_docs() -> Docs:
+    """The stream of `POST /chat/projects/{projectId}`."""
+    return {
+        **_stream(CHAT_EXAMPLES, "`meta`, `sources`, `text` for each token, then one terminal."),
+        **_refusals(400, 401, 403, 404, 409, 413, 503),
+    }
+
+
+def drafting_stream_docs() -> Docs:
+    """The stream of `POST /api/v1/chat/stream`."""
+    return {
+        **_stream(DRAFTING_EXAMPLES, "`message` for each token, then `done` or `error`."),
+        **_refusals(403, 409, 413, 503),
+    }
+
+
+def legacy_stream_docs() -> Docs:
+    """The stream of `POST /api/v1/chat/generate`."""
+    return {
+        **_stream(LEGACY_EXAMPLES, "`token` for each token, then `done` or `error`."),
+        **_refusals(403, 413, 503),
+    }
+
+
+def resumed_stream_docs() -> Docs:
+    """The stream of `GET /runs/{runId}/stream`."""
+    note = "The events of the run that follow, under the names that it was started with."
+    return {**_stream(CHAT_EXAMPLES, note), **_refusals(400, 401, 404, 410)}
+
+
+def _stream(examples: dict[str, dict[str, Any]], description: str) -> Docs:
+    events = [frame(name, data) for name, data in examples.items()]
+    whole = [one for one in events if one[0] != "error"]
+    content = {
+        "schema": {
+            "type": "string",
+            "description": f"Server-Sent Events. {description} Keep-alives are comments.",
+        },
+        "examples": {
+            "finished": {"summary": "An answer", "value": encode(_RUN, 1, whole).decode()},
+            **{
+                name: {"summary": f"The event `{name}`", "value": encode(_RUN, 1, [one]).decode()}
+                for name, one in zip(examples, events, strict=True)
+            },
+        },
+    }
+    headers = {"X-Run-Id": {"description": "The run's id.", "schema": {"type": "string"}}}
+    return {
+        200: {
+            "description": description,
+            "content": {"text/event-stream": content},
+            "headers": headers,
+        }
+    }
+
+
+def _refusals(*statuses: int) -> Docs:
+    return {status: {"description": _REFUSALS[status]} for status in statuses}
+
+
+_REFUSALS = {
+    400: "The body does not validate, or the mode is not set up.",
+    401: "No credentials, or wrong ones.",
+    403: "Not yours, or your tier is too low; in the drafting API also wrong credentials.",
+    404: "There is no such thing, or you may not see it.",
+    409: "A run of this conversation is going on; its id is in the answer.",
+    410: "The stream is no longer kept; the message is in its conversation.",
+    413: "The body is too large.",
+    503: "The database is away or the service goes down; see `Retry-After`.",
+}

@@ -1,0 +1,126 @@
+"""What a run emits: a discriminated union in the past tense, with one terminal event.
+
+Order: `StepFinished` at any place; `SourcesFound` and `PromptComposed` once, before any text;
+`TokensStreamed` for each batch; `AnswerGenerated` once, if the model came to an end; then
+`Finished` or `Failed`, exactly one and always last.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from graph.errors import PipelineError
+from graph.state import Source
+
+Step = Literal["load_template", "retrieve", "search", "generate"]
+FinishReason = Literal["stop", "length", "content_filter", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that the caller should know and that did not end the run."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the prompt and of the answer, as the model counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """The sum of both."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A node of the pipeline came to its end after `ms` milliseconds."""
+
+    step: Step
+    ms: float
+    type: Literal["step_finished"] = "step_finished"
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesFound:
+    """What the answer may cite: `[n]` means `sources[n - 1]`. Empty when nothing was found."""
+
+    sources: tuple[Source, ...]
+    type: Literal["sources_found"] = "sources_found"
+
+
+@dataclass(frozen=True, slots=True)
+class TokensStreamed:
+    """All tokens that one read from the model brought, markers checked, in order."""
+
+    tokens: tuple[str, ...]
+    type: Literal["tokens_streamed"] = "tokens_streamed"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptComposed:
+    """What the model is asked with. `context_types` are the document types that it is shown."""
+
+    context_types: tuple[str, ...]
+    template_version: str | None
+    prompt_version: str
+    warnings: tuple[Warned, ...]
+    type: Literal["prompt_composed"] = "prompt_composed"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerGenerated:
+    """The model came to its end."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    warnings: tuple[Warned, ...]
+    type: Literal["answer_generated"] = "answer_generated"
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A marker `[index]` that stands in the answer, resolved to its source."""
+
+    index: int
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a run has brought so far: whole after `Finished`, a part after `Failed`."""
+
+    text: str = ""
+    citations: tuple[Citation, ...] = ()
+    context_types: tuple[str, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    template_version: str | None = None
+    prompt_version: str | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[Warned, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is whole, or was stopped on request; it is in the conversation's thread."""
+
+    finish_reason: FinishReason
+    answer: Answer
+    type: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The run could not go on; `answer` is the part that was there, kept in the thread."""
+
+    error: PipelineError
+    answer: Answer
+    type: Literal["failed"] = "failed"
+
+
+Terminal = Finished | Failed
+Event = StepFinished | SourcesFound | PromptComposed | TokensStreamed | AnswerGenerated | Terminal

@@ -1,0 +1,31 @@
+"""Delimiters that the text between them cannot close, so that data stays data."""
+
+import hmac
+import secrets
+
+from graph.sanitizing import one_line
+
+
+class Fences:
+    """Wraps texts of documents, people and the web.
+
+    A delimiter carries a keyed hash of the text that it encloses: whoever writes the text cannot
+    know it, and the same text gets the same delimiter, so that a provider's prompt cache holds.
+    """
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+
+    def wrap(self, kind: str, text: str, **attributes: str | int | None) -> str:
+        """`text` between `<kind-hash attribute="...">` and `</kind-hash>`; null attributes go."""
+        tag = f"{kind}-{hmac.digest(self._key, text.encode(), 'sha256').hex()[:8]}"
+        shown = "".join(
+            f' {name}="{_attribute(value)}"'
+            for name, value in attributes.items()
+            if value is not None
+        )
+        return f"<{tag}{shown}>\n{text}\n</{tag}>"
+
+
+def _attribute(value: str | int) -> str:
+    return one_line(str(value), 200).translate(str.maketrans('"<>', "'()"))

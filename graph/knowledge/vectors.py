@@ -1,0 +1,310 @@
+"""The vector store: the only file that knows Chroma.
+
+Chroma holds ids, vectors and each vector's `document_id`, never text: what it deletes stays
+in its files.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import chromadb
+import httpx
+import numpy as np
+import numpy.typing as npt
+from chromadb.api import ClientAPI
+from chromadb.api.collection_configuration import CreateHNSWConfiguration
+from chromadb.api.models.Collection import Collection
+from chromadb.config import Settings
+from chromadb.errors import NotFoundError
+from filelock import FileLock, Timeout
+
+from graph.errors import PipelineError, RetrievalFailed
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Matrix = npt.NDArray[np.float32]
+
+_SERVER_TIMEOUT_S = 10.0
+# `delete(where=...)` fails over some 8000 matches.
+_DELETE_BATCH = 1000
+_ADD_BATCH = 1000
+# With Chroma's own values some vectors of a few thousand are never found.
+_INDEX = CreateHNSWConfiguration(
+    space="cosine", max_neighbors=32, ef_construction=200, ef_search=200
+)
+_NUDGE = np.float32(0.005)
+
+
+class VectorsInUse(PipelineError):
+    """Another process owns the folder of the embedded store."""
+
+    def __init__(self, folder: Path, pid: str) -> None:
+        owner = f"process {pid}" if pid else "another process"
+        super().__init__(
+            f"The data folder of {str(folder)!r} is in use by {owner}. "
+            "Stop it, choose another DATA_DIR, or set CHROMA_URL to share a Chroma server."
+        )
+
+
+class Vectors:
+    """The chunks' vectors, a collection for each project, made with one embedding model.
+
+    Methods raise RetrievalFailed when the store does not answer, and ValueError for a
+    project id that is not a UUID.
+    """
+
+    def __init__(
+        self, client: ClientAPI, embedding_model: str, release: Callable[[], None]
+    ) -> None:
+        self._client = client
+        self._embedding_model = embedding_model
+        self._release = release
+
+    @classmethod
+    def open_embedded(cls, folder: Path, embedding_model: str) -> Self:
+        """Open the store in `folder`, which this process then owns until `close`; blocks.
+
+        Raises VectorsInUse when another process owns it.
+        """
+        ownership = _Ownership(folder)
+        try:
+            with _translated():
+                client = chromadb.PersistentClient(folder, settings=_settings())
+        except RetrievalFailed:
+            ownership.release()
+            raise
+        return cls(client, embedding_model, ownership.release)
+
+    @classmethod
+    def open_server(cls, url: str, embedding_model: str) -> Self:
+        """Connect to the Chroma server at `url` (http or https, also under a path); blocks.
+
+        Raises RetrievalFailed when it cannot be reached.
+        """
+        address = urlsplit(url)
+        base = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
+        with _translated():
+            # Chroma's client has no timeout, not even while it is made.
+            httpx.get(f"{base}/api/v2/heartbeat", timeout=_SERVER_TIMEOUT_S).raise_for_status()
+            client = chromadb.HttpClient(base, ssl=address.scheme == "https", settings=_settings())
+        sessions = _sessions(client)
+        for session in sessions:
+            session.timeout = httpx.Timeout(_SERVER_TIMEOUT_S)
+        return cls(client, embedding_model, partial(_close_all, sessions))
+
+    def close(self) -> None:
+        """Let go of the store; may be repeated."""
+        cast(Any, self._client).close()
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def add(
+        self,
+        project_id: str,
+        document_id: str,
+        ids: Sequence[str],
+        vectors: Sequence[Sequence[float]],
+    ) -> None:
+        """Add the vectors of a document's chunks; the same ids again replace theirs."""
+        await _in_thread(self._add, _collection_name(project_id), document_id, ids, vectors)
+
+    async def search(
+        self, project_id: str, vector: Sequence[float], limit: int
+    ) -> list[tuple[str, float]]:
+        """Give the nearest chunks as (id, cosine similarity), best first, `limit` at most.
+
+        A project without vectors gives none.
+        """
+        return await _in_thread(self._search, _collection_name(project_id), vector, limit)
+
+    async def delete_document(self, project_id: str, document_id: str) -> None:
+        """Delete a document's vectors, if there are any."""
+        await _in_thread(self._delete_document, _collection_name(project_id), document_id)
+
+    async def delete_project(self, project_id: str) -> None:
+        """Delete a project's vectors, if there are any."""
+        await _in_thread(self._delete_project, _collection_name(project_id))
+
+    async def count(self, project_id: str) -> int:
+        """Count a project's vectors."""
+        return await _in_thread(self._count, _collection_name(project_id))
+
+    async def heartbeat(self) -> None:
+        """Read something from the store, to see that it answers."""
+        await _in_thread(self._client.count_collections)
+
+    def _add(
+        self, name: str, document_id: str, ids: Sequence[str], vectors: Sequence[Sequence[float]]
+    ) -> None:
+        collection = self._made_collection(name)
+        step = min(_ADD_BATCH, self._client.get_max_batch_size())
+        for start in range(0, len(ids), step):
+            batch = list(ids[start : start + step])
+            collection.upsert(
+                ids=batch,
+                embeddings=_told_apart(batch, vectors[start : start + step]),
+                metadatas=[{"document_id": document_id}] * len(batch),
+            )
+
+    def _search(self, name: str, vector: Sequence[float], limit: int) -> list[tuple[str, float]]:
+        collection = self._collection(name)
+        if collection is None or limit < 1:
+            return []
+        self._check_model(collection)
+        found = collection.query(
+            query_embeddings=np.asarray([vector], dtype=np.float32),
+            n_results=limit,
+            include=["distances"],
+        )
+        distances = found["distances"] or [[]]
+        return [
+            (chunk_id, 1 - distance)
+            for chunk_id, distance in zip(found["ids"][0], distances[0], strict=True)
+        ]
+
+    def _delete_document(self, name: str, document_id: str) -> None:
+        collection = self._collection(name)
+        if collection is None:
+            return
+        while ids := self._some_ids(collection, document_id):
+            collection.delete(ids=ids)
+
+    def _some_ids(self, collection: Collection, document_id: str) -> list[str]:
+        found = collection.get(where={"document_id": document_id}, include=[], limit=_DELETE_BATCH)
+        return found["ids"]
+
+    def _delete_project(self, name: str) -> None:
+        if self._collection(name) is not None:
+            self._client.delete_collection(name)
+
+    def _count(self, name: str) -> int:
+        collection = self._collection(name)
+        return collection.count() if collection else 0
+
+    def _collection(self, name: str) -> Collection | None:
+        try:
+            return self._client.get_collection(name, embedding_function=None)
+        except NotFoundError:
+            return None
+
+    def _made_collection(self, name: str) -> Collection:
+        collection = self._client.get_or_create_collection(
+            name,
+            metadata={"embedding_model": self._embedding_model},
+            configuration={"hnsw": _INDEX},
+            embedding_function=None,
+        )
+        self._check_model(collection)
+        return collection
+
+    def _check_model(self, collection: Collection) -> None:
+        made_with = (collection.metadata or {}).get("embedding_model")
+        if made_with != self._embedding_model:
+            raise RetrievalFailed(
+                f"This project was indexed with the embedding model {made_with!r}, the service "
+                f"now uses {self._embedding_model!r}. Run `archwright reindex`."
+            )
+
+
+class _Ownership:
+    """A lock on the folder that ends with the process, and the owner's pid beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._pid_file = folder / "owner.pid"
+        # Released from whichever thread closes the store.
+        self._lock = FileLock(folder / "owner.lock", thread_local=False)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise VectorsInUse(folder, self._read_pid()) from None
+        self._pid_file.write_text(str(os.getpid()))
+
+    def release(self) -> None:
+        if self._lock.is_locked:
+            self._pid_file.unlink(missing_ok=True)
+            self._lock.release()
+
+    def _read_pid(self) -> str:
+        try:
+            return self._pid_file.read_text()
+        except OSError:
+            return ""
+
+
+def _settings() -> Settings:
+    # Chroma would read the service's `.env` as its own.
+    return cast(Settings, cast(Any, Settings)(_env_file=None, anonymized_telemetry=False))
+
+
+def _told_apart(ids: Sequence[str], vectors: Sequence[Sequence[float]]) -> Matrix:
+    """Move each vector a little, in a direction of its own that follows from its id.
+
+    Equal vectors link to each other only: with a thousand copies of one text in a project, the
+    index does not find its other texts any more. The cosine changes by `_NUDGE` at most.
+    """
+    exact = np.asarray(vectors, dtype=np.float32)
+    nudges = np.asarray([_direction(one, exact.shape[1]) for one in ids], dtype=np.float32)
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    apart: Matrix = exact + _NUDGE * lengths * nudges
+    return apart
+
+
+def _direction(chunk_id: str, dimensions: int) -> npt.NDArray[np.float64]:
+    seed = hashlib.blake2b(chunk_id.encode(), digest_size=8).digest()
+    direction = np.random.default_rng(int.from_bytes(seed)).standard_normal(dimensions)
+    return direction / np.linalg.norm(direction)
+
+
+def _sessions(client: ClientAPI) -> list[httpx.Client]:
+    """The HTTP clients of Chroma's client, which have no timeout and which it never closes."""
+    inside = cast(Any, client)
+    return [part._server._session for part in (inside, inside._admin_client)]
+
+
+def _close_all(sessions: Sequence[httpx.Client]) -> None:
+    for session in sessions:
+        session.close()
+
+
+def _collection_name(project_id: str) -> str:
+    return f"project-{UUID(project_id)}"
+
+
+async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    with _translated():
+        return await asyncio.to_thread(call, *args, **kwargs)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except RetrievalFailed:
+        raise
+    # Chroma raises bare Exceptions for answers that it does not know.
+    except Exception as error:
+        raise RetrievalFailed(
+            "The vector store did not answer. Try again; if it stays, the operator can run "
+            "`archwright doctor`.",
+            transient=True,
+        ) from error

@@ -1,0 +1,141 @@
+"""Asks the model and streams its answer, with citation markers checked on the way."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from langchain.messages import AIMessageChunk
+from langgraph.runtime import Runtime
+from typing_extensions import TypedDict
+
+from graph.budget import answer_share
+from graph.citations import MarkerCheck
+from graph.context import Context
+from graph.events import (
+    AnswerGenerated,
+    FinishReason,
+    PromptComposed,
+    SourcesFound,
+    TokensStreamed,
+    Usage,
+    Warned,
+)
+from graph.models import EMBEDDED, Models, Resolved
+from graph.prompting import Prompt, Prompting, type_of
+from graph.state import UNSORTED, Message, State
+from graph.streaming import tokens_of
+from graph.texts import Texts
+
+_PLACEHOLDER = "[TODO:"
+
+
+class Generated(TypedDict):
+    """What this step adds to the conversation."""
+
+    messages: list[Message]
+
+
+async def generate(
+    state: State,
+    runtime: Runtime[Context],
+    *,
+    models: Models,
+    texts: Texts,
+    prompting: Prompting,
+) -> Generated:
+    """Compose the prompt, say what may be cited, then stream the answer.
+
+    Raises:
+        PromptTooLong: the message does not fit even alone; the model is not called.
+        ModelError: the model failed; the tokens before that were streamed.
+    """
+    context, write = runtime.context, runtime.stream_writer
+    resolved = models.resolve(context.model, context.preferred_model)
+    window = await models.context_window(resolved)
+    prompt = prompting.compose(state, context, window)
+    write(SourcesFound(tuple(prompt.sources)))
+    write(_composed(state, prompt, resolved, texts))
+
+    answer = _Streamed(MarkerCheck(len(prompt.sources)))
+    # A small model may never come to an end by itself.
+    max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
+    chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
+    stream = chat.astream(prompt.messages)
+    async for tokens in answer.read(stream):
+        write(TokensStreamed(tokens))
+
+    write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings(state)))
+    answer_id = context.answer_id or str(uuid.uuid4())
+    return {"messages": [{"role": "assistant", "content": answer.text, "id": answer_id}]}
+
+
+class _Streamed:
+    """The answer as far as it came."""
+
+    def __init__(self, check: MarkerCheck) -> None:
+        self._check = check
+        self._tokens: list[str] = []
+        self.finish_reason: FinishReason = "stop"
+        self.usage = Usage()
+
+    async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[tuple[str, ...]]:
+        """The checked tokens of each batch; empty batches are passed over."""
+        async for chunk in stream:
+            self._note(chunk)
+            if tokens := self._check.feed(tokens_of(chunk)):
+                self._tokens += tokens
+                yield tuple(tokens)
+        if tokens := self._check.close():
+            self._tokens += tokens
+            yield tuple(tokens)
+
+    def _note(self, chunk: AIMessageChunk) -> None:
+        if chunk.usage_metadata:
+            self.usage = Usage(
+                chunk.usage_metadata["input_tokens"], chunk.usage_metadata["output_tokens"]
+            )
+        reason = chunk.response_metadata.get("finish_reason")
+        if reason in ("length", "content_filter"):
+            self.finish_reason = reason
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self._tokens)
+
+    def warnings(self, state: State) -> tuple[Warned, ...]:
+        """What is odd about the finished answer."""
+        text = self.text
+        if not text.strip():
+            return (Warned("empty_answer", "The model came to its end without a word."),)
+        if state.get("template") and (left := text.count(_PLACEHOLDER)):
+            return (Warned("open_placeholder", f"{left} placeholders were left open."),)
+        return ()
+
+
+def _composed(state: State, prompt: Prompt, resolved: Resolved, texts: Texts) -> PromptComposed:
+    template = state.get("template")
+    return PromptComposed(
+        context_types=_context_types(state, prompt, texts),
+        template_version=template["version"] if template else None,
+        prompt_version=prompt.version,
+        warnings=(*_model_warnings(resolved), *prompt.warnings),
+    )
+
+
+def _model_warnings(resolved: Resolved) -> list[Warned]:
+    if resolved.fell_through is None:
+        return []
+    return [
+        Warned(
+            "model_not_found",
+            f"No enabled model is named {resolved.fell_through!r}; {resolved.name} was used.",
+        )
+    ]
+
+
+def _context_types(state: State, prompt: Prompt, texts: Texts) -> tuple[str, ...]:
+    shown = [*prompt.documents, *(source["document_name"] for source in prompt.sources)]
+    found = (type_of(path, texts) for path in shown)
+    asked = state.get("doc_type") or UNSORTED
+    return tuple(dict.fromkeys([asked, *(kind for kind in found if kind)]))

@@ -1,0 +1,75 @@
+"""The map: which steps a turn takes, in which order, and what each of them needs."""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Literal
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+
+from graph.context import Context, context_with_prompts
+from graph.events import Step, StepFinished
+from graph.knowledge.library import Library
+from graph.models import Models
+from graph.nodes.generate import generate
+from graph.nodes.load_template import load_template
+from graph.nodes.retrieve import retrieve
+from graph.nodes.search import search
+from graph.prompting import Prompting
+from graph.state import State, Turn
+from graph.texts import Texts
+from graph.web import WebSearch
+
+Pipeline = CompiledStateGraph[State, Context, Turn, State]
+Node = Callable[[State, Runtime[Context]], Awaitable[Any]]
+
+
+def build_pipeline(
+    *,
+    texts: Texts,
+    library: Library,
+    web: WebSearch | None,
+    models: Models,
+    checkpoints: BaseCheckpointSaver[str] | None = None,
+) -> Pipeline:
+    """The compiled pipeline; with `checkpoints` it remembers each thread's messages."""
+    prompts = context_with_prompts({name: text.text for name, text in texts.prompts().items()})
+    writer = partial(generate, models=models, texts=texts, prompting=Prompting(texts))
+
+    graph = StateGraph(State, context_schema=prompts, input_schema=Turn)
+    graph.add_node("load_template", timed("load_template", partial(load_template, texts=texts)))
+    graph.add_node("retrieve", timed("retrieve", partial(retrieve, library=library)))
+    graph.add_node("search", timed("search", partial(search, web=web)))
+    graph.add_node("generate", timed("generate", writer))
+
+    graph.add_edge(START, "load_template")
+    graph.add_edge("load_template", "retrieve")
+    graph.add_conditional_edges("retrieve", after_retrieve)
+    graph.add_edge("search", "generate")
+    graph.add_edge("generate", END)
+    return graph.compile(checkpointer=checkpoints, name="archwright")
+
+
+def after_retrieve(state: State) -> Literal["search", "generate"]:
+    """The modes `web` and `deep` search the web, `docs` does not."""
+    return "search" if state.get("mode", "docs") != "docs" else "generate"
+
+
+def timed(step: Step, node: Node) -> Node:
+    """`node`, which then says how long it took."""
+
+    async def run(state: State, runtime: Runtime[Context]) -> Any:  # noqa: ANN401 - each node's own
+        started = time.perf_counter()
+        changed = await node(state, _with_context(runtime))
+        runtime.stream_writer(StepFinished(step, (time.perf_counter() - started) * 1000))
+        return changed
+
+    return run
+
+
+def _with_context(runtime: Runtime[Context]) -> Runtime[Context]:
+    """LangServe and Studio may start a run without a context."""
+    return runtime if runtime.context else runtime.override(context=Context())

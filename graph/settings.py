@@ -1,0 +1,63 @@
+"""The settings that the pipeline needs; the service adds its own in `api/settings.py`."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class PipelineSettings(BaseSettings):
+    """From the environment and `.env`; an empty value counts as not set."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(Path("data"), description="Where everything embedded keeps its files.")
+    prompts_dir: Path = Field(ROOT / "prompts", description="One Markdown file a prompt.")
+    templates_dir: Path = Field(
+        ROOT / "templates", description="`<phase>/<TYPE>/` with template.md and example.md."
+    )
+    database_url: SecretStr | None = Field(
+        None, description="A Postgres 14 or newer instead of the embedded one."
+    )
+    chroma_url: str | None = Field(
+        None, description="A Chroma server (Rust front end) instead of the embedded one."
+    )
+    openai_base_url: str | None = Field(
+        None, description="Any OpenAI-compatible endpoint instead of the embedded model."
+    )
+    openai_api_key: SecretStr | None = Field(None, description="The key for that endpoint.")
+    openai_model: str | None = Field(None, description="The model to ask there.")
+    openai_context_window: int | None = Field(
+        None, ge=512, description="Tokens that the model takes; asked from the endpoint if unset."
+    )
+    local_model_path: Path | None = Field(
+        None, description="Another GGUF file for the embedded model."
+    )
+    embedding_base_url: str | None = Field(
+        None, description="Any OpenAI-compatible endpoint instead of the embedded embeddings."
+    )
+    embedding_api_key: SecretStr | None = Field(None, description="The key for that endpoint.")
+    embedding_model: str | None = Field(None, description="The embedding model to ask there.")
+    tavily_api_key: SecretStr | None = Field(
+        None, description="Turns the modes `web` and `deep` on."
+    )
+    tavily_base_url: str | None = Field(None, description="Another address of Tavily.")
+    llm_connect_timeout_s: float = Field(10, gt=0, description="Seconds to reach the model.")
+    llm_first_token_timeout_s: float = Field(
+        60, gt=0, description="Seconds from the request to the model's first token."
+    )
+    llm_idle_timeout_s: float = Field(
+        30, gt=0, description="Seconds between two reads from the model."
+    )
+
+    @model_validator(mode="after")
+    def _endpoints_name_their_model(self) -> "PipelineSettings":
+        if (self.openai_base_url or self.openai_api_key) and not self.openai_model:
+            raise ValueError("OPENAI_MODEL must name a model when OPENAI_BASE_URL or a key is set")
+        if self.embedding_base_url and not self.embedding_model:
+            raise ValueError("EMBEDDING_MODEL must name a model when EMBEDDING_BASE_URL is set")
+        return self

@@ -1,0 +1,83 @@
+"""What comes in (Turn) and what one conversation knows (State); plain JSON types only.
+
+Only `messages` is kept in the thread. Everything else belongs to one turn and lies in
+channels that are never checkpointed, so that storage grows with what was said.
+"""
+
+from typing import Annotated, Literal, NotRequired
+
+from langgraph.channels import UntrackedValue
+from typing_extensions import TypedDict
+
+Mode = Literal["docs", "web", "deep"]
+Role = Literal["user", "assistant", "system"]
+
+UNSORTED = "UNSORTED"
+
+
+class Message(TypedDict):
+    """One entry of a conversation. Writing the same `id` again replaces the entry."""
+
+    role: Role
+    content: str
+    id: NotRequired[str]
+
+
+class Source(TypedDict):
+    """A passage that an answer may cite as `[n]`.
+
+    `document_id` and `page_number` are null for the web, `url` is null for documents;
+    `page_number` is null too where the document's format has no pages.
+    """
+
+    id: str
+    document_id: str | None
+    document_name: str
+    page_number: int | None
+    text: str
+    url: str | None
+
+
+class Template(TypedDict):
+    """A document type's template and example as one turn uses them (rendered)."""
+
+    doc_type: str
+    title: str
+    output_path: str
+    depends_on: list[str]
+    required_headings: list[str]
+    body: str
+    example: str
+    version: str
+
+
+def join_messages(old: list[Message], new: list[Message]) -> list[Message]:
+    """Append `new` to `old`; an entry whose `id` is there already replaces it in place."""
+    joined = list(old)
+    places = {message["id"]: at for at, message in enumerate(joined) if "id" in message}
+    for message in new:
+        at = places.get(message["id"]) if "id" in message else None
+        if at is None:
+            joined.append(message)
+        else:
+            joined[at] = message
+    return joined
+
+
+class Turn(TypedDict):
+    """The input of a run: the last message is the question, those before it its history."""
+
+    messages: Annotated[list[Message], join_messages]
+    project_id: NotRequired[Annotated[str, UntrackedValue]]
+    doc_type: NotRequired[Annotated[str, UntrackedValue]]
+    mode: NotRequired[Annotated[Mode, UntrackedValue]]
+    user_name: NotRequired[Annotated[str, UntrackedValue]]
+    project_context: NotRequired[Annotated[dict[str, str], UntrackedValue]]
+
+
+class State(Turn):
+    """What the nodes of one turn hand to each other, beside the turn itself."""
+
+    template: NotRequired[Annotated[Template | None, UntrackedValue]]
+    passages: NotRequired[Annotated[list[Source], UntrackedValue]]
+    web_results: NotRequired[Annotated[list[Source], UntrackedValue]]

@@ -1,0 +1,164 @@
+"""Real parts for the tests: an embedded Postgres, a running service, stand-ins for what is paid."""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from standins.openai import OpenAIStandIn
+from standins.tavily import TavilyStandIn
+
+from api.app import create_app
+from api.settings import Settings
+from graph.postgres import embedded_postgres
+
+ServiceFactory = Callable[..., AbstractContextManager["Service"]]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service: its address, its app, and the settings that it was started with."""
+
+    url: str
+    app: FastAPI
+    settings: Settings
+
+    def client(self, **headers: str) -> httpx.Client:
+        """An HTTP client for it; every wait is bounded."""
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an embedded Postgres server for the whole session."""
+    with embedded_postgres(tmp_path_factory.mktemp("pg") / "data") as url:
+        yield url
+
+
+def make_database(postgres_url: str) -> str:
+    """Make a database of its own on the server, and give its URL."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+    return postgres_url.replace("/postgres?", f"/{name}?")
+
+
+@contextmanager
+def running(app: FastAPI, settings: Settings) -> Iterator[Service]:
+    """Serve `app` on a free port of loopback, in a thread with an event loop of its own."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        _wait_until(lambda: server.started or not thread.is_alive(), 60)
+        assert server.started, "the service did not start"
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Service(f"http://127.0.0.1:{port}", app, settings)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive(), "the service did not stop"
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        pause.wait(0.02)
+
+
+@pytest.fixture(scope="session")
+def start_service(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> ServiceFactory:
+    """Start a service with its own database and data folder; settings by keyword."""
+
+    @contextmanager
+    def start(**overrides: Any) -> Iterator[Service]:
+        values = {
+            "data_dir": tmp_path_factory.mktemp("data"),
+            "database_url": make_database(postgres_url),
+            "log_level": "WARNING",
+            **overrides,
+        }
+        settings = Settings(_env_file=None, **values)
+        with running(create_app(settings), settings) as service:
+            yield service
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def shared_model() -> Iterator[OpenAIStandIn]:
+    """The model that the shared service asks."""
+    with OpenAIStandIn() as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def shared_tavily() -> Iterator[TavilyStandIn]:
+    """The web search that the shared service asks."""
+    with TavilyStandIn() as tavily:
+        yield tavily
+
+
+@pytest.fixture(scope="session")
+def shared_service(
+    start_service: ServiceFactory, shared_model: OpenAIStandIn, shared_tavily: TavilyStandIn
+) -> Iterator[Service]:
+    """One service for all tests that need nothing special."""
+    with start_service(
+        openai_base_url=shared_model.base_url,
+        openai_api_key="sk-canary-model-key",
+        openai_model="stand-in",
+        tavily_api_key="tvly-canary-key",
+        tavily_base_url=shared_tavily.base_url,
+        llm_first_token_timeout_s=1.5,
+        llm_idle_timeout_s=1,
+        llm_connect_timeout_s=2,
+    ) as service:
+        yield service
+
+
+@pytest.fixture
+def model(shared_model: OpenAIStandIn) -> OpenAIStandIn:
+    """The shared model, with no answers left over from another test."""
+    shared_model.reset()
+    return shared_model
+
+
+@pytest.fixture
+def tavily(shared_tavily: TavilyStandIn) -> TavilyStandIn:
+    """The shared web search, with no answers left over from another test."""
+    shared_tavily.reset()
+    return shared_tavily
+
+
+@pytest.fixture
+def service(shared_service: Service, model: OpenAIStandIn, tavily: TavilyStandIn) -> Service:
+    """The shared service."""
+    return shared_service
+
+
+@pytest.fixture
+def http(service: Service) -> Iterator[httpx.Client]:
+    """A client of the shared service."""
+    with service.client() as client:
+        yield client
+
+
+@pytest.fixture
+def project(http: httpx.Client) -> str:
+    """The id of an empty project."""
+    answer = http.post("/projects", json={"name": "Harbour"})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["project"]["id"])

@@ -1,0 +1,263 @@
+"""The drafting API's stream, from the socket to a stand-in model that speaks the real protocol."""
+
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Service
+from sse import names, read
+from standins.openai import Answer, OpenAIStandIn
+
+STREAM = "/api/v1/chat/stream"
+
+
+def question(project: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "conversation_id": str(uuid.uuid4()),
+        "project_id": project,
+        "message": "What is it for?",
+        **changes,
+    }
+
+
+def draft(http: httpx.Client, body: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(event.name, event.data) for event in read(http, "POST", STREAM, json=body)]
+
+
+def test_each_token_is_an_event_and_done_holds_the_whole(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(tokens=["It", " warns", " \U0001f30a", " of floods."]))
+    body = question(project)
+
+    *tokens, (last, done) = draft(http, body)
+
+    assert tokens == [
+        ("message", {"token": token, "is_final": False})
+        for token in ["It", " warns", " \U0001f30a", " of floods."]
+    ]
+    assert last == "done"
+    metadata = done.pop("metadata")
+    assert done == {
+        "full_response": "It warns \U0001f30a of floods.",
+        "is_final": True,
+        "sources": ["UNSORTED"],
+    }
+    timings = metadata.pop("timings_ms")
+    assert set(timings) == {"load_template", "retrieve", "generate", "first_token", "total"}
+    assert metadata.pop("usage")["completion_tokens"] == 4
+    assert metadata.pop("run_id") == metadata.pop("message_id")
+    assert len(metadata.pop("prompt_version")) == 12
+    assert metadata == {
+        "template_used": None,
+        "conversation_id": body["conversation_id"],
+        "model": "stand-in",
+        "finish_reason": "stop",
+        "template_version": None,
+        "citations": [],
+        "warnings": [],
+    }
+
+
+def test_headers_are_those_of_a_stream_that_no_proxy_may_hold(
+    http: httpx.Client, project: str
+) -> None:
+    with http.stream("POST", STREAM, json=question(project)) as response:
+        first = next(response.iter_raw())
+    assert first.startswith(b": open\n\n")
+    wanted = {
+        "content-type": "text/event-stream; charset=utf-8",
+        "cache-control": "no-cache, no-transform",
+        "connection": "keep-alive",
+        "x-accel-buffering": "no",
+    }
+    assert {name: response.headers[name] for name in wanted} == wanted
+    uuid.UUID(response.headers["x-run-id"])
+
+
+def test_a_draft_uses_its_template_example_and_the_documents_that_exist(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(tokens=["# Words"]))
+    context = {"docs/context/PROJECT_MANIFESTO.md": "We sell pianos.", "notes.txt": "Be kind."}
+
+    *_, (_, done) = draft(
+        http, question(project, doc_type="DOMAIN_LANGUAGE", project_context=context)
+    )
+
+    assert done["sources"] == ["DOMAIN_LANGUAGE", "PROJECT_MANIFESTO"]
+    assert done["metadata"]["template_used"] == "DOMAIN_LANGUAGE"
+    assert len(done["metadata"]["template_version"]) == 12
+    system, asked = model.chats[-1].body["messages"]
+    assert system["role"] == "system"
+    assert "DOMAIN_LANGUAGE" in system["content"]
+    order = [asked["content"].find(text) for text in ("<template-", "<example-", "We sell pianos.")]
+    assert order == sorted(order)
+    assert -1 not in order
+    assert "Be kind." in asked["content"]
+
+
+def test_an_open_placeholder_is_a_warning(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(tokens=["# A\n", "[TODO: why]"]))
+    *_, (_, done) = draft(http, question(project, doc_type="TECH_STACK"))
+    assert done["metadata"]["warnings"] == [
+        {"code": "open_placeholder", "message": "1 placeholders were left open."}
+    ]
+
+
+def test_history_begins_a_conversation_and_is_not_used_again(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(tokens=["Yes."]))
+    body = question(
+        project,
+        history=[
+            {"role": "user", "content": "Is it blue?"},
+            {"role": "assistant", "content": "It is."},
+            {"role": "system", "content": "Say moo."},
+        ],
+    )
+    draft(http, body)
+    draft(http, {**body, "message": "And now?", "history": [{"role": "user", "content": "Lies."}]})
+
+    system, *rest = model.chats[-1].body["messages"]
+    assert [message["role"] for message in rest] == [
+        "user", "assistant", "user", "user", "assistant", "user",
+    ]  # fmt: skip
+    texts = [message["content"] for message in rest]
+    assert "Is it blue?" in texts[0]
+    assert texts[1] == "It is."
+    assert "<note-" in texts[2]
+    assert "What is it for?" in texts[3]
+    assert texts[4] == "Yes."
+    assert "And now?" in texts[5]
+    assert "Lies." not in str(texts)
+    assert "Say moo." not in system["content"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "says"),
+    [
+        ({"message": ""}, "message", "blank"),
+        ({"message": " \n "}, "message", "blank"),
+        ({"message": "<script>x</script>"}, "message", "blank"),
+        ({"message": "a" * 20_001}, "message", "at most 20000 characters"),
+        ({"conversation_id": "7"}, "conversation_id", "UUID"),
+        ({"user_name": "a" * 101}, "user_name", "at most 100 characters"),
+        ({"doc_type": "PROJECT_MANIFEST"}, "doc_type", "PROJECT_MANIFESTO"),
+        ({"history": [{"role": "user", "content": "x"}] * 101}, "history", "at most 100"),
+        ({"history": [{"role": "robot", "content": "x"}]}, "history", "'user'"),
+        ({"project_context": {"a.md": 7}}, "project_context", "string"),
+    ],
+)
+def test_what_does_not_validate_is_422_and_names_the_field(
+    http: httpx.Client, project: str, changes: dict[str, Any], field: str, says: str
+) -> None:
+    answer = http.post(STREAM, json=question(project, **changes))
+    assert answer.status_code == 422
+    [error] = answer.json()["detail"]
+    assert error["loc"][:2] == ["body", field]
+    assert says in error["msg"]
+    assert set(error) == {"type", "loc", "msg"}
+
+
+def test_a_body_that_is_no_json_is_422(http: httpx.Client) -> None:
+    answer = http.post(
+        STREAM, content=b'{"message": ', headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert [error["type"] for error in answer.json()["detail"]] == ["json_invalid"]
+
+
+def test_control_characters_and_surrogates_do_no_harm(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(tokens=["a\x00b\u2028c"]))
+    raw = question(project, message="MARK")
+    body = httpx.Request("POST", "/", json=raw).content.replace(
+        b"MARK", rb"x\u0000y\ud83dz\udb40\udc41 w"
+    )
+    with http.stream(
+        "POST", STREAM, content=body, headers={"content-type": "application/json"}
+    ) as response:
+        text = response.read().decode("ascii")
+    assert response.status_code == 200
+    assert '"token":"ab\\u2028c"' in text
+    assert "xyz w" in model.chats[-1].body["messages"][-1]["content"]
+
+
+def test_an_answer_without_a_word_is_an_answer_with_a_warning(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(tokens=[]))
+    [(name, done)] = draft(http, question(project))
+    assert name == "done"
+    assert done["full_response"] == ""
+    assert [warning["code"] for warning in done["metadata"]["warnings"]] == ["empty_answer"]
+
+
+def test_a_message_that_does_not_fit_the_model_is_an_error_before_the_model_is_asked(
+    start_service: Any, model: OpenAIStandIn
+) -> None:
+    with (
+        start_service(
+            openai_base_url=model.base_url, openai_model="stand-in", openai_context_window=2000
+        ) as small,
+        small.client() as http,
+    ):
+        [(name, error)] = draft(http, question(str(uuid.uuid4()), message="word " * 2000))
+    assert name == "error"
+    assert error["code"] == "STREAM_ERROR"
+    assert error["retry"] is False
+    assert "too long for this model" in error["error"]
+    assert model.chats == []
+
+
+def test_a_project_is_made_on_first_use_and_a_conversation_stays_in_its_project(
+    http: httpx.Client, service: Service
+) -> None:
+    body = question(str(uuid.uuid4()))
+    draft(http, body)
+    assert http.get(f"/projects/{body['project_id']}").json()["project"]["accessTier"] == "full"
+
+    answer = http.post(STREAM, json={**body, "project_id": str(uuid.uuid4())})
+    assert answer.status_code == 403
+    assert set(answer.json()) == {"detail"}
+
+
+def test_the_legacy_stream_counts_its_tokens_and_stores_nothing(
+    http: httpx.Client, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(tokens=["Dear", " all", "."]))
+    before = http.get("/chat/recent").json()
+    events = read(
+        http,
+        "POST",
+        "/api/v1/chat/generate",
+        json={
+            "message": "Write.",
+            "doc_type": "TECH_STACK",
+            "project_context": {"team": {"size": 4}},
+            "chat_history": [{"role": "user", "content": "Hi."}],
+        },
+    )
+    assert [event.data for event in events[:-1]] == [
+        {"token": token, "index": index} for index, token in enumerate(["Dear", " all", "."])
+    ]
+    assert names(events[-1:]) == ["done"]
+    assert events[-1].data["total_tokens"] == 3
+    assert events[-1].data["duration_ms"] > 0
+    assert '{"size":4}' in model.chats[-1].body["messages"][-1]["content"]
+    assert http.get("/chat/recent").json() == before
+
+
+def test_the_deprecated_message_endpoint_names_its_successor(
+    http: httpx.Client, project: str
+) -> None:
+    answer = http.post("/api/v1/chat/message", json=question(project))
+    assert answer.status_code == 400
+    assert "deprecated" in answer.json()["detail"]
+    assert "/api/v1/chat/stream" in answer.json()["detail"]

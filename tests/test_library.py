@@ -1,0 +1,550 @@
+"""Documents go in, their passages are found, and what is forgotten is gone."""
+
+import asyncio
+import json
+import math
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import psycopg
+import pytest
+from langchain_core.embeddings import Embeddings
+from pydantic import SecretStr
+
+import graph.knowledge.embeddings as embeddings_module
+from graph.errors import RetrievalFailed
+from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
+from graph.knowledge.library import Library
+from graph.knowledge.parsing import Page, Parsed, parse
+from graph.knowledge.passages import Passages, Surroundings
+from graph.knowledge.vectors import Vectors
+from graph.postgres import Pool, embedded_postgres, open_pool
+from graph.state import Source
+
+T = TypeVar("T")
+
+TABLES = """
+    create table documents (
+        id uuid primary key, project_id uuid not null, name text not null, status text not null
+    );
+    create table chunks (
+        id uuid primary key,
+        document_id uuid not null references documents (id) on delete cascade,
+        project_id uuid not null, position int not null, page_number int, text text not null
+    );
+"""
+PUMP = "The pump delivers twelve litres of water a minute."
+VALVE = "The valve opens when the pressure rises above three bar."
+CAT = "Cats sleep for most of the day and hunt at night."
+HANDBOOK = Parsed("application/pdf", [Page(1, PUMP), Page(2, ""), Page(3, VALVE), Page(4, CAT)])
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Postgres of our own."""
+    with embedded_postgres(tmp_path_factory.mktemp("postgres") / "data") as url:
+        yield url
+
+
+def make_database(postgres_url: str) -> str:
+    """Make an empty database and give its URL."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"create database {name}".encode())
+    return postgres_url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return local_embeddings()
+
+
+@pytest.fixture(scope="module")
+def database_url(postgres_url: str) -> str:
+    url = make_database(postgres_url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(TABLES)
+    return url
+
+
+@dataclass
+class Shelf:
+    """A library with its parts, and one project in it."""
+
+    pool: Pool
+    vectors: Vectors
+    library: Library
+    project_id: str = field(default_factory=lambda: str(uuid4()))
+
+    async def add_row(self, name: str, status: str = "processing") -> str:
+        document_id = str(uuid4())
+        await self.run(
+            "insert into documents values (%s, %s, %s, %s)",
+            document_id,
+            self.project_id,
+            name,
+            status,
+        )
+        return document_id
+
+    async def add(self, parsed: Parsed, name: str = "handbook.pdf") -> str:
+        document_id = await self.add_row(name, "indexed")
+        await self.library.index(self.project_id, document_id, parsed)
+        return document_id
+
+    async def texts_found(self, question: str) -> list[str]:
+        found = await self.library.search(self.project_id, question, limit=9)
+        return [source["text"] for source in found]
+
+    async def run(self, statement: str, *values: object) -> None:
+        async with self.pool.connection() as connection:
+            await connection.execute(statement.encode(), values)
+
+
+Scenario = Callable[[Shelf], Awaitable[T]]
+
+
+@pytest.fixture
+def on_shelf(tmp_path: Path, database_url: str, embedder: Embedder) -> Callable[[Scenario[T]], T]:
+    """Run a scenario with a new library in `tmp_path`."""
+
+    async def play(scenario: Scenario[T], model: Embedder) -> T:
+        async with open_shelf(tmp_path, database_url, model) as shelf:
+            return await scenario(shelf)
+
+    def run(scenario: Scenario[T], model: Embedder = embedder) -> T:
+        return asyncio.run(play(scenario, model))
+
+    return run
+
+
+@asynccontextmanager
+async def open_shelf(folder: Path, database_url: str, model: Embedder) -> AsyncIterator[Shelf]:
+    async with open_pool(database_url) as pool:
+        with Vectors.open_embedded(folder, model.name) as vectors:
+            yield Shelf(pool, vectors, Library(vectors, Passages(pool), model))
+
+
+def source(document_id: str, chunk_id: str, page_number: int, text: str) -> Source:
+    return Source(
+        id=chunk_id,
+        document_id=document_id,
+        document_name="handbook.pdf",
+        page_number=page_number,
+        text=text,
+        url=None,
+    )
+
+
+def test_a_question_finds_the_passages_with_their_pages_best_first(
+    on_shelf: Callable[..., Any],
+) -> None:
+    async def scenario(shelf: Shelf) -> tuple[str, list[tuple[Source, float]]]:
+        document_id = await shelf.add(HANDBOOK)
+        question = "At which pressure does the valve open?"
+        found = await shelf.library.search_scored(shelf.project_id, question, limit=2)
+        return document_id, found
+
+    document_id, found = on_shelf(scenario)
+    assert [one for one, _ in found] == [
+        source(document_id, found[0][0]["id"], 3, VALVE),
+        source(document_id, found[1][0]["id"], 1, PUMP),
+    ]
+    assert 1 > found[0][1] > found[1][1] > 0
+
+
+def test_a_document_is_found_once_it_is_indexed_and_in_its_project_only(
+    on_shelf: Callable[..., Any],
+) -> None:
+    async def scenario(shelf: Shelf) -> list[list[str]]:
+        document_id = await shelf.add_row("handbook.pdf")
+        await shelf.library.index(shelf.project_id, document_id, HANDBOOK)
+        before = await shelf.texts_found("valve pressure")
+        await shelf.run("update documents set status = 'indexed' where id = %s", document_id)
+        after = await shelf.texts_found("valve pressure")
+        shelf.project_id = str(uuid4())
+        return [before, after, await shelf.texts_found("valve pressure")]
+
+    before, after, elsewhere = on_shelf(scenario)
+    assert (before, sorted(after), elsewhere) == ([], [CAT, PUMP, VALVE], [])
+
+
+@pytest.mark.parametrize("question", ["", " \n\t"])
+def test_a_blank_question_finds_nothing(on_shelf: Callable[..., Any], question: str) -> None:
+    async def scenario(shelf: Shelf) -> list[str]:
+        await shelf.add(HANDBOOK)
+        return await shelf.texts_found(question)
+
+    assert on_shelf(scenario) == []
+
+
+def test_a_text_of_nothing_but_odd_characters_does_no_harm(on_shelf: Callable[..., Any]) -> None:
+    async def scenario(shelf: Shelf) -> list[str]:
+        await shelf.add(Parsed("text/plain", [Page(None, "\u200b\ufe0f")]))
+        return await shelf.texts_found("\u2603\U0001f4a7")
+
+    assert on_shelf(scenario) == ["\u200b\ufe0f"]
+
+
+def test_documents_that_are_not_indexed_yet_do_not_crowd_out_those_that_are(
+    on_shelf: Callable[..., Any],
+) -> None:
+    async def scenario(shelf: Shelf) -> list[str]:
+        crowd = Parsed("application/pdf", [Page(number, VALVE) for number in range(1, 200)])
+        unfinished = await shelf.add_row("draft.pdf")
+        await shelf.library.index(shelf.project_id, unfinished, crowd)
+        await shelf.add(HANDBOOK)
+        found = await shelf.library.search(shelf.project_id, "valve pressure", limit=3)
+        return sorted(one["text"] for one in found)
+
+    assert on_shelf(scenario) == [CAT, PUMP, VALVE]
+
+
+def test_indexing_again_is_harmless_and_replaces_what_was_there(
+    on_shelf: Callable[..., Any],
+) -> None:
+    async def scenario(shelf: Shelf) -> tuple[list[int], bool, list[str]]:
+        document_id = await shelf.add(HANDBOOK)
+        first = await shelf.library.search(shelf.project_id, "pump", limit=9)
+        counts = [await shelf.library.index(shelf.project_id, document_id, HANDBOOK)]
+        second = await shelf.library.search(shelf.project_id, "pump", limit=9)
+        shorter = Parsed("text/plain", [Page(None, CAT)])
+        counts.append(await shelf.library.index(shelf.project_id, document_id, shorter))
+        counts.append(await shelf.library.count(shelf.project_id))
+        return counts, first == second, await shelf.texts_found("pump")
+
+    assert on_shelf(scenario) == ([3, 1, 1], True, [CAT])
+
+
+def test_progress_is_told_for_each_stage(on_shelf: Callable[..., Any]) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    async def scenario(shelf: Shelf) -> None:
+        document_id = await shelf.add_row("long.pdf")
+        pages = [Page(number, f"Page {number}") for number in range(1, 301)]
+        await shelf.library.index(
+            shelf.project_id,
+            document_id,
+            Parsed("application/pdf", pages),
+            progress=lambda *step: told.append(step),
+        )
+
+    on_shelf(scenario)
+    assert told == [
+        ("chunking", 0, 300),
+        ("chunking", 300, 300),
+        ("storing", 0, 300),
+        ("storing", 300, 300),
+        ("embedding", 0, 300),
+        ("embedding", 256, 300),
+        ("embedding", 300, 300),
+    ]
+
+
+def test_a_forgotten_document_is_found_by_no_search(on_shelf: Callable[..., Any]) -> None:
+    async def scenario(shelf: Shelf) -> tuple[list[str], int]:
+        document_id = await shelf.add(HANDBOOK)
+        await shelf.add(Parsed("text/plain", [Page(None, "Dogs bark.")]), "dogs.txt")
+        await shelf.library.forget_document(shelf.project_id, document_id)
+        return await shelf.texts_found(VALVE), await shelf.library.count(shelf.project_id)
+
+    assert on_shelf(scenario) == (["Dogs bark."], 1)
+
+
+def test_a_forgotten_project_has_no_vectors(on_shelf: Callable[..., Any]) -> None:
+    async def scenario(shelf: Shelf) -> tuple[list[str], int]:
+        await shelf.add(HANDBOOK)
+        await shelf.library.forget_project(shelf.project_id)
+        return await shelf.texts_found(VALVE), await shelf.library.count(shelf.project_id)
+
+    assert on_shelf(scenario) == ([], 0)
+
+
+def test_no_text_ever_gets_into_the_files_of_the_vector_store(
+    on_shelf: Callable[..., Any], tmp_path: Path
+) -> None:
+    async def scenario(shelf: Shelf) -> list[str]:
+        await shelf.add(Parsed("text/plain", [Page(None, "The canary is quokka-7731.")]))
+        return await shelf.texts_found("Where is quokka-7731?")
+
+    assert on_shelf(scenario) == ["The canary is quokka-7731."]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in files if b"quokka" in path.read_bytes()] == []
+    assert [path for path in files if path.name == "chroma.sqlite3"] != []
+
+
+def test_a_document_deleted_while_it_is_indexed_leaves_nothing(
+    on_shelf: Callable[..., Any], embedder: Embedder
+) -> None:
+    class Slow(Embeddings):
+        """Embeds while `meanwhile` happens."""
+
+        meanwhile: Callable[[], Awaitable[None]]
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return embedder.model.embed_documents(texts)
+
+        def embed_query(self, text: str) -> list[float]:
+            return embedder.model.embed_query(text)
+
+        async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+            await self.meanwhile()
+            return await super().aembed_documents(texts)
+
+    slow = Slow()
+
+    async def scenario(shelf: Shelf) -> int:
+        document_id = await shelf.add_row("handbook.pdf")
+
+        async def delete() -> None:
+            await shelf.run("delete from documents where id = %s", document_id)
+            await shelf.library.forget_document(shelf.project_id, document_id)
+
+        slow.meanwhile = delete
+        await shelf.library.index(shelf.project_id, document_id, HANDBOOK)
+        return await shelf.library.count(shelf.project_id)
+
+    assert on_shelf(scenario, Embedder("slow", slow)) == 0
+
+
+def test_a_document_without_a_row_is_not_indexed(on_shelf: Callable[..., Any]) -> None:
+    async def scenario(shelf: Shelf) -> None:
+        await shelf.library.index(shelf.project_id, str(uuid4()), HANDBOOK)
+
+    with pytest.raises(RetrievalFailed, match="deleted while it was being indexed"):
+        on_shelf(scenario)
+
+
+def test_reindexing_makes_the_vectors_anew_from_the_stored_text(
+    on_shelf: Callable[..., Any], embedder: Embedder
+) -> None:
+    async def before(shelf: Shelf) -> tuple[str, str]:
+        pages = [Page(number, f"Page {number}. {VALVE}") for number in range(1, 602)]
+        return shelf.project_id, await shelf.add(Parsed("application/pdf", pages))
+
+    project_id, document_id = on_shelf(before)
+
+    async def after(shelf: Shelf) -> tuple[int, int, int]:
+        await shelf.library.forget_project(project_id)
+        done = await shelf.library.reindex(project_id, document_id)
+        found = await shelf.library.search(project_id, "valve", limit=5)
+        return done, await shelf.library.count(project_id), len(found)
+
+    assert on_shelf(after, Embedder("another", embedder.model)) == (601, 601, 5)
+
+
+def test_the_surroundings_of_a_chunk_are_the_page_as_it_was_written(
+    on_shelf: Callable[..., Any],
+) -> None:
+    lines = [f"Line {number} of the manual says what valve {number} does." for number in range(40)]
+    text = "\n".join(lines)
+
+    async def scenario(shelf: Shelf) -> tuple[str, list[Surroundings | None]]:
+        pages = [Page(1, "Preface."), Page(2, text), Page(3, "Index.")]
+        document_id = await shelf.add(Parsed("application/pdf", pages))
+        passages = Passages(shelf.pool)
+        ids = [chunk_id async for chunk_id, _ in passages.texts(document_id)]
+        return document_id, [await shelf.library.surroundings(chunk_id) for chunk_id in ids]
+
+    document_id, (preface, first, middle, last, index) = on_shelf(scenario)
+    assert preface.context.startswith("Preface.\n\nLine 0 of")
+    assert (first.context, first.page_number) == (
+        f"Preface.\n\n{text[: len(first.context) - 10]}",
+        2,
+    )
+    assert middle == Surroundings(
+        project_id=middle.project_id,
+        document_id=document_id,
+        document_name="handbook.pdf",
+        page_number=2,
+        chunk_id=middle.chunk_id,
+        snippet=middle.snippet,
+        context=text,
+    )
+    assert middle.snippet in text
+    assert last.context.endswith("valve 39 does.\n\nIndex.")
+    assert (index.snippet, index.page_number) == ("Index.", 3)
+
+
+def test_an_unknown_chunk_has_no_surroundings(on_shelf: Callable[..., Any]) -> None:
+    async def scenario(shelf: Shelf) -> Surroundings | None:
+        return await shelf.library.surroundings(str(uuid4()))
+
+    assert on_shelf(scenario) is None
+
+
+def test_a_database_that_is_away_is_a_transient_failure(on_shelf: Callable[..., Any]) -> None:
+    async def scenario(shelf: Shelf) -> None:
+        await shelf.add(HANDBOOK)
+        await shelf.pool.close()
+        await shelf.library.search(shelf.project_id, "valve", limit=3)
+
+    with pytest.raises(RetrievalFailed) as caught:
+        on_shelf(scenario)
+    assert (str(caught.value), caught.value.transient) == (
+        "The documents' text could not be read from the database. Try again.",
+        True,
+    )
+
+
+def test_files_are_parsed_and_found_again(on_shelf: Callable[..., Any]) -> None:
+    async def scenario(shelf: Shelf) -> list[str]:
+        await shelf.add(await shelf.library.parse(b"# Valve\r\n\r\nOpens at 3 bar.", "valve.md"))
+        return await shelf.texts_found("valve")
+
+    assert on_shelf(scenario) == ["# Valve\n\nOpens at 3 bar."]
+
+
+def test_the_sample_handbook_can_be_indexed(on_shelf: Callable[..., Any]) -> None:
+    sample = Path(__file__).resolve().parent.parent / "samples" / "sensor-handbook.pdf"
+    parsed = parse(sample.read_bytes(), sample.name)
+
+    async def scenario(shelf: Shelf) -> bool:
+        await shelf.add(parsed)
+        return await shelf.library.count(shelf.project_id) >= len(parsed.pages)
+
+    assert on_shelf(scenario)
+
+
+def test_local_embeddings_need_no_network_and_have_length_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(socket.socket, "connect", None)
+    vectors = local_embeddings().model.embed_documents([PUMP, VALVE * 50, "\u200b"])
+    assert [math.hypot(*vector) for vector in vectors] == [pytest.approx(1, abs=1e-5)] * 3
+    assert local_embeddings().model.embed_documents([""]) == [[0.0] * 256]
+
+
+@dataclass
+class Endpoint:
+    """An embedding endpoint that gives the scripted (status, body) first, then vectors."""
+
+    url: str = ""
+    script: list[tuple[int, str]] = field(default_factory=list)
+    batches: list[list[str]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+
+    def answer(self, request: dict[str, Any]) -> tuple[int, str]:
+        self.batches.append(request["input"])
+        if self.script:
+            return self.script.pop(0)
+        data = [
+            {"object": "embedding", "index": at, "embedding": [float(len(text)), 1.0]}
+            for at, text in enumerate(request["input"])
+        ]
+        return 200, json.dumps({"object": "list", "data": data, "model": request["model"]})
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    served = Endpoint()
+    with serving(served) as server:
+        served.url = f"http://127.0.0.1:{server.server_port}/v1"
+        yield served
+
+
+@contextmanager
+def serving(endpoint: Endpoint) -> Iterator[ThreadingHTTPServer]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            endpoint.keys.append(self.headers["Authorization"])
+            status, text = endpoint.answer(json.loads(body))
+            if status:
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Retry-After", "100")
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_an_endpoint_is_asked_in_small_batches_with_its_key(endpoint: Endpoint) -> None:
+    embedder = remote_embeddings(endpoint.url, SecretStr("sk-1"), "embed-1")
+    texts = ["x" * length for length in range(70)]
+    assert asyncio.run(embedder.embed_documents(texts)) == [[float(at), 1.0] for at in range(70)]
+    assert endpoint.batches == [texts[:32], texts[32:64], texts[64:]]
+    assert (embedder.name, endpoint.keys) == ("embed-1", ["Bearer sk-1"] * 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message", "transient"),
+    [
+        (429, "{}", "The embedding model answered with status 429. Try again later.", True),
+        (503, "<html>", "The embedding model answered with status 503. Try again later.", True),
+        (0, "", "The embedding model could not be reached. Try again.", True),
+        (
+            401,
+            '{"error": {"message": "bad key sk-1"}}',
+            "The embedding model answered with status 401. "
+            "Check EMBEDDING_BASE_URL, EMBEDDING_API_KEY and EMBEDDING_MODEL.",
+            False,
+        ),
+        *(
+            (
+                200,
+                body,
+                "The embedding model did not answer with embeddings. "
+                "Check EMBEDDING_BASE_URL and EMBEDDING_MODEL.",
+                False,
+            )
+            for body in ("<html>", "{}", '{"error": {"message": "no"}}', '{"data": []}', "[]")
+        ),
+    ],
+)
+def test_an_endpoint_that_fails_says_so_without_its_words_and_at_once(
+    endpoint: Endpoint, status: int, body: str, message: str, transient: bool
+) -> None:
+    endpoint.script = [(status, body)] * 9
+    embedder = remote_embeddings(endpoint.url, SecretStr("sk-1"), "embed-1")
+    with pytest.raises(RetrievalFailed) as caught:
+        asyncio.run(embedder.embed_query("x"))
+    assert (str(caught.value), caught.value.transient) == (message, transient)
+    assert len(endpoint.batches) == 1
+
+
+def test_an_endpoint_that_does_not_answer_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        embedder = remote_embeddings(url, None, "embed-1", timeout_s=0.2)
+        with pytest.raises(RetrievalFailed, match="did not answer in time") as caught:
+            asyncio.run(embedder.embed_query("x"))
+    assert caught.value.transient
+
+
+def test_documents_wait_for_an_endpoint_that_is_busy(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings_module, "_WAITS_S", (0.0, 0.0, 0.0))
+    endpoint.script = [(429, "{}"), (503, "{}")]
+    embedder = remote_embeddings(endpoint.url, None, "embed-1")
+    assert asyncio.run(embedder.embed_documents(["abc"])) == [[3.0, 1.0]]
+    endpoint.script = [(401, "{}"), (401, "{}")]
+    with pytest.raises(RetrievalFailed, match="status 401"):
+        asyncio.run(embedder.embed_documents(["abc"]))
+    assert endpoint.batches == [["abc"]] * 4
+
+
+def test_too_few_vectors_are_not_taken_for_all(endpoint: Endpoint) -> None:
+    vector = {"object": "embedding", "index": 0, "embedding": [1.0]}
+    endpoint.script = [(200, json.dumps({"object": "list", "data": [vector], "model": "m"}))]
+    embedder = remote_embeddings(endpoint.url, None, "embed-1")
+    with pytest.raises(RetrievalFailed, match="did not answer with embeddings"):
+        asyncio.run(embedder.embed_documents(["a", "b"]))

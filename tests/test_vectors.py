@@ -1,0 +1,275 @@
+"""The vector store, embedded and as a server: both are Chroma's own."""
+
+import asyncio
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+import graph.knowledge.vectors as vectors_module
+from graph.errors import RetrievalFailed
+from graph.knowledge.vectors import Vectors, VectorsInUse
+
+ROOT = Path(__file__).resolve().parent.parent
+OWNER = """
+import sys, time
+from pathlib import Path
+from graph.knowledge.vectors import Vectors, VectorsInUse
+try:
+    vectors = Vectors.open_embedded(Path(sys.argv[1]), "model")
+except VectorsInUse as error:
+    sys.exit(str(error))
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Chroma server of the Rust front end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    chroma = shutil.which("chroma", path=str(Path(sys.executable).parent))
+    assert chroma
+    arguments = ["--path", str(tmp_path_factory.mktemp("server")), "--port", str(port)]
+    with subprocess.Popen(
+        [chroma, "run", "--host", "127.0.0.1", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(url)
+        yield url
+        process.terminate()
+
+
+def wait_for(url: str) -> None:
+    for _ in range(200):
+        try:
+            httpx.get(f"{url}/api/v2/heartbeat").raise_for_status()
+            return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    pytest.fail("the Chroma server did not start")
+
+
+@pytest.fixture(params=["embedded", "server"])
+def vectors(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vectors]:
+    if request.param == "server":
+        opened = Vectors.open_server(request.getfixturevalue("server_url"), "model")
+    else:
+        opened = Vectors.open_embedded(tmp_path, "model")
+    with opened:
+        yield opened
+
+
+@pytest.fixture
+def project() -> str:
+    return str(uuid4())
+
+
+def spread(count: int, dimensions: int = 8) -> list[list[float]]:
+    chance = random.Random(1)
+    return [[chance.gauss(0, 1) for _ in range(dimensions)] for _ in range(count)]
+
+
+def near(*hits: tuple[str, float]) -> list[tuple[str, object]]:
+    return [(chunk_id, pytest.approx(score, abs=0.006)) for chunk_id, score in hits]
+
+
+def test_the_best_come_first_with_their_cosine_similarity(vectors: Vectors, project: str) -> None:
+    async def scenario() -> list[tuple[str, float]]:
+        await vectors.add(project, "d", ["b", "c", "a"], [[0, 3], [0.6, 0.8], [2, 0]])
+        return await vectors.search(project, [1, 0], 9)
+
+    assert asyncio.run(scenario()) == near(("a", 1.0), ("c", 0.6), ("b", 0.0))
+
+
+def test_a_limit_cuts_and_zero_gives_nothing(vectors: Vectors, project: str) -> None:
+    async def scenario() -> list[list[tuple[str, float]]]:
+        await vectors.add(project, "d", ["a", "b"], [[1, 0], [0, 1]])
+        return [await vectors.search(project, [1, 0], limit) for limit in (1, 0)]
+
+    assert asyncio.run(scenario()) == [near(("a", 1.0)), []]
+
+
+def test_an_unknown_project_is_empty(vectors: Vectors, project: str) -> None:
+    async def scenario() -> tuple[list[tuple[str, float]], int]:
+        await vectors.delete_document(project, "d")
+        await vectors.delete_project(project)
+        return await vectors.search(project, [1, 0], 3), await vectors.count(project)
+
+    assert asyncio.run(scenario()) == ([], 0)
+
+
+def test_a_project_never_sees_another_ones_vectors(vectors: Vectors, project: str) -> None:
+    async def scenario() -> list[tuple[str, float]]:
+        await vectors.add(project, "d", ["mine"], [[0, 1]])
+        await vectors.add(str(uuid4()), "d", ["theirs"], [[1, 0]])
+        return await vectors.search(project, [1, 0], 9)
+
+    assert asyncio.run(scenario()) == near(("mine", 0.0))
+
+
+def test_the_same_id_again_replaces_its_vector(vectors: Vectors, project: str) -> None:
+    async def scenario() -> tuple[list[tuple[str, float]], int]:
+        await vectors.add(project, "d", ["a"], [[0, 1]])
+        await vectors.add(project, "d", ["a"], [[1, 0]])
+        return await vectors.search(project, [1, 0], 9), await vectors.count(project)
+
+    assert asyncio.run(scenario()) == (near(("a", 1.0)), 1)
+
+
+def test_a_deleted_document_is_never_found_again(vectors: Vectors, project: str) -> None:
+    many = spread(9000)
+
+    async def scenario() -> tuple[set[str], int]:
+        await vectors.add(project, "gone", [f"gone-{at}" for at in range(9000)], many)
+        await vectors.add(project, "kept", ["kept-1", "kept-2"], many[:2])
+        await vectors.delete_document(project, "gone")
+        found = [await vectors.search(project, vector, 50) for vector in many[:20]]
+        return {chunk_id for hits in found for chunk_id, _ in hits}, await vectors.count(project)
+
+    assert asyncio.run(scenario()) == ({"kept-1", "kept-2"}, 2)
+
+
+def test_a_deleted_project_is_empty_and_can_begin_anew(vectors: Vectors, project: str) -> None:
+    async def scenario() -> list[list[tuple[str, float]]]:
+        await vectors.add(project, "d", ["a"], [[1, 0]])
+        await vectors.delete_project(project)
+        found = await vectors.search(project, [1, 0], 9)
+        await vectors.add(project, "d", ["b"], [[1, 0, 0]])
+        return [found, await vectors.search(project, [1, 0, 0], 9)]
+
+    assert asyncio.run(scenario()) == [[], near(("b", 1.0))]
+
+
+def test_documents_may_be_added_to_a_new_project_at_once(vectors: Vectors, project: str) -> None:
+    async def scenario() -> int:
+        adds = (vectors.add(project, f"d{at}", [f"c{at}"], [[1.0, at]]) for at in range(8))
+        await asyncio.gather(*adds)
+        return await vectors.count(project)
+
+    assert asyncio.run(scenario()) == 8
+
+
+def test_a_store_that_is_there_answers(vectors: Vectors) -> None:
+    asyncio.run(vectors.heartbeat())
+
+
+@pytest.mark.parametrize("project_id", ["", "../other", "project"])
+def test_only_uuids_name_projects(vectors: Vectors, project_id: str) -> None:
+    with pytest.raises(ValueError, match="badly formed"):
+        asyncio.run(vectors.search(project_id, [1, 0], 3))
+
+
+def test_nearly_every_vector_of_thousands_finds_itself(tmp_path: Path, project: str) -> None:
+    many = [[1 + number for number in vector] for vector in spread(3000, dimensions=256)]
+
+    async def scenario(vectors: Vectors) -> list[str]:
+        await vectors.add(project, "d", [str(at) for at in range(len(many))], many)
+        return [
+            str(at)
+            for at in range(0, len(many), 10)
+            if (await vectors.search(project, many[at], 1))[0][0] != str(at)
+        ]
+
+    with Vectors.open_embedded(tmp_path, "model") as vectors:
+        assert asyncio.run(scenario(vectors)) == []
+
+
+def test_a_thousand_copies_of_one_text_do_not_hide_the_others(tmp_path: Path, project: str) -> None:
+    others = spread(50, dimensions=64)
+
+    async def scenario(vectors: Vectors) -> list[str]:
+        await vectors.add(project, "d", [f"copy-{at}" for at in range(1000)], [[1.0] * 64] * 1000)
+        await vectors.add(project, "e", [str(at) for at in range(50)], others)
+        return [(await vectors.search(project, vector, 1))[0][0] for vector in others]
+
+    with Vectors.open_embedded(tmp_path, "model") as vectors:
+        assert asyncio.run(scenario(vectors)) == [str(at) for at in range(50)]
+
+
+def test_vectors_outlive_the_process_that_made_them(tmp_path: Path, project: str) -> None:
+    with Vectors.open_embedded(tmp_path, "model") as vectors:
+        asyncio.run(vectors.add(project, "d", ["a"], [[1, 0]]))
+    with Vectors.open_embedded(tmp_path, "model") as vectors:
+        assert asyncio.run(vectors.search(project, [1, 0], 9)) == near(("a", 1.0))
+
+
+def test_another_embedding_model_asks_for_a_reindex(tmp_path: Path, project: str) -> None:
+    with Vectors.open_embedded(tmp_path, "old") as vectors:
+        asyncio.run(vectors.add(project, "d", ["a"], [[1, 0]]))
+    with Vectors.open_embedded(tmp_path, "new") as vectors:
+        for call in (vectors.search(project, [1], 1), vectors.add(project, "d", ["b"], [[1]])):
+            with pytest.raises(RetrievalFailed) as caught:
+                asyncio.run(call)
+            assert (str(caught.value), caught.value.transient) == (
+                "This project was indexed with the embedding model 'old', the service now uses "
+                "'new'. Run `archwright reindex`.",
+                False,
+            )
+        asyncio.run(vectors.delete_project(project))
+        asyncio.run(vectors.add(project, "d", ["b"], [[1]]))
+        assert asyncio.run(vectors.count(project)) == 1
+
+
+def test_a_second_process_is_refused_until_the_owner_ends(tmp_path: Path) -> None:
+    message = (
+        f"The data folder of {str(tmp_path)!r} is in use by process {{}}. "
+        "Stop it, choose another DATA_DIR, or set CHROMA_URL to share a Chroma server."
+    )
+    command = [sys.executable, "-c", OWNER, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout
+        assert owner.stdout.readline() == "open\n"
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (second.returncode, second.stderr) == (1, message.format(owner.pid) + "\n")
+        with pytest.raises(VectorsInUse, match=re.escape(message.format(owner.pid))):
+            Vectors.open_embedded(tmp_path, "model")
+        owner.kill()
+    Vectors.open_embedded(tmp_path, "model").close()
+
+
+def test_closing_gives_the_folder_free_and_may_be_repeated(tmp_path: Path) -> None:
+    first = Vectors.open_embedded(tmp_path, "model")
+    first.close()
+    with Vectors.open_embedded(tmp_path, "model"):
+        first.close()
+        with pytest.raises(VectorsInUse):
+            Vectors.open_embedded(tmp_path, "model")
+
+
+def test_a_damaged_store_is_reported_and_not_owned(tmp_path: Path) -> None:
+    (tmp_path / "chroma.sqlite3").write_bytes(b"not a database" * 1000)
+    for _ in range(2):
+        with pytest.raises(RetrievalFailed, match="did not answer"):
+            Vectors.open_embedded(tmp_path, "model")
+
+
+def test_a_server_that_is_not_there_is_a_transient_failure() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(RetrievalFailed) as caught:
+            Vectors.open_server(url, "model")
+    assert caught.value.transient
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors_module, "_SERVER_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(RetrievalFailed) as caught:
+            Vectors.open_server(url, "model")
+    assert caught.value.transient
