@@ -167,7 +167,7 @@ def _run(server: Server, listener: socket.socket) -> None:
     try:
         server.run(sockets=[listener])
     except Exception as error:
-        sentence = _sentence(error)
+        sentence = sentence_of(error)
         if sentence is None:
             raise
         log.debug("the service could not be started", exc_info=error)
@@ -219,7 +219,7 @@ def _end_at_latest(seconds: float) -> None:
     timer.start()
 
 
-def _sentence(error: BaseException) -> str | None:
+def sentence_of(error: BaseException) -> str | None:
     """What kept the service from starting, in one line; null where nobody foresaw it."""
     match error:
         case PipelineError() | ValueError():

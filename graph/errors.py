@@ -18,11 +18,12 @@ PipelineError
 from http import HTTPStatus
 
 
-class PipelineError(Exception):
+class PipelineError(RuntimeError):
     """A run that cannot go on.
 
     `str(error)` says to the caller what happened and what to do, without internals.
     `transient` is true where the same request may succeed later.
+    A RuntimeError, because LangGraph's server shows the messages of Python's own classes only.
     """
 
     transient = False

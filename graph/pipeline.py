@@ -19,11 +19,11 @@ from graph.nodes.load_template import load_template
 from graph.nodes.retrieve import retrieve
 from graph.nodes.search import search
 from graph.prompting import Prompting
-from graph.state import State, Turn
+from graph.state import Conversation, State, Turn
 from graph.texts import Texts
 from graph.web import WebSearch
 
-Pipeline = CompiledStateGraph[State, Context, Turn, State]
+Pipeline = CompiledStateGraph[State, Context, Turn, Conversation]
 Node = Callable[[State, Runtime[Context]], Awaitable[Any]]
 
 
@@ -39,7 +39,7 @@ def build_pipeline(
     prompts = context_with_prompts({name: text.text for name, text in texts.prompts().items()})
     writer = partial(generate, models=models, texts=texts, prompting=Prompting(texts))
 
-    graph = StateGraph(State, context_schema=prompts, input_schema=Turn)
+    graph = StateGraph(State, context_schema=prompts, input_schema=Turn, output_schema=Conversation)
     graph.add_node("load_template", timed("load_template", partial(load_template, texts=texts)))
     graph.add_node("retrieve", timed("retrieve", partial(retrieve, library=library)))
     graph.add_node("search", timed("search", partial(search, web=web)))

@@ -54,6 +54,8 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
         min_size=2,
         max_size=max_size,
         timeout=WAIT_S,
+        # Gives an attempt up before its pauses grow to minutes; the next request begins anew.
+        reconnect_timeout=WAIT_S - 1,
         check=AsyncConnectionPool.check_connection,
         open=False,
     )

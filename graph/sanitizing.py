@@ -25,7 +25,7 @@ def clean(text: str) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """`text`, cleaned, on one line: runs of white space are one space; at most `limit` characters."""
+    """`text`, cleaned, with each run of white space as one space; at most `limit` characters."""
     return " ".join(clean(text).split())[:limit].rstrip()
 
 

@@ -1,4 +1,4 @@
-"""What comes in (Turn) and what one conversation knows (State); plain JSON types only.
+"""What comes in (Turn), what one turn knows (State), what stays (Conversation); plain JSON types.
 
 Only `messages` is kept in the thread. Everything else belongs to one turn and lies in
 channels that are never checkpointed, so that storage grows with what was said.
@@ -64,10 +64,15 @@ def join_messages(old: list[Message], new: list[Message]) -> list[Message]:
     return joined
 
 
-class Turn(TypedDict):
-    """The input of a run: the last message is the question, those before it its history."""
+class Conversation(TypedDict):
+    """The output of a run, which is all that a thread keeps."""
 
     messages: Annotated[list[Message], join_messages]
+
+
+class Turn(Conversation):
+    """The input of a run: the last message is the question, those before it its history."""
+
     project_id: NotRequired[Annotated[str, UntrackedValue]]
     doc_type: NotRequired[Annotated[str, UntrackedValue]]
     mode: NotRequired[Annotated[Mode, UntrackedValue]]

@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ import psycopg
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from psycopg.rows import dict_row
 from standins.openai import OpenAIStandIn
 from standins.tavily import TavilyStandIn
 
@@ -34,11 +37,22 @@ class Service:
         """An HTTP client for it; every wait is bounded."""
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
+    def query(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of the service's database."""
+        assert self.settings.database_url is not None
+        url = self.settings.database_url.get_secret_value()
+        with psycopg.connect(url, row_factory=dict_row) as connection:
+            return connection.execute(sql, values).fetchall()
+
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an embedded Postgres server for the whole session."""
-    with embedded_postgres(tmp_path_factory.mktemp("pg") / "data") as url:
+def postgres_url() -> Iterator[str]:
+    """The URL of an embedded Postgres server for the whole session.
+
+    Not under pytest's folder, which a session that starts beside this one closes to other users:
+    as root, Postgres runs as another user.
+    """
+    with TemporaryDirectory() as folder, embedded_postgres(Path(folder) / "data") as url:
         yield url
 
 
@@ -162,3 +176,19 @@ def project(http: httpx.Client) -> str:
     answer = http.post("/projects", json={"name": "Harbour"})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["project"]["id"])
+
+
+def upload(client: httpx.Client, project: str, name: str, data: bytes) -> dict[str, Any]:
+    """Upload a file and wait until it is indexed or failed; gives the document."""
+    answer = client.post(f"/documents/projects/{project}", files={"file": (name, data)})
+    assert answer.status_code == 202, answer.text
+    [document] = answer.json()["documents"]
+    found: dict[str, Any] = {}
+
+    def settled() -> bool:
+        found.update(client.get(f"/documents/{document['id']}").json()["document"])
+        return found["status"] != "processing"
+
+    _wait_until(settled, 30)
+    assert settled(), "the document was not processed in time"
+    return found

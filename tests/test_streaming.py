@@ -362,9 +362,7 @@ def test_what_servers_do_differently_changes_nothing(model: OpenAIStandIn, body:
 def test_a_compressed_stream_is_read(model: OpenAIStandIn) -> None:
     packed = gzip.compress(text("a") + FINISH + DONE)
     model.will(
-        Answer(
-            body=packed, content_type="text/event-stream", headers={"Content-Encoding": "gzip"}
-        )
+        Answer(body=packed, content_type="text/event-stream", headers={"Content-Encoding": "gzip"})
     )
     assert ask(model.base_url) == Heard([("a",)], FINISHED)
 
@@ -476,9 +474,7 @@ def test_a_compressed_stream_that_is_not_one_is_a_fault(model: OpenAIStandIn) ->
     packed = gzip.compress(text("a") * 99)
     broken = packed[:20] + b"\xff" * 20 + packed[40:]
     model.will(
-        Answer(
-            body=broken, content_type="text/event-stream", headers={"Content-Encoding": "gzip"}
-        )
+        Answer(body=broken, content_type="text/event-stream", headers={"Content-Encoding": "gzip"})
     )
     assert ask(model.base_url).fault == BROKEN_OFF
 

@@ -106,7 +106,7 @@ class _WordLlamaEmbeddings(Embeddings):
         wordllama = _import_wordllama()
         # WordLlama looks for its tokenizer in the wrong folder of its package, and then in
         # the cache; so the package is given as the cache.
-        package = Path(wordllama.__file__).parent
+        package = Path(str(wordllama.__file__)).parent
         self._model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:

@@ -83,7 +83,13 @@ class Passages:
 
     async def fetch(self, project_id: str, ids: Sequence[str]) -> dict[str, Source]:
         """Give those of the chunks, by id, that are in the project and in indexed documents."""
-        rows = await self._rows(_FETCH, UUID(project_id), [UUID(one) for one in ids])
+        if not ids:
+            return {}
+        try:
+            rows = await self._rows(_FETCH, UUID(project_id), [UUID(one) for one in ids])
+        except psycopg.errors.UndefinedTable:
+            # LangGraph Studio may be given a database that the service has never used.
+            return {}
         return {str(row["id"]): _source(row) for row in rows}
 
     async def texts(self, document_id: str) -> AsyncIterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Asks the model and streams its answer, with citation markers checked on the way."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -54,7 +55,8 @@ async def generate(
     window = await models.context_window(resolved)
     prompt = prompting.compose(state, context, window)
     write(SourcesFound(tuple(prompt.sources)))
-    write(_composed(state, prompt, resolved, texts))
+    # In a thread, since it looks at files, which LangGraph's server forbids in an event loop.
+    write(await asyncio.to_thread(_composed, state, prompt, resolved, texts))
 
     answer = _Streamed(MarkerCheck(len(prompt.sources)))
     # A small model may never come to an end by itself.

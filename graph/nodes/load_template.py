@@ -1,5 +1,6 @@
 """Loads the template and example of the document type that the turn asks for."""
 
+import asyncio
 from datetime import UTC, datetime
 
 from langgraph.runtime import Runtime
@@ -25,7 +26,8 @@ async def load_template(state: State, runtime: Runtime[Context], *, texts: Texts
     name = state.get("doc_type") or UNSORTED
     if name == UNSORTED:
         return {"template": None}
-    return {"template": _rendered(texts.document_type(name), runtime.context)}
+    kind = await asyncio.to_thread(texts.document_type, name)
+    return {"template": _rendered(kind, runtime.context)}
 
 
 def _rendered(kind: DocumentType, context: Context) -> Template:

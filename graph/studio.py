@@ -1,0 +1,103 @@
+"""The pipeline for LangGraph's own server: `langgraph dev` finds it through langgraph.json.
+
+The server asks for the pipeline anew for each run and each read, from any of its event loops.
+What the pipeline needs is opened once, when the server starts, and closed when it ends.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, cast
+
+from starlette.applications import Starlette
+
+from graph.knowledge.library import Library, open_library
+from graph.knowledge.vectors import VectorsInUse
+from graph.models import open_models
+from graph.pipeline import Pipeline, build_pipeline
+from graph.postgres import embedded_postgres, open_pool
+from graph.settings import PipelineSettings
+from graph.state import Source
+from graph.texts import Texts
+from graph.web import WebSearch, open_web_search
+
+log = logging.getLogger(__name__)
+
+_opened: Future[Pipeline] = Future()
+
+
+async def pipeline() -> Pipeline:
+    """The pipeline, without memory: the server brings its own checkpointer."""
+    # A caller that gives up must not cancel what the others wait for.
+    return await asyncio.shield(asyncio.wrap_future(_opened))
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Open everything while the server starts; close it when the server ends."""
+    async with AsyncExitStack() as stack:
+        _opened.set_result(await _open(PipelineSettings(), stack))
+        yield
+
+
+# The server tells only an app of ours when it starts and ends; this one has no routes.
+app = Starlette(lifespan=lifespan)
+
+
+async def _open(settings: PipelineSettings, stack: AsyncExitStack) -> Pipeline:
+    try:
+        return await _open_in(settings, stack)
+    except VectorsInUse:
+        aside = settings.model_copy(update={"data_dir": settings.data_dir / "studio"})
+        log.warning(
+            "A running service owns the data folder %s. Studio uses %s instead and does not see "
+            "that service's documents. Set DATABASE_URL and CHROMA_URL for both to share them.",
+            settings.data_dir,
+            aside.data_dir,
+        )
+        return await _open_in(aside, stack)
+
+
+async def _open_in(settings: PipelineSettings, stack: AsyncExitStack) -> Pipeline:
+    """Open everything in one data folder; what was opened before a failure is closed again."""
+    async with AsyncExitStack() as opened:
+        url = await _database_url(settings, opened)
+        pool = await opened.enter_async_context(open_pool(url, max_size=4))
+        library = await opened.enter_async_context(open_library(settings, pool))
+        models = await asyncio.to_thread(open_models, settings)
+        opened.push_async_callback(models.aclose)
+        web = open_web_search(settings)
+        if web is not None:
+            opened.push_async_callback(web.close)
+        stack.push_async_exit(opened.pop_all())
+    return build_pipeline(
+        texts=Texts(settings.prompts_dir, settings.templates_dir),
+        library=cast(Library, _InItsLoop(library)),
+        web=cast(WebSearch, _InItsLoop(web)) if web else None,
+        models=models,
+    )
+
+
+async def _database_url(settings: PipelineSettings, stack: AsyncExitStack) -> str:
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    server = embedded_postgres(settings.data_dir / "postgres")
+    url = await asyncio.to_thread(server.__enter__)
+    # It waits for Postgres to stop, which the server's loop must not.
+    stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
+    return url
+
+
+class _InItsLoop:
+    """Searches in the event loop in which the part was opened, to which its connections belong."""
+
+    def __init__(self, part: Library | WebSearch) -> None:
+        self._part = part
+        self._loop = asyncio.get_running_loop()
+
+    async def search(self, *args: Any, **options: Any) -> list[Source]:  # noqa: ANN401
+        """As the part's own `search`."""
+        searching = self._part.search(*args, **options)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(searching, self._loop))

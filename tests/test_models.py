@@ -1,0 +1,337 @@
+"""A run gets the model that was asked for, and its context window is known."""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+from pydantic import SecretStr
+from standins.openai import Answer, OpenAIStandIn
+
+from graph import models as models_module
+from graph.errors import ModelRefused, ModelTimedOut, ModelUnreachable
+from graph.local_model import BUNDLED_NAME
+from graph.models import Models, Offer, Resolved, open_models
+from graph.settings import PipelineSettings
+from graph.streaming import StreamingChatModel, tokens_of
+
+NOWHERE = "http://127.0.0.1:9/v1"
+
+
+@dataclass
+class Endpoint:
+    """What `/models` says, and how often it was asked."""
+
+    says: Any = field(default_factory=lambda: {"data": []})
+    status: int = 200
+    delay_s: float = 0.0
+    asked: int = 0
+    base_url: str = ""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    played = Endpoint()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            played.asked += 1
+            time.sleep(played.delay_s)
+            body = json.dumps(played.says).encode()
+            self.send_response(played.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        played.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield played
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _no_provider_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL", "OPENAI_CONTEXT_WINDOW"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def settings(**given: Any) -> PipelineSettings:
+    return PipelineSettings(_env_file=None, **given)
+
+
+def models_at(base_url: str, **given: Any) -> Models:
+    return open_models(settings(openai_base_url=base_url, openai_model="small", **given))
+
+
+def chat(name: str) -> StreamingChatModel:
+    return StreamingChatModel(model=name, base_url=NOWHERE, api_key=SecretStr("k"))
+
+
+def offers() -> list[Offer]:
+    names = (("acme", "small"), ("acme", "meta/large"), ("other", "small"))
+    return [Offer(slug, name, chat(name)) for slug, name in names]
+
+
+# Which model
+
+
+@pytest.mark.parametrize(
+    ("wanted", "preferred", "used"),
+    [
+        (None, None, ("acme", "small", None)),
+        ("", "", ("acme", "small", None)),
+        ("small", None, ("acme", "small", None)),
+        ("other/small", None, ("other", "small", None)),
+        ("meta/large", "other/small", ("acme", "meta/large", None)),
+        ("acme/meta/large", "gone", ("acme", "meta/large", None)),
+        (None, "other/small", ("other", "small", None)),
+        ("gone", "other/small", ("other", "small", "gone")),
+        ("gone", "gone too", ("acme", "small", "gone")),
+        (None, "gone", ("acme", "small", "gone")),
+        ("acme/", None, ("acme", "small", "acme/")),
+    ],
+)
+def test_the_requests_model_comes_before_the_projects_and_that_before_the_default(
+    wanted: str | None, preferred: str | None, used: tuple[str, str, str | None]
+) -> None:
+    resolved = Models(offers()).resolve(wanted, preferred)
+    assert (resolved.slug, resolved.name, resolved.fell_through) == used
+    assert resolved.chat.model_name == resolved.name
+
+
+# What a call changes
+
+
+def test_settings_of_a_call_reach_the_endpoint_over_the_same_connections() -> None:
+    with OpenAIStandIn() as model:
+        model.will(Answer(["a"]))
+        models = models_at(model.base_url)
+        resolved = models.resolve(None, None)
+
+        async def ask(asked: StreamingChatModel) -> None:
+            async for _ in asked.astream("two words"):
+                pass
+
+        async def ask_both() -> None:
+            bound = models.bound(resolved, temperature=0.2, max_tokens=9)
+            await ask(bound)
+            await ask(resolved.chat)
+            assert bound._sessions is resolved.chat._sessions
+            await models.aclose()
+
+        asyncio.run(ask_both())
+        limits = [
+            {key: chat.body.get(key) for key in ("temperature", "max_tokens")}
+            for chat in model.chats
+        ]
+    assert limits == [
+        {"temperature": 0.2, "max_tokens": 9},
+        {"temperature": None, "max_tokens": None},
+    ]
+
+
+def test_a_call_without_settings_uses_the_model_as_it_is() -> None:
+    models = Models(offers())
+    resolved = models.resolve(None, None)
+    assert models.bound(resolved) is resolved.chat
+
+
+@pytest.mark.parametrize(
+    ("name", "temperature"), [("gpt-5-mini", None), ("gpt-5-chat", 0.2), ("small", 0.2)]
+)
+def test_a_temperature_that_the_model_refuses_is_left_out(
+    name: str, temperature: float | None
+) -> None:
+    resolved = Resolved(name, "acme", chat(name))
+    assert Models(offers()).bound(resolved, temperature=0.2).temperature == temperature
+
+
+# How much it takes
+
+
+@pytest.mark.parametrize(
+    ("says", "window"),
+    [
+        ({"data": [{"id": "small", "max_model_len": 8000}]}, 8000),
+        ({"data": [{"id": "small", "meta": {"n_ctx": 4096, "n_ctx_train": 8192}}]}, 4096),
+        ({"data": [{"id": "small", "context_length": 5000}]}, 5000),
+        ({"data": [{"id": "small", "max_context_length": 6000}]}, 6000),
+        (
+            {"data": [{"id": "small", "max_context_length": 6000, "loaded_context_length": 3000}]},
+            3000,
+        ),
+        ({"data": [{"id": "small", "context_window": 7000}]}, 7000),
+        ({"data": [{"id": "x", "context_window": 1}, {"id": "small", "context_window": 2}]}, 2),
+        ({"data": [{"id": "renamed", "context_window": 7000}]}, 7000),
+        ([{"id": "small", "context_length": 5000}], 5000),
+        ({"data": [{"id": "x", "context_window": 1}, {"id": "y", "context_window": 2}]}, 32_768),
+        ({"data": [{"id": "small", "context_window": "7000", "meta": None}]}, 32_768),
+        ({"data": [{"id": "small", "context_length": 0}]}, 32_768),
+        ({"data": [None]}, 32_768),
+        ({"data": []}, 32_768),
+        ({"models": "none"}, 32_768),
+    ],
+)
+def test_the_context_window_is_what_the_endpoint_says(
+    endpoint: Endpoint, says: object, window: int
+) -> None:
+    endpoint.says = says
+    assert windows(models_at(endpoint.base_url), times=1) == [window]
+
+
+def test_the_setting_comes_before_what_the_endpoint_says(endpoint: Endpoint) -> None:
+    endpoint.says = {"data": [{"id": "small", "context_window": 7000}]}
+    models = models_at(endpoint.base_url, openai_context_window=900)
+    assert (windows(models, times=1), endpoint.asked) == ([900], 0)
+
+
+@pytest.mark.parametrize("says", [{"data": [{"id": "small", "context_window": 7}]}, {"data": []}])
+def test_the_endpoint_is_asked_once_for_all_runs(endpoint: Endpoint, says: dict[str, Any]) -> None:
+    endpoint.says, endpoint.delay_s = says, 0.1
+    models = models_at(endpoint.base_url)
+    assert len(set(windows(models, times=20) + windows(models, times=20))) == 1
+    assert endpoint.asked == 1
+
+
+def test_a_failure_to_ask_counts_for_a_minute(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(models_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    models = models_at(endpoint.base_url)
+    endpoint.status = 503
+    seen = [*windows(models, times=1)]
+    endpoint.status, endpoint.says = 200, {"data": [{"id": "small", "context_window": 7000}]}
+    for at in (1059.0, 1061.0):
+        clock.now = at
+        seen += windows(models, times=1)
+    assert (seen, endpoint.asked) == ([32_768, 32_768, 7000], 2)
+
+
+def test_a_silent_endpoint_holds_a_run_up_for_two_seconds_at_most(endpoint: Endpoint) -> None:
+    endpoint.delay_s = 3
+    began = time.monotonic()
+    assert windows(models_at(endpoint.base_url), times=1) == [32_768]
+    assert 1.9 < time.monotonic() - began < 2.5
+
+
+def windows(models: Models, *, times: int) -> list[int]:
+    """What so many runs at a time are told."""
+
+    async def ask() -> list[int]:
+        resolved = models.resolve(None, None)
+        found = await asyncio.gather(*(models.context_window(resolved) for _ in range(times)))
+        await models.aclose()
+        return found
+
+    return asyncio.run(ask())
+
+
+# Whether it answers
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({}, None),
+        ({"status": 401}, ModelRefused),
+        ({"delay_s": 2.5}, ModelTimedOut),
+        ({"base_url": NOWHERE}, ModelUnreachable),
+    ],
+)
+def test_a_ping_asks_the_endpoint(
+    endpoint: Endpoint, changes: dict[str, Any], error: type[Exception] | None
+) -> None:
+    for name, value in changes.items():
+        setattr(endpoint, name, value)
+    models = models_at(endpoint.base_url)
+
+    async def ping() -> type[Exception] | None:
+        try:
+            await models.ping(models.resolve(None, None))
+        except Exception as raised:  # noqa: BLE001 - its class is the result
+            return type(raised)
+        finally:
+            await models.aclose()
+        return None
+
+    assert asyncio.run(ping()) is error
+
+
+# From the settings
+
+
+def test_settings_make_one_model_of_the_provider_default() -> None:
+    models = models_at(
+        NOWHERE,
+        openai_api_key="sk-1\n",
+        llm_connect_timeout_s=1,
+        llm_first_token_timeout_s=2,
+        llm_idle_timeout_s=3,
+    )
+    resolved = models.resolve("default/small", None)
+    assert (resolved.slug, resolved.name, resolved.fell_through) == ("default", "small", None)
+    made = resolved.chat
+    assert (made.openai_api_base, made.openai_api_key) == (NOWHERE, SecretStr("sk-1"))
+    limits = (made.connect_timeout_s, made.first_token_timeout_s, made.idle_timeout_s)
+    assert (limits, made.max_retries) == ((1, 2, 3), 0)
+
+
+def test_a_key_alone_means_openai_and_an_address_alone_needs_no_key() -> None:
+    with_key = open_models(settings(openai_api_key="sk-1", openai_model="gpt-5"))
+    made = [models.resolve(None, None).chat for models in (with_key, models_at(NOWHERE))]
+    assert [(chat.openai_api_base, chat.openai_api_key) for chat in made] == [
+        ("https://api.openai.com/v1", SecretStr("sk-1")),
+        (NOWHERE, SecretStr("none")),
+    ]
+
+
+def test_a_wrong_model_file_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="LOCAL_MODEL_PATH must name a GGUF file"):
+        open_models(settings(local_model_path=tmp_path / "missing.gguf"))
+
+
+def test_without_a_provider_the_embedded_model_answers_and_comes_back_when_it_dies(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = open_models(settings(data_dir=tmp_path))
+    local, resolved = models._local, models.resolve(None, None)
+    assert local is not None
+    assert (resolved.slug, resolved.name) == ("embedded", BUNDLED_NAME)
+    assert "a small model for demonstration" in caplog.text
+
+    async def use() -> list[int]:
+        seen = [await models.context_window(resolved), await answered()]
+        os.kill(local.pid or 0, signal.SIGKILL)
+        await asyncio.to_thread(psutil.wait_procs, [psutil.Process(local.pid)], 5)
+        with pytest.raises(ModelUnreachable):
+            await answered()
+        seen += [await models.context_window(resolved), await answered()]
+        await models.ping(resolved)
+        await models.aclose()
+        return seen
+
+    async def answered() -> int:
+        stream = models.bound(resolved, max_tokens=3).astream("Hello")
+        chunks = [chunk async for chunk in stream]
+        return sum(len(tokens_of(chunk)) > 0 for chunk in chunks) and 1
+
+    assert asyncio.run(use()) == [4096, 1, 4096, 1]
+    assert not local.alive()
+    assert (tmp_path / "local-model.log").exists()
