@@ -11,7 +11,7 @@ from api.access import Principal, access_to
 from api.dependencies import Caller, Service, UsableProject
 from api.errors import not_found
 from api.lists import Before, Limit
-from api.schema import NOT_BLANK, SAFE, CamelModel
+from api.schema import NOT_BLANK, SAFE, STRIPPED, CamelModel
 from graph.postgres import Pool
 
 router = APIRouter(prefix="/chat", tags=["chat"])
@@ -81,9 +81,7 @@ class ConversationAnswer(CamelModel):
 class ConversationChange(CamelModel):
     """The body of `PATCH /chat/conversations/{id}`."""
 
-    title: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), SAFE, NOT_BLANK
-    ]
+    title: Annotated[str, StringConstraints(max_length=200), SAFE, STRIPPED, NOT_BLANK]
 
 
 class ChunkSource(CamelModel):
@@ -178,7 +176,7 @@ async def delete_conversation(
 ) -> Response:
     """Erase a conversation with its messages, runs and checkpoints."""
     await own_conversation(service.pool, conversation_id, caller)
-    await service.runs.stop_conversation(conversation_id)
+    await service.runs.forget_conversation(conversation_id)
     async with service.pool.connection() as connection:
         await connection.execute("delete from conversations where id = %s", (conversation_id,))
     await service.threads.forget([str(conversation_id)])

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Response, UploadFile
-from graph.sanitizing import one_line
 
 from api.access import Tier, access_to
 from api.dependencies import Caller, EditableProject, Parts, Service, UsableProject
@@ -16,6 +15,7 @@ from api.ingestion import COLUMNS
 from api.lists import Before, Limit
 from api.schema import CamelModel
 from graph.knowledge.parsing import UnsupportedDocument, recognise
+from graph.sanitizing import one_line
 
 router = APIRouter(prefix="/documents", tags=["documents"])
 

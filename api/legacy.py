@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
-from graph.sanitizing import clean
 from pydantic import BaseModel, Field, JsonValue
 
 from api.dependencies import Caller, Service
@@ -22,6 +21,7 @@ from graph.errors import (
     TemplateFailed,
 )
 from graph.events import Event, Failed, Finished, TokensStreamed
+from graph.sanitizing import clean
 
 router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["legacy"])
 

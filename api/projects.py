@@ -12,14 +12,12 @@ from api.access import Access, AccessSource, Principal, Tier, require, resolve
 from api.dependencies import Caller, OwnProject, Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
-from api.schema import CLEAN, NOT_BLANK, SAFE, CamelModel
+from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel
 from graph.postgres import Pool
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
-Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), SAFE, NOT_BLANK
-]
+Name = Annotated[str, StringConstraints(max_length=200), SAFE, STRIPPED, NOT_BLANK]
 Description = Annotated[str, StringConstraints(max_length=2000), SAFE]
 Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 Instructions = Annotated[str, StringConstraints(max_length=20_000), CLEAN]
@@ -152,7 +150,7 @@ async def delete_project(project_id: OwnProject, service: Service) -> Response:
             )
         ).fetchall()
     for row in rows:
-        await service.runs.stop_conversation(row["id"])
+        await service.runs.forget_conversation(row["id"])
     async with service.pool.connection() as connection:
         await connection.execute("delete from projects where id = %s", (project_id,))
     await service.threads.forget([str(row["id"]) for row in rows])

@@ -30,6 +30,9 @@ CLEAN = AfterValidator(clean)
 SAFE = AfterValidator(_safe)
 """Cleans, and takes active HTML away: for what people type."""
 
+STRIPPED = AfterValidator(str.strip)
+"""Takes white space at both ends away."""
+
 NOT_BLANK = AfterValidator(_not_blank)
 """Refuses a text without any character that is no white space."""
 

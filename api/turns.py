@@ -5,11 +5,10 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from graph.sanitizing import one_line
-
 from api.access import Principal
 from api.runs.rows import NewTurn
 from graph.context import Context
+from graph.sanitizing import one_line
 from graph.state import UNSORTED, Message, Mode, Turn
 
 _TITLE_LENGTH = 60

@@ -46,5 +46,8 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncIterable[bytes], *, run_id: str) -> None:
-        super().__init__(content, headers={**HEADERS, "X-Run-Id": run_id})
+    # FastAPI reads the status that it documents from this signature.
+    def __init__(
+        self, content: AsyncIterable[bytes], *, run_id: str, status_code: int = 200
+    ) -> None:
+        super().__init__(content, status_code, headers={**HEADERS, "X-Run-Id": run_id})

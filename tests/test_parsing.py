@@ -2,13 +2,14 @@
 
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from io import BytesIO
 
 import pytest
 from reportlab.lib.pdfencrypt import StandardEncryption  # type: ignore[import-untyped]
 from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
 
+import graph.knowledge.parsing as parsing_module
 from graph.knowledge.parsing import (
     Page,
     Parsed,
@@ -135,7 +136,17 @@ def test_a_blank_text_is_refused(data: bytes) -> None:
     assert refusal(parse, data, "a.txt") == "UnreadableDocument: 'a.txt' has no text in it."
 
 
-def test_pdfs_are_read_in_many_threads_at_once() -> None:
+def test_pdfs_are_read_one_at_a_time() -> None:
+    data = make_pdf(["The pump starts."])
+    with ThreadPoolExecutor(1) as threads:
+        with parsing_module._ONE_IN_PDFIUM:
+            reading = threads.submit(parse, data, "a.pdf")
+            with pytest.raises(TimeoutError):
+                reading.result(timeout=0.2)
+        assert reading.result(timeout=10).pages == [Page(1, "The pump starts.")]
+
+
+def test_many_threads_get_the_same_pages() -> None:
     data = make_pdf(*[[f"page {number}"] * 40 for number in range(30)])
     with ThreadPoolExecutor(8) as threads:
         results = list(threads.map(lambda _: parse(data, "a.pdf"), range(16)))

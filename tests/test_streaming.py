@@ -304,7 +304,7 @@ def test_fragments_of_tool_calls_in_one_read_are_joined(model: OpenAIStandIn) ->
         chat = chat_with(model.base_url)
         (chunk,) = [chunk async for chunk in chat.astream("two words")]
         await chat.aclose()
-        return [dict(call) for call in chunk.tool_calls]
+        return [dict(call) for call in (*chunk.tool_calls, *chunk.invalid_tool_calls)]
 
     assert asyncio.run(total()) == [
         {"type": "tool_call", "name": "search", "args": {"q": "x"}, "id": "call-1"},

@@ -160,11 +160,12 @@ class Runs:
             await self._stop(run)
         return await self.get(run_id, owner_id)
 
-    async def stop_conversation(self, conversation_id: uuid.UUID) -> None:
-        """End the run of a conversation that is about to be erased."""
+    async def forget_conversation(self, conversation_id: uuid.UUID) -> None:
+        """End and drop the runs of a conversation that is about to be erased."""
         for run in list(self._runs.values()):
             if run.row.conversation_id == conversation_id:
                 await self._stop(run)
+                self._runs.pop(run.id, None)
 
     async def stream(
         self, run_id: uuid.UUID, owner_id: uuid.UUID, after: int

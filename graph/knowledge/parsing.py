@@ -33,8 +33,6 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _LINE_ENDS = re.compile("\r\n|[\r\f\v\x85]")
-# PDFium writes one of these where a word was hyphenated at a line's end and joins the lines.
-_LINE_END_HYPHENS = dict.fromkeys(map(ord, "\x02\ufffe"))
 # PDFium is not thread-safe, not even between documents.
 _ONE_IN_PDFIUM = Lock()
 
@@ -109,8 +107,6 @@ def _decode_strictly(data: bytes) -> str | None:
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             return data.decode(encoding)
-    if b"\0" in data:
-        return None
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -146,7 +142,8 @@ def _read_page(document: pdfium.PdfDocument, at: int) -> str:
     # Closed by hand: a page left to the garbage collector is closed without the lock.
     with closing(document[at]) as page, closing(page.get_textpage()) as text_page:
         text: str = text_page.get_text_bounded()
-    return _tidy(text.translate(_LINE_END_HYPHENS))
+    # Where a line ends in a hyphen, PDFium joins the word with U+0002, which is tidied away.
+    return _tidy(text)
 
 
 def _tidy(text: str) -> str:

@@ -1,0 +1,237 @@
+"""Documents: uploaded, read, replaced, erased; the drafting API's knowledge and workflow."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import ServiceFactory, upload
+from sse import read
+from standins.openai import Answer, OpenAIStandIn
+
+HANDBOOK = Path("samples/sensor-handbook.pdf").read_bytes()
+
+
+def test_a_pdf_is_indexed_with_its_pages_and_read_back(http: httpx.Client, project: str) -> None:
+    document = upload(http, project, "handbook.pdf", HANDBOOK)
+    assert {**document, "id": "", "createdAt": "", "chunkCount": 0} == {
+        "id": "",
+        "name": "handbook.pdf",
+        "mimeType": "application/pdf",
+        "sizeBytes": len(HANDBOOK),
+        "pageCount": 4,
+        "chunkCount": 0,
+        "status": "indexed",
+        "error": None,
+        "createdAt": "",
+    }
+    assert document["chunkCount"] > 4
+    content = http.get(f"/documents/{document['id']}/content")
+    assert content.content == HANDBOOK
+    assert content.headers["content-type"] == "application/pdf"
+    assert content.headers["x-content-type-options"] == "nosniff"
+    assert http.get(f"/documents/projects/{project}").json() == {"documents": [document]}
+
+
+def test_several_files_come_in_one_upload(http: httpx.Client, project: str) -> None:
+    files = [("file", ("a.md", b"# A\n\na")), ("file", ("..\\b/c.txt", b"see"))]
+    answer = http.post(f"/documents/projects/{project}", files=files)
+    assert answer.status_code == 202
+    documents = answer.json()["documents"]
+    assert [(d["name"], d["mimeType"], d["status"]) for d in documents] == [
+        ("a.md", "text/markdown", "processing"),
+        ("c.txt", "text/plain", "processing"),
+    ]
+
+
+def test_the_same_name_is_a_new_version_and_the_same_bytes_are_not_done_again(
+    http: httpx.Client, project: str
+) -> None:
+    old = upload(http, project, "plan.md", b"# Plan\n\nThe pier is made of oak.")
+    again = upload(http, project, "plan.md", b"# Plan\n\nThe pier is made of oak.")
+    assert again == old
+    new = upload(http, project, "plan.md", b"# Plan\n\nThe pier is made of steel.")
+    assert [d["id"] for d in http.get(f"/documents/projects/{project}").json()["documents"]] == [
+        new["id"]
+    ]
+    found = search(http, project, "What is the pier made of?")
+    assert [result["content"].split()[-1] for result in found] == ["steel."]
+    assert http.get(f"/documents/{old['id']}").status_code == 404
+
+
+def test_an_erased_document_is_found_no_more(http: httpx.Client, project: str) -> None:
+    document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
+    assert len(search(http, project, "pier")) == 1
+    assert http.delete(f"/documents/{document['id']}").status_code == 204
+    assert search(http, project, "pier") == []
+    assert http.get(f"/documents/{document['id']}/content").status_code == 404
+    assert status(http, project) == {
+        "status": "EMPTY", "documents": 0, "vectors": 0, "collections": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.pdf", b"\x00\x01\x02"), ("a.txt", b"bin\x00ary"), ("a.docx", b"PK\x03\x04\x00")],
+)
+def test_what_is_none_of_the_formats_is_415_and_nothing_is_stored(
+    http: httpx.Client, project: str, name: str, data: bytes
+) -> None:
+    files = [("file", ("good.md", b"# Good")), ("file", (name, data))]
+    answer = http.post(f"/documents/projects/{project}", files=files)
+    assert (answer.status_code, answer.json()["error"]) == (415, "unsupported_document")
+    assert name in answer.json()["message"]
+    assert http.get(f"/documents/projects/{project}").json() == {"documents": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("broken.pdf", b"%PDF-1.7\nnothing more", "damaged"),
+        ("cut.pdf", HANDBOOK[:200], "damaged"),
+        ("empty.txt", b" \n", "no text"),
+    ],
+)
+def test_a_file_without_text_fails_with_its_reason_and_is_not_searched(
+    http: httpx.Client, project: str, name: str, data: bytes, says: str
+) -> None:
+    document = upload(http, project, name, data)
+    assert document["status"] == "failed"
+    assert says in document["error"]
+    assert search(http, project, "anything") == []
+
+
+def test_a_file_over_the_limit_is_413(start_service: ServiceFactory, model: OpenAIStandIn) -> None:
+    settings = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
+    with start_service(max_upload_mb=1, **settings) as service, service.client() as http:
+        project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
+        answers = [
+            http.post(f"/documents/projects/{project}", files={"file": ("a.txt", b"a" * size)})
+            for size in (1_000_001, 6_000_000)
+        ]
+    assert [(a.status_code, a.json()["error"]) for a in answers] == [(413, "too_large")] * 2
+
+
+def test_an_upload_without_a_file_is_refused(http: httpx.Client, project: str) -> None:
+    answer = http.post(f"/documents/projects/{project}", data={"x": "y"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["issues"][0]["path"] == ["file"]
+
+
+def search(http: httpx.Client, project: str, question: str) -> list[dict[str, Any]]:
+    answer = http.get("/api/v1/knowledge/search", params={"q": question, "project_id": project})
+    assert answer.status_code == 200, answer.text
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
+
+
+def status(http: httpx.Client, project: str) -> dict[str, Any]:
+    found: dict[str, Any] = http.get(
+        "/api/v1/knowledge/status", params={"project_id": project}
+    ).json()
+    return found
+
+
+def ingest(http: httpx.Client, project: str, name: str, text: str) -> httpx.Response:
+    return http.post(
+        f"/api/v1/projects/{project}/documents/ingest",
+        json={"doc_name": name, "markdown_content": text},
+    )
+
+
+def test_an_ingested_text_is_found_at_once_and_replaced_entirely(http: httpx.Client) -> None:
+    project = str(uuid.uuid4())
+    first = ingest(http, project, "notes", "# Boats\n\nThe ferry is red.")
+    assert first.json() == {"project_id": project, "doc_name": "notes", "chunks_ingested": 1}
+    ingest(http, project, "notes", "# Boats\n\nThe ferry is green.").raise_for_status()
+
+    [result] = search(http, project, "Which colour has the ferry?")
+    assert "green" in result["content"]
+    assert result["metadata"]["document_name"] == "notes"
+    assert 0 < result["score"] <= 1
+    assert status(http, project) == {
+        "status": "OK", "documents": 1, "vectors": 1, "collections": 1,
+    }  # fmt: skip
+
+
+def test_the_knowledge_endpoints_refuse_what_is_wrong(http: httpx.Client, project: str) -> None:
+    unknown = {"project_id": str(uuid.uuid4()), "q": "x"}
+    answers = [
+        ingest(http, project, "a", "  "),
+        ingest(http, project, "", "x"),
+        ingest(http, project, "a" * 256, "x"),
+        http.get("/api/v1/knowledge/search", params={"q": "x"}),
+        http.get("/api/v1/knowledge/search", params=unknown),
+        http.get("/api/v1/knowledge/status", params=unknown),
+    ]
+    assert [answer.status_code for answer in answers] == [400, 422, 422, 422, 403, 403]
+    assert all("detail" in answer.json() for answer in answers)
+
+
+def test_the_document_types_are_told_with_all_that_the_workflow_needs(http: httpx.Client) -> None:
+    types = http.get("/api/v1/document-types").json()["document_types"]
+    assert [(t["type"], t["phase"], t["depends_on"]) for t in types] == [
+        ("ARCHITECTURE_SPEC", "architecture", ["PROJECT_MANIFESTO", "DOMAIN_LANGUAGE"]),
+        ("TECH_STACK", "architecture", ["PROJECT_MANIFESTO", "ARCHITECTURE_SPEC"]),
+        ("DOMAIN_LANGUAGE", "context", ["PROJECT_MANIFESTO"]),
+        ("PROJECT_MANIFESTO", "context", []),
+    ]
+    assert {key for t in types for key in t} == {
+        "type", "title", "phase", "output_path", "depends_on", "required_headings", "version",
+    }  # fmt: skip
+
+
+def test_the_workflow_says_what_is_done_stale_drafted_ready_and_missing(
+    http: httpx.Client, model: OpenAIStandIn
+) -> None:
+    project = str(uuid.uuid4())
+    ingest(http, project, "PROJECT_MANIFESTO.md", "# One").raise_for_status()
+    model.will(Answer(["# Words"]))
+    body = {"conversation_id": str(uuid.uuid4()), "project_id": project, "message": "x"}
+    read(http, "POST", "/api/v1/chat/stream", json={**body, "doc_type": "DOMAIN_LANGUAGE"})
+    assert standing(http, project) == {
+        "PROJECT_MANIFESTO": "done",
+        "DOMAIN_LANGUAGE": "draft",
+        "ARCHITECTURE_SPEC": "missing",
+        "TECH_STACK": "missing",
+        "next": None,
+    }
+    ingest(http, project, "docs/context/DOMAIN_LANGUAGE.md", "# Two").raise_for_status()
+    assert standing(http, project)["next"] == "ARCHITECTURE_SPEC"
+    ingest(http, project, "PROJECT_MANIFESTO.md", "# Three").raise_for_status()
+    assert standing(http, project) == {
+        "PROJECT_MANIFESTO": "done",
+        "DOMAIN_LANGUAGE": "stale",
+        "ARCHITECTURE_SPEC": "ready",
+        "TECH_STACK": "missing",
+        "next": "ARCHITECTURE_SPEC",
+    }
+
+
+def standing(http: httpx.Client, project: str) -> dict[str, Any]:
+    workflow = http.get(f"/api/v1/projects/{project}/workflow").json()
+    statuses = {document["type"]: document["status"] for document in workflow["documents"]}
+    return {**statuses, "next": workflow["next"]}
+
+
+def test_after_a_restart_conversation_documents_and_vectors_are_there(
+    start_service: ServiceFactory, model: OpenAIStandIn, tmp_path: Path, postgres_url: str
+) -> None:
+    settings: dict[str, Any] = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
+    with start_service(data_dir=tmp_path, **settings) as first, first.client() as http:
+        settings["database_url"] = first.settings.database_url
+        project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
+        document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
+        events = read(http, "POST", f"/chat/projects/{project}", json={"message": "pier?"})
+    with start_service(data_dir=tmp_path, **settings) as second, second.client() as http:
+        assert http.get(f"/documents/{document['id']}").json()["document"] == document
+        assert [result["content"][-4:] for result in search(http, project, "pier")] == ["oak."]
+        conversation = events[0].data["conversationId"]
+        messages = http.get(f"/chat/conversations/{conversation}").json()["conversation"]
+        assert [message["content"] for message in messages["messages"]] == [
+            "pier?", "The answer.",
+        ]  # fmt: skip
+        body = {"message": "And now?", "conversationId": conversation}
+        read(http, "POST", f"/chat/projects/{project}", json=body)
+    assert len(model.chats[-1].body["messages"]) == 4

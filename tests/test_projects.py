@@ -1,0 +1,184 @@
+"""Projects and who may do what: the local user, the service's key, and the open door."""
+
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+from conftest import ServiceFactory, upload
+from sse import read
+from standins.openai import OpenAIStandIn
+
+from api.access import Access, Principal, resolve
+from api.settings import Settings, SettingsError, load_settings
+
+KEY = "a-long-enough-key"
+
+
+def test_a_project_is_made_read_changed_and_listed(http: httpx.Client) -> None:
+    made = http.post(
+        "/projects", json={"name": " Harbour <script>x</script>", "color": "#12abEF"}
+    ).json()["project"]
+    times = {"createdAt": made.pop("createdAt"), "updatedAt": made.pop("updatedAt")}
+    assert made == {
+        "id": made["id"],
+        "name": "Harbour",
+        "description": "",
+        "color": "#12abEF",
+        "isPrivate": True,
+        "instructions": "",
+        "settings": {"model": None, "temperature": None, "topK": None},
+        "ownerId": made["ownerId"],
+        "accessTier": "full",
+        "accessSource": "platform",
+        "_count": {"documents": 0, "conversations": 0},
+    }
+    change = {"name": "Port", "settings": {"topK": 3}, "isPrivate": False}
+    changed = http.patch(f"/projects/{made['id']}", json=change).json()["project"]
+    assert changed.pop("updatedAt") > times["updatedAt"]
+    assert changed == {
+        **made,
+        "createdAt": times["createdAt"],
+        "name": "Port",
+        "isPrivate": False,
+        "settings": {"model": None, "temperature": None, "topK": 3},
+    }
+    assert http.get(f"/projects/{made['id']}").json()["project"]["name"] == "Port"
+    assert http.get("/projects", params={"limit": 1}).json()["projects"][0]["id"] == made["id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({}, ["name"]),
+        ({"name": "  "}, ["name"]),
+        ({"name": "x", "color": "red"}, ["color"]),
+        ({"name": "x", "settings": {"topK": 0}}, ["settings", "topK"]),
+        ({"name": "x", "settings": {"temperature": 3}}, ["settings", "temperature"]),
+    ],
+)
+def test_a_project_that_does_not_validate_is_refused(
+    http: httpx.Client, body: dict[str, Any], path: list[str]
+) -> None:
+    answer = http.post("/projects", json=body)
+    assert answer.status_code == 400
+    assert [issue["path"] for issue in answer.json()["error"]["issues"]] == [path]
+
+
+def test_an_erased_project_is_gone_with_all_that_was_in_it(http: httpx.Client) -> None:
+    project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
+    document = upload(http, project, "a.md", b"# A\n\nSome words.")
+    events = read(http, "POST", f"/chat/projects/{project}", json={"message": "words"})
+    chunk = events[1].data["chunks"][0]["id"]
+
+    assert http.delete(f"/projects/{project}").status_code == 204
+
+    gone = [
+        f"/projects/{project}",
+        f"/documents/{document['id']}",
+        f"/documents/projects/{project}",
+        f"/chat/conversations/{events[0].data['conversationId']}",
+        f"/chat/chunks/{chunk}/source",
+        f"/runs/{events[0].data['messageId']}",
+    ]
+    assert [http.get(path).status_code for path in gone] == [404] * 6
+
+
+@pytest.mark.parametrize(
+    ("principal", "is_private", "access"),
+    [
+        ("admin", True, Access("full", "platform")),
+        ("owner", True, Access("full", "owner")),
+        ("other", False, Access("use", "public")),
+        ("other", True, None),
+    ],
+)
+def test_the_first_match_decides_what_a_caller_may_do(
+    principal: str, is_private: bool, access: Access | None
+) -> None:
+    owner = uuid.uuid4()
+    who = Principal(
+        owner if principal == "owner" else uuid.uuid4(), "x", "x", is_admin=principal == "admin"
+    )
+    assert resolve(who, owner_id=owner, is_private=is_private) == access
+
+
+def test_with_a_key_nobody_gets_in_without_it(
+    start_service: ServiceFactory, model: OpenAIStandIn
+) -> None:
+    settings = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
+    with start_service(api_key=KEY, **settings) as service, service.client() as http:
+        right, wrong = {"X-API-Key": KEY}, {"X-API-Key": "guess"}
+        assert http.get("/projects", headers=right).status_code == 200
+        for headers in ({}, wrong):
+            refused = http.get("/projects", headers=headers)
+            assert (refused.status_code, refused.json()["error"]) == (401, "unauthorized")
+            drafting = http.get("/api/v1/document-types", headers=headers)
+            assert (drafting.status_code, set(drafting.json())) == (403, {"detail"})
+        closed = [
+            path
+            for path, operations in service.app.openapi()["paths"].items()
+            if "get" in operations and "{" not in path
+        ]
+        assert {path for path in closed if http.get(path).status_code < 400} == {
+            "/", "/api/v1/system/health",
+        }  # fmt: skip
+        assert [http.get(path).status_code for path in ("/docs", "/openapi.json")] == [401, 401]
+        assert http.get("/docs", headers=right).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"port": "many"}, "PORT"),
+        ({"log_level": "LOUD"}, "LOG_LEVEL"),
+        ({"openai_base_url": "http://x"}, "OPENAI_MODEL"),
+        ({"cors_origin_regex": "("}, "CORS_ORIGIN_REGEX"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(values: dict[str, Any], names: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**values)
+    assert names in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "opens"),
+    [
+        ({"host": "127.0.0.1"}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "0.0.0.0", "api_key": KEY}, True),
+        ({"host": "0.0.0.0", "allow_anonymous": True}, True),
+    ],
+)
+def test_the_door_is_not_left_open_to_others(values: dict[str, Any], opens: bool) -> None:
+    settings = Settings(_env_file=None, **values)
+    if opens:
+        settings.refuse_open_door()
+        return
+    with pytest.raises(SettingsError, match="API_KEY"):
+        settings.refuse_open_door()
+
+
+def test_a_body_over_the_limit_is_413_in_each_shape(http: httpx.Client, project: str) -> None:
+    big = {"message": "x", "metadata": {"a": "b" * 10_500_000}}
+    camel = http.post(f"/chat/projects/{project}", json=big)
+    snake = http.post("/api/v1/chat/stream", json=big)
+    assert (camel.status_code, camel.json()["error"]) == (413, "too_large")
+    assert (snake.status_code, set(snake.json())) == (413, {"detail"})
+
+    def pieces() -> Any:
+        for _ in range(12):
+            yield b"a" * 1_000_000
+
+    unannounced = http.post("/api/v1/chat/stream", content=pieces())
+    assert (unannounced.status_code, set(unannounced.json())) == (413, {"detail"})
+
+
+def test_what_is_not_there_is_told_in_each_shape(http: httpx.Client) -> None:
+    camel, snake = http.get("/nothing"), http.get("/api/v1/nothing")
+    assert (camel.status_code, camel.json()["error"]) == (404, "not_found")
+    assert (snake.status_code, set(snake.json())) == (404, {"detail"})
+    wrong = http.put("/projects", json={})
+    assert (wrong.status_code, wrong.json()["error"]) == (405, "method_not_allowed")
