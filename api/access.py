@@ -87,7 +87,7 @@ async def access_to(pool: Pool, principal: Principal, project_id: uuid.UUID) -> 
             "select owner_id, is_private from projects where id = %s", (project_id,)
         )
         row = await cursor.fetchone()
-    return row and resolve(principal, **row)
+    return resolve(principal, **row) if row else None
 
 
 async def require(pool: Pool, principal: Principal, project_id: uuid.UUID, needed: Tier) -> Access:

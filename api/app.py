@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from typing import TypedDict
 
@@ -73,7 +74,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             stack.push_async_callback(web.close)
 
         texts = Texts(settings.prompts_dir, settings.templates_dir)
-        needs = {"texts": texts, "library": library, "web": web, "models": models}
+        build = partial(build_pipeline, texts=texts, library=library, web=web, models=models)
         threads = Threads(saver)
         runs = Runs(
             RunRows(pool),
@@ -94,8 +95,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             library=library,
             models=models,
             threads=threads,
-            pipeline=build_pipeline(**needs, checkpoints=saver),
-            forgetful_pipeline=build_pipeline(**needs),
+            pipeline=build(checkpoints=saver),
+            forgetful_pipeline=build(),
             runs=runs,
             ingestion=ingestion,
         )

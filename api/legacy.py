@@ -22,6 +22,7 @@ from graph.errors import (
 )
 from graph.events import Event, Failed, Finished, TokensStreamed
 from graph.sanitizing import clean
+from graph.state import Message as Turned
 
 router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["legacy"])
 
@@ -40,13 +41,11 @@ async def generate(body: GenerateRequest, service: Service, caller: Caller) -> E
     """Draft without a project: nothing is retrieved, nothing is stored."""
     check_limits(service, body.message, body.chat_history, "chat_history")
     doc_type = known_doc_type(service, body.doc_type)
+    history: list[Turned] = [{"role": h.role, "content": h.content} for h in body.chat_history]
     run = await service.runs.start(
         service.forgetful_pipeline,
         {
-            "messages": [
-                *({"role": h.role, "content": h.content} for h in body.chat_history),
-                {"role": "user", "content": body.message},
-            ],
+            "messages": [*history, {"role": "user", "content": body.message}],
             "doc_type": doc_type,
             "project_context": {k: _as_text(v) for k, v in body.project_context.items()},
         },

