@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from graph.sanitizing import clean, strip_active_html
+from api.active_html import strip_active_html
+from graph.sanitizing import clean
 
 
 class CamelModel(BaseModel):

@@ -8,7 +8,7 @@ from graph.budget import Budget, Part
 from graph.context import Context, PromptName
 from graph.events import Warned
 from graph.fences import Fences
-from graph.sanitizing import injection_phrases
+from graph.injections import injection_phrases
 from graph.state import UNSORTED, Message, Source, State, Template
 from graph.texts import Text, Texts, render, version_of
 

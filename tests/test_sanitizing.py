@@ -6,7 +6,9 @@ from time import perf_counter
 
 import pytest
 
-from graph.sanitizing import clean, injection_phrases, one_line, strip_active_html
+from api.active_html import strip_active_html
+from graph.injections import injection_phrases
+from graph.sanitizing import clean, one_line
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,270 @@
+"""Takes active HTML out of what people type, and leaves their Markdown and code as it is.
+
+Why it is ours: nh3, bleach and justhtml parse HTML and write HTML back. A message
+is Markdown and prose: they drop `<String>` from `List<String>`, make `&lt;` of `a < b`, and don't
+know code blocks. Bleach's maintainers say the same (mozilla/bleach#238: "Bleach operates on HTML,
+not on Markdown"). This is no replacement for them: whoever renders a text must still sanitize it.
+"""
+
+import html
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
+
+
+def _entity(code: int) -> str:
+    return rf"&#0*{code}(?![0-9]);?|&#x0*{code:x}(?![0-9a-f]);?"
+
+
+def _letter(letter: str) -> str:
+    return f"(?:{letter}|{_entity(ord(letter))}|{_entity(ord(letter.upper()))})"
+
+
+_GAP = rf"(?:[\s\x00-\x20]|&tab;|&newline;|{_entity(9)}|{_entity(10)}|{_entity(13)})*+"
+_SCHEME = _GAP.join(map(_letter, "javascript")) + rf"{_GAP}\\?(?::|&colon;|{_entity(58)})"
+_DESTINATION = r"(?:[^\s()<>]|\([^\s()<>]*+\))*+"
+_URL = rf"(?P<before_url>\][(:][\s<]*+{_GAP}|<)(?:{_SCHEME}){_DESTINATION}"
+_SCRIPT_URL = re.compile(_URL, re.IGNORECASE)
+_SPECIAL = re.compile(
+    rf"\\[\\`]|(?P<ticks>`+)|{_URL}|<(?P<closing>/?)(?P<name>[a-z][^\s/<>\]]*+)", re.IGNORECASE
+)
+
+
+def _attribute_pattern(quoted: str) -> re.Pattern[str]:
+    value = rf"\"[^\"{quoted}]*+\"|'[^'{quoted}]*+'|[^\s<>]*+"
+    return re.compile(
+        rf"(?P<gap>[\s/]*+)(?:(?P<name>[^\s/=<>\"'`]++)(?:\s*+=\s*+(?P<value>{value}))?+)?+"
+    )
+
+
+# A browser takes a quoted value whole. To a Markdown renderer, what looks like a tag may be none,
+# and then a tag inside of the quotes is one. Both readings are cleaned.
+_READINGS = (_attribute_pattern(quoted=""), _attribute_pattern(quoted="<"))
+_TAG_START = re.compile(r"</?[a-zA-Z]")
+_STRAY = re.compile(r"[=\"']++|.", re.DOTALL)
+_TICKS = re.compile("`+")
+_HANDLER = re.compile(r"on[a-z]{3,}", re.IGNORECASE)
+_HINT = re.compile(r"=|\][(:]|<j|script|iframe|object|embed|&#", re.IGNORECASE)
+_BLANK_LINE = re.compile(r"\n[ \t]*(?=\n)")
+_BLOCK_START = re.compile(r"\n(?=[ \t]*(?:\n|[#>*+=<|~-]|[0-9]+[.)]))")
+_FENCE_LINE = re.compile(
+    r"^(?P<prefix>(?:[ >]|[-*+] |[0-9]{1,9}[.)] )*+)(?P<run>`{3,}+|~{3,}+)(?P<rest>[^\n]*)$", re.M
+)
+_INDENTS = ("", " ", "  ", "   ")
+_LIST_ITEM = re.compile(r"^ {0,3}(?:[-*+]|[0-9]{1,9}[.)])(?:[ \t]|$)", re.M)
+
+_WITH_CONTENT = frozenset({"script", "iframe", "object"})
+_FORBIDDEN = _WITH_CONTENT | {"embed"}
+_ELEMENT = re.compile(
+    r"article|aside|audio|body|button|canvas|center|details|dialog|div|fieldset|font|footer|form"
+    r"|frame|frameset|h[1-6]|head|header|html|image|img|input|isindex|keygen|label|link|main|map"
+    r"|marquee|math|meta|option|picture|section|select|source|span|style|summary|svg|table"
+    r"|tbody|td|template|textarea|th|thead|title|tr|track|video",
+    re.IGNORECASE,
+)
+_MAX_PASSES = 5
+
+
+def strip_active_html(text: str) -> str:
+    """A person's message without active HTML; all else comes through byte for byte.
+
+    Removed are `script`, `iframe`, `object` and `embed` elements (the first three with what is in
+    them, if they are closed), `on...=` attributes in tags, and `javascript:` URLs in attributes,
+    Markdown links and autolinks. Fenced blocks and code spans are not looked into. What is left
+    of a removal is looked at again until nothing more is found. Expects text that went through
+    `clean`. Time is linear in the text.
+    """
+    for _ in range(_MAX_PASSES):
+        stripped = "".join(_stripped_parts(text))
+        if stripped == text:
+            return text
+        text = stripped
+    # Only a text nested to outlast the passes comes here.
+    return "".join(part if is_code else _defuse(part) for is_code, part in _parts(text))
+
+
+def _stripped_parts(text: str) -> Iterator[str]:
+    for is_code, part in _parts(text):
+        yield part if is_code or not _HINT.search(part) else _without_active(part)
+
+
+def _without_active(text: str) -> str:
+    for attribute in _READINGS:
+        text = _Pass(text, attribute).run()
+    return text
+
+
+def _defuse(text: str) -> str:
+    return text.replace("<", "").replace("](", "] (").replace("]:", "] :")
+
+
+def _parts(text: str) -> Iterator[tuple[bool, str]]:
+    """The fenced blocks of `text` (True) and what lies between them (False)."""
+    pos = 0
+    for start, end in _fenced_blocks(text):
+        yield False, text[pos:start]
+        yield True, text[start:end]
+        pos = end
+    yield False, text[pos:]
+
+
+def _fenced_blocks(text: str) -> Iterator[tuple[int, int]]:
+    first_item = _LIST_ITEM.search(text)
+    pos = 0
+    for line in _FENCE_LINE.finditer(text):
+        if line.start() < pos or (line["run"][0] == "`" and "`" in line["rest"]):
+            continue
+        in_list = first_item is not None and first_item.start() <= line.start()
+        end = _nested_end(text, line) if line["prefix"] else None
+        if end is None and line["prefix"] in ([""] if in_list else _INDENTS):
+            end = _fence_end(text, line)
+        if end is not None:
+            yield line.start(), end
+            pos = end
+
+
+def _fence_end(text: str, opening: re.Match[str]) -> int:
+    """Where the block ends that `opening` starts at the top level: the text's end if unclosed."""
+    run = opening["run"]
+    closing = re.compile(rf"^ {{0,3}}{run[0]}{{{len(run)},}}[ \t]*$", re.M)
+    line = closing.search(text, opening.end())
+    return line.end() if line else len(text)
+
+
+def _nested_end(text: str, opening: re.Match[str]) -> int | None:
+    """Where a block ends that stands in a list or a quote; None unless all its lines stand there.
+
+    Only then it is code for every renderer, whatever the list around it.
+    """
+    prefix = re.sub(r"[^ >]", " ", opening["prefix"])
+    pos = opening.end() + 1
+    while pos < len(text):
+        end = text.find("\n", pos)
+        end = end if end >= 0 else len(text)
+        line = text[pos:end]
+        if line.startswith(prefix) and line[len(prefix) :].strip() == opening["run"]:
+            return end
+        if opening["run"][:3] in line:
+            return None
+        if not line.startswith(prefix) and line.rstrip() != prefix.rstrip():
+            return None
+        pos = end + 1
+    return None
+
+
+class _Pass:
+    """One look through a text without fenced blocks."""
+
+    def __init__(self, text: str, attribute: re.Pattern[str]) -> None:
+        self._text = text
+        self._pattern = attribute
+        self._out: list[str] = []
+        self._open_element: tuple[str, int] | None = None
+        self._next_end = -1
+        self._blank_lines = [match.start() for match in _BLANK_LINE.finditer(text)]
+        self._block_starts = [match.start() for match in _BLOCK_START.finditer(text)]
+        self._urls = [match.start() for match in _SCRIPT_URL.finditer(text)]
+        self._runs: defaultdict[int, list[int]] = defaultdict(list)
+        for run in _TICKS.finditer(text):
+            self._runs[len(run[0])].append(run.start())
+
+    def run(self) -> str:
+        pos = 0
+        while found := _SPECIAL.search(self._text, pos):
+            self._out.append(self._text[pos : found.start()])
+            pos = self._handle(found)
+        self._out.append(self._text[pos:])
+        return "".join(self._out)
+
+    def _handle(self, found: re.Match[str]) -> int:
+        if found["ticks"]:
+            return self._copy(found.start(), self._span_end(found.start(), found.end()))
+        if found["before_url"]:
+            self._out.append(found["before_url"])
+            return found.end()
+        if not found["name"]:
+            return self._copy(found.start(), found.end())
+        if found["name"].lower() in _FORBIDDEN:
+            return self._forbidden(found)
+        self._copy(found.start(), found.end())
+        return self._attributes(found)
+
+    def _copy(self, start: int, end: int) -> int:
+        self._out.append(self._text[start:end])
+        return end
+
+    def _span_end(self, start: int, end: int) -> int:
+        """The end of the code span that a run of backticks opens; of the run, if it opens none."""
+        closing = _next(self._runs[end - start], end, len(self._text))
+        block = _next(self._block_starts, end, len(self._text))
+        return closing + end - start if closing < block else end
+
+    def _forbidden(self, tag: re.Match[str]) -> int:
+        name, mark = tag["name"].lower(), len(self._out)
+        end = self._attributes(tag)
+        if self._out[mark:] and self._out[-1] == ">":
+            del self._out[mark:]
+        if not tag["closing"]:
+            if name in _WITH_CONTENT and not self._open_element:
+                self._open_element = (name, mark)
+        elif self._open_element and self._open_element[0] == name:
+            del self._out[self._open_element[1] :]
+            self._open_element = None
+        return end
+
+    def _attributes(self, tag: re.Match[str]) -> int:
+        """Copies what follows a tag's name, without active attributes, and tells where it ends."""
+        pos, limit = tag.end(), self._limit(tag)
+        while pos < limit:
+            end = min(limit, _next(self._urls, pos, limit))
+            attribute = self._pattern.match(self._text, pos, end)
+            if attribute and attribute.end() > pos:
+                self._attribute(attribute)
+                pos = attribute.end()
+            elif pos == end or _TAG_START.match(self._text, pos):
+                return pos
+            elif self._text[pos] == "`":
+                pos = self._copy(pos, self._span_end(pos, _end(_TICKS, self._text, pos)))
+            else:
+                pos = self._copy(pos, _end(_STRAY, self._text, pos))
+                if self._text[pos - 1] == ">":
+                    return pos
+        return pos
+
+    def _limit(self, tag: re.Match[str]) -> int:
+        """How far a tag may reach: known elements over blank lines; others must have an end."""
+        pos = tag.end()
+        if _ELEMENT.fullmatch(tag["name"]):
+            return len(self._text)
+        limit = _next(self._blank_lines, pos, len(self._text))
+        if self._next_end < pos:
+            found = self._text.find(">", pos)
+            self._next_end = found if found >= 0 else len(self._text)
+        return limit if self._next_end < limit else pos
+
+    def _attribute(self, found: re.Match[str]) -> None:
+        value = found["value"]
+        if value is None:
+            self._out.append(found[0])
+        elif _HANDLER.fullmatch(found["name"]) or _is_script_url(value):
+            after = self._text[found.end() : found.end() + 1]
+            self._out.append("" if after in "/<>" or after.isspace() else found["gap"])
+        else:
+            self._out.append(found[0])
+
+
+def _end(pattern: re.Pattern[str], text: str, pos: int) -> int:
+    found = pattern.match(text, pos)
+    return found.end() if found else pos
+
+
+def _next(places: list[int], pos: int, default: int) -> int:
+    """The first of the ascending `places` that is not before `pos`."""
+    index = bisect_left(places, pos)
+    return places[index] if index < len(places) else default
+
+
+def _is_script_url(value: str) -> bool:
+    url = re.sub(r"[\x00-\x20]+", "", html.unescape(value.strip("\"'")))
+    return url.lower().startswith("javascript:")
