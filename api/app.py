@@ -10,6 +10,7 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from api import (
     chat,
@@ -33,7 +34,7 @@ from api.limits import BodyLimit
 from api.runs import routes as runs
 from api.runs.engine import Runs
 from api.runs.rows import RunRows
-from api.settings import Settings, load_settings
+from api.settings import LOOPBACK_NAMES, Settings, load_settings
 from graph.checkpoints import Threads, open_checkpoints
 from graph.knowledge.library import open_library
 from graph.models import open_models
@@ -118,6 +119,9 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
         redoc_url=None,
         openapi_url=None,
     )
+    if not (chosen.needs_credentials or chosen.allow_anonymous):
+        # A page elsewhere could point its own name at this address and read everything.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_NAMES, "[::1]"])
     app.add_middleware(BodyLimit, body_mb=chosen.max_body_mb, upload_mb=chosen.max_upload_mb)
     app.add_middleware(
         CORSMiddleware,

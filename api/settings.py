@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from graph.settings import PipelineSettings
 
 LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+LOOPBACK_NAMES = ["127.0.0.1", "localhost", "::1"]
 
 
 class SettingsError(Exception):
@@ -64,7 +64,7 @@ class Settings(PipelineSettings):
         Raises:
             SettingsError: no credentials are set and `host` is not loopback.
         """
-        if self.needs_credentials or self.allow_anonymous or self.host in _LOOPBACK:
+        if self.needs_credentials or self.allow_anonymous or self.host in LOOPBACK_NAMES:
             return
         raise SettingsError(
             f"HOST: {self.host} can be reached by others, and no API_KEY is set. "

@@ -61,7 +61,7 @@ class Prompting:
         sources = _keep_sources(budget, found)
         example = budget.fit(self._example(template))
         kept_others = budget.fit(self._documents(others))
-        history = self._history(budget, state["messages"][:-1])
+        history = self._history(budget, _spoken(state["messages"][:-1]))
 
         blocks = [
             *fixed,
@@ -126,6 +126,11 @@ class Prompting:
             return {"role": "assistant", "content": message["content"]}
         kind = "note" if message["role"] == "system" else "question"
         return {"role": "user", "content": self._fences.wrap(kind, message["content"])}
+
+
+def _spoken(messages: Sequence[Message]) -> list[Message]:
+    """Without the empty answers of runs that failed early, which some providers refuse."""
+    return [message for message in messages if message["content"].strip()]
 
 
 def _render_system(text: str, state: State, context: Context, template: Template | None) -> str:

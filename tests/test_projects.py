@@ -182,3 +182,11 @@ def test_what_is_not_there_is_told_in_each_shape(http: httpx.Client) -> None:
     assert (snake.status_code, set(snake.json())) == (404, {"detail"})
     wrong = http.put("/projects", json={})
     assert (wrong.status_code, wrong.json()["error"]) == (405, "method_not_allowed")
+
+
+def test_a_page_that_points_its_own_name_at_this_address_gets_nothing(http: httpx.Client) -> None:
+    """DNS rebinding: without credentials, only the names of loopback are served."""
+    assert http.get("/projects", headers={"Host": "evil.example"}).status_code == 400
+    port = http.base_url.port
+    assert http.get("/projects", headers={"Host": f"localhost:{port}"}).status_code == 200
+    assert http.get("/projects", headers={"Host": f"[::1]:{port}"}).status_code == 200

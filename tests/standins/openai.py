@@ -14,15 +14,7 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from .loopback import (
-    MAX_REQUEST_BYTES,
-    Journal,
-    Recorded,
-    Script,
-    forever,
-    numbered,
-    serving,
-)
+from standins.loopback import MAX_REQUEST_BYTES, Journal, Recorded, Script, forever, numbered, serving
 
 __all__ = ["Answer", "End", "OpenAIStandIn", "Recorded", "embed"]
 
