@@ -74,8 +74,8 @@ async def _open_in(settings: PipelineSettings, stack: AsyncExitStack) -> Pipelin
         stack.push_async_exit(opened.pop_all())
     return build_pipeline(
         texts=Texts(settings.prompts_dir, settings.templates_dir),
-        library=cast(Library, _InItsLoop(library)),
-        web=cast(WebSearch, _InItsLoop(web)) if web else None,
+        library=cast(Library, InItsLoop(library)),
+        web=cast(WebSearch, InItsLoop(web)) if web else None,
         models=models,
     )
 
@@ -90,7 +90,7 @@ async def _database_url(settings: PipelineSettings, stack: AsyncExitStack) -> st
     return url
 
 
-class _InItsLoop:
+class InItsLoop:
     """Searches in the event loop in which the part was opened, to which its connections belong."""
 
     def __init__(self, part: Library | WebSearch) -> None:

@@ -1,0 +1,206 @@
+"""HTTP to a model provider: one session an event loop, and what counts as an answer."""
+
+import asyncio
+import ipaddress
+import json
+import logging
+import ssl
+from contextlib import suppress
+from functools import cache
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import certifi
+from aiohttp.http import HttpProcessingError
+from yarl import URL
+
+from graph.completions import OTHER_PROTOCOL, REPORTED
+from graph.errors import ModelRefused, ModelReported, ModelUnreachable
+
+log = logging.getLogger(__name__)
+
+AWAY = "The model cannot be reached. Check the provider's base URL, or try again later."
+LOST = (aiohttp.ClientError, OSError, HttpProcessingError)
+"""What aiohttp raises when a connection is lost or carries no HTTP."""
+
+_KEEPALIVE_S = 30.0
+_LEFTOVERS_S = 0.25
+_MAX_BODY_BYTES = 16 * 1024 * 1024
+_MAX_REFUSAL_BYTES = 4096
+
+
+class Sessions:
+    """One client session for each event loop, since its connections belong to the loop."""
+
+    def __init__(self) -> None:
+        self._by_loop: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        # Not on first use: it reads files, which LangGraph's server forbids in an event loop.
+        self._authorities = _trusted_authorities()
+
+    def current(self, url: URL, proxy: str | None) -> aiohttp.ClientSession:
+        """The running loop's session; opened on first use, with the environment's proxy if null."""
+        loop = asyncio.get_running_loop()
+        session = self._by_loop.get(loop)
+        if session is None or session.closed:
+            self._forget_closed_loops()
+            session = _open_session(proxy or _proxy_for(url), self._authorities)
+            self._by_loop[loop] = session
+        return session
+
+    async def aclose(self) -> None:
+        """Close the session of the running loop."""
+        if session := self._by_loop.pop(asyncio.get_running_loop(), None):
+            await session.close()
+
+    def _forget_closed_loops(self) -> None:
+        for loop in list(self._by_loop):
+            if loop.is_closed():
+                self._by_loop.pop(loop).detach()
+
+
+class _Sent:
+    """What aiohttp did with one request."""
+
+    on_used_connection = False
+
+
+def _open_session(proxy: str | None, authorities: ssl.SSLContext) -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_reuse)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=authorities)
+    # trust_env would also read ~/.netrc, and refuse to send our key where that has an entry.
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[trace],
+        proxy=proxy,
+        trust_env=False,
+    )
+
+
+@cache
+def _trusted_authorities() -> ssl.SSLContext:
+    # The system's, for a company's own authority, and certifi's, as in the OpenAI client: Python
+    # from python.org knows none on macOS.
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+async def _note_reuse(_session: object, context: Any, _params: object) -> None:  # noqa: ANN401
+    context.trace_request_ctx.on_used_connection = True
+
+
+def _proxy_for(url: URL) -> str | None:
+    """The environment's proxy for `url`; loopback needs none."""
+    host = url.host or ""
+    if _is_loopback(host) or proxy_bypass(host):
+        return None
+    proxy = getproxies().get(url.scheme)
+    return proxy if proxy and proxy.startswith(("http://", "https://")) else None
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+async def request(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: URL,
+    headers: dict[str, str],
+    body: bytes | None,
+    limits: aiohttp.ClientTimeout,
+) -> aiohttp.ClientResponse:
+    """The response to one request, of any status; redirects are not followed."""
+
+    async def send(sent: _Sent) -> aiohttp.ClientResponse:
+        return await session.request(
+            method,
+            url,
+            headers=headers,
+            data=body,
+            timeout=limits,
+            allow_redirects=False,
+            trace_request_ctx=sent,
+        )
+
+    sent = _Sent()
+    try:
+        return await send(sent)
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+        if not sent.on_used_connection:
+            raise
+    # A kept connection that breaks before a byte of the answer was most likely closed while idle,
+    # just as we wrote: the request was not seen. aiohttp repeats no POST, so this does, once.
+    return await send(_Sent())
+
+
+async def expect_success(response: aiohttp.ClientResponse) -> None:
+    """Raise ModelRefused for another status than 2xx; what the provider says of it is dropped."""
+    if 200 <= response.status < 300:
+        return
+    log.debug("the model's endpoint answered %d", response.status)
+    try:
+        with suppress(*LOST):
+            async with asyncio.timeout(1):
+                await response.content.read(_MAX_REFUSAL_BYTES)
+    finally:
+        response.close()
+    raise ModelRefused(response.status)
+
+
+async def expect_events(response: aiohttp.ClientResponse) -> None:
+    """Raise ModelReported or ModelUnreachable for a success that is no event stream."""
+    if response.content_type == "text/event-stream":
+        return
+    log.debug("the model's endpoint answered with %r", response.content_type)
+    if not response.content_type.endswith("json"):
+        response.close()
+        raise ModelUnreachable(OTHER_PROTOCOL)
+    body = await json_body(response)
+    if isinstance(body, dict) and body.get("error"):
+        raise ModelReported(REPORTED)
+    raise ModelUnreachable(OTHER_PROTOCOL)
+
+
+async def json_body(response: aiohttp.ClientResponse) -> Any:  # noqa: ANN401 - any JSON
+    """The response's body, 16 MiB at most; raises ModelUnreachable for what is no JSON."""
+    body = bytearray()
+    try:
+        while data := await response.content.readany():
+            body += data
+            if len(body) > _MAX_BODY_BYTES:
+                raise ModelUnreachable(OTHER_PROTOCOL)
+        return json.loads(body)
+    except LOST as error:
+        raise ModelUnreachable(AWAY) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelUnreachable(OTHER_PROTOCOL) from error
+    finally:
+        response.close()
+
+
+def entries(body: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON
+    """The models in a `/models` body: OpenAI's object, or the bare list that some send."""
+    found = body.get("data") if isinstance(body, dict) else body
+    if not isinstance(found, list):
+        raise ModelUnreachable(OTHER_PROTOCOL)
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
+async def read_leftovers(response: aiohttp.ClientResponse) -> None:
+    """Read what follows `[DONE]`, so that the connection can be used again."""
+    with suppress(*LOST):
+        async with asyncio.timeout(_LEFTOVERS_S):
+            while await response.content.readany():
+                pass
+
+
+def unread(content: aiohttp.StreamReader) -> bytes:
+    """The bytes that came before the connection was lost."""
+    # aiohttp raises what broke a stream before it hands out the bytes that came ahead of it.
+    return b"".join(content._buffer)
