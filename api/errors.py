@@ -125,7 +125,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     if in_drafting_api(path):
         detail = [{key: e[key] for key in ("type", "loc", "msg")} for e in errors]
         return JSONResponse({"detail": detail}, 422)
-    if any(e["loc"][0] == "path" for e in errors):
+    if any(e["loc"][:1] == ("path",) for e in errors):
         return refusal_response(path, not_found("thing"))
     return JSONResponse(_zod_error(errors), 400)
 

@@ -1,40 +1,111 @@
 """Mounts LangServe's routes and playground for the pipeline, for admins."""
 
+import json
+import logging
 import warnings
-from typing import Annotated
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from typing import Annotated, Any, cast
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from langserve import add_routes
+from langserve.server import EndpointName
 from pydantic import AfterValidator
+from sse_starlette import EventSourceResponse
 
 from api.dependencies import require_admin
+from graph.errors import InternalFailure, PipelineError
 from graph.pipeline import Pipeline
 from graph.sanitizing import clean
 from graph.state import Message, Turn
 
+log = logging.getLogger(__name__)
+
 PATH = "/langserve/pipeline"
 
+_ENDPOINTS: tuple[EndpointName, ...] = (
+    "invoke", "batch", "stream", "stream_log", "stream_events",
+    "input_schema", "output_schema", "config_schema", "config_hashes", "playground",
+)  # fmt: skip
 
-def _checked(turn: Turn) -> Turn:
+Event = dict[str, Any]
+
+
+def mount(app: FastAPI, pipeline: Pipeline) -> None:
+    """Add `/langserve/pipeline/{invoke,batch,stream,stream_log,playground,...}` to the app."""
+    # The playground cannot do without it, and nobody who reads our log can change that.
+    warnings.filterwarnings("ignore", "astream_log is deprecated")
+    # On the router: LangServe leaves a route of its own without the dependencies it is given.
+    router = APIRouter(route_class=_Route, dependencies=[Depends(require_admin)])
+    add_routes(
+        router,
+        pipeline.with_types(input_type=cast("type[Turn]", Annotated[Turn, AfterValidator(_asked)])),
+        path=PATH,
+        # A request brings a turn and nothing else, such as a name to which LangGraph gives meaning.
+        config_keys=(),
+        enabled_endpoints=_ENDPOINTS,
+    )
+    app.include_router(router)
+
+
+def _asked(turn: Turn) -> Turn:
+    """The turn, its texts without what no text may hold."""
     if not turn["messages"]:
-        raise ValueError("the last of messages must be the question, and there is none")
+        raise ValueError("messages must end with the question")
     messages: list[Message] = [
         {**message, "content": clean(message["content"])} for message in turn["messages"]
     ]
     return {**turn, "messages": messages}
 
 
-def mount(app: FastAPI, pipeline: Pipeline) -> None:
-    """Add `/langserve/pipeline/{invoke,batch,stream,stream_log,playground,...}` to the app."""
-    # LangServe's playground lives on it, and nobody who reads our log can change that.
-    warnings.filterwarnings("ignore", "astream_log is deprecated")
-    add_routes(
-        app,
-        pipeline.with_types(input_type=Annotated[Turn, AfterValidator(_checked)]),
-        path=PATH,
-        # A request brings a turn and nothing else: no thread, no key of LangGraph's own.
-        config_keys=(),
-        dependencies=[Depends(require_admin)],
-        enable_feedback_endpoint=False,
-        enable_public_trace_link_endpoint=False,
-    )
+class _Route(APIRoute):
+    """A route of LangServe whose refusals are ours, and whose streams come to an end."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """LangServe's handler, with that done to its answer."""
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                response = await handle(request)
+            except RequestValidationError as error:
+                raise _located(error) from error
+            if isinstance(response, EventSourceResponse):
+                response.body_iterator = _to_the_end(response.body_iterator)
+            return response
+
+        return handler
+
+
+def _located(error: RequestValidationError) -> RequestValidationError:
+    """The error with places in the body, which LangServe's own does not have."""
+    issues = [
+        issue if isinstance(issue, dict) else {"type": "json_invalid", "loc": (), "msg": str(issue)}
+        for issue in error.errors()
+    ]
+    return RequestValidationError([{**issue, "loc": ("body", *issue["loc"])} for issue in issues])
+
+
+async def _to_the_end(events: AsyncIterable[Any]) -> AsyncIterator[Event]:
+    """LangServe's events, the last of which says what failed.
+
+    LangServe itself says "Internal Server Error", whatever it was, and breaks the connection.
+    """
+    try:
+        async for event in events:
+            if event["event"] != "error":
+                yield event
+    except PipelineError as error:
+        yield _failed(error)
+    except Exception:
+        log.exception("a run for LangServe failed unexpectedly")
+        yield _failed(InternalFailure())
+
+
+def _failed(error: PipelineError) -> Event:
+    status = 503 if error.transient else 500
+    return {
+        "event": "error",
+        "data": json.dumps({"status_code": status, "message": str(error)}),
+    }

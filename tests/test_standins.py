@@ -411,7 +411,7 @@ PAGES = [
 ]
 
 
-def searched(tavily: TavilyStandIn, query: str = "queues", **options: Any) -> dict[str, Any]:  # noqa: ANN401
+def searched(tavily: TavilyStandIn, query: str = "queues", **options: Any) -> dict[str, Any]:
     async def search() -> dict[str, Any]:
         async with AsyncTavilyClient("tvly-key", api_base_url=tavily.base_url) as client:
             found: dict[str, Any] = await client.search(query, **options)
