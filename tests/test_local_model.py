@@ -184,7 +184,7 @@ def test_weights_that_cannot_be_loaded_are_told_in_a_sentence(tmp_path: Path) ->
     with pytest.raises(ModelUnreachable) as raised:
         local.restart_if_dead()
     assert str(raised.value) == (
-        "The embedded language model could not be started. Check LOCAL_MODEL_PATH and the free "
-        "memory, or set OPENAI_BASE_URL."
+        "The embedded language model could not be started. Check LOCAL_MODEL_PATH, the free memory "
+        "and that the system library libgomp1 is installed, or set OPENAI_BASE_URL."
     )
     assert (local.alive(), log.stat().st_size > 0) == (False, True)

@@ -17,7 +17,7 @@ import pytest
 
 import graph.knowledge.vectors as vectors_module
 from graph.errors import RetrievalFailed
-from graph.knowledge.vectors import Vectors, VectorsInUse
+from graph.knowledge.vectors import Hit, Vectors, VectorsInUse
 
 ROOT = Path(__file__).resolve().parent.parent
 OWNER = """
@@ -88,7 +88,7 @@ def near(*hits: tuple[str, float]) -> list[tuple[str, object]]:
 
 
 def test_the_best_come_first_with_their_cosine_similarity(vectors: Vectors, project: str) -> None:
-    async def scenario() -> list[tuple[str, float]]:
+    async def scenario() -> list[Hit]:
         await vectors.add(project, "d", ["b", "c", "a"], [[0, 3], [0.6, 0.8], [2, 0]])
         return await vectors.search(project, [1, 0], 9)
 
@@ -96,7 +96,7 @@ def test_the_best_come_first_with_their_cosine_similarity(vectors: Vectors, proj
 
 
 def test_a_limit_cuts_and_zero_gives_nothing(vectors: Vectors, project: str) -> None:
-    async def scenario() -> list[list[tuple[str, float]]]:
+    async def scenario() -> list[list[Hit]]:
         await vectors.add(project, "d", ["a", "b"], [[1, 0], [0, 1]])
         return [await vectors.search(project, [1, 0], limit) for limit in (1, 0)]
 
@@ -104,7 +104,7 @@ def test_a_limit_cuts_and_zero_gives_nothing(vectors: Vectors, project: str) -> 
 
 
 def test_an_unknown_project_is_empty(vectors: Vectors, project: str) -> None:
-    async def scenario() -> tuple[list[tuple[str, float]], int]:
+    async def scenario() -> tuple[list[Hit], int]:
         await vectors.delete_document(project, "d")
         await vectors.delete_project(project)
         return await vectors.search(project, [1, 0], 3), await vectors.count(project)
@@ -113,7 +113,7 @@ def test_an_unknown_project_is_empty(vectors: Vectors, project: str) -> None:
 
 
 def test_a_project_never_sees_another_ones_vectors(vectors: Vectors, project: str) -> None:
-    async def scenario() -> list[tuple[str, float]]:
+    async def scenario() -> list[Hit]:
         await vectors.add(project, "d", ["mine"], [[0, 1]])
         await vectors.add(str(uuid4()), "d", ["theirs"], [[1, 0]])
         return await vectors.search(project, [1, 0], 9)
@@ -122,7 +122,7 @@ def test_a_project_never_sees_another_ones_vectors(vectors: Vectors, project: st
 
 
 def test_the_same_id_again_replaces_its_vector(vectors: Vectors, project: str) -> None:
-    async def scenario() -> tuple[list[tuple[str, float]], int]:
+    async def scenario() -> tuple[list[Hit], int]:
         await vectors.add(project, "d", ["a"], [[0, 1]])
         await vectors.add(project, "d", ["a"], [[1, 0]])
         return await vectors.search(project, [1, 0], 9), await vectors.count(project)
@@ -144,7 +144,7 @@ def test_a_deleted_document_is_never_found_again(vectors: Vectors, project: str)
 
 
 def test_a_deleted_project_is_empty_and_can_begin_anew(vectors: Vectors, project: str) -> None:
-    async def scenario() -> list[list[tuple[str, float]]]:
+    async def scenario() -> list[list[Hit]]:
         await vectors.add(project, "d", ["a"], [[1, 0]])
         await vectors.delete_project(project)
         found = await vectors.search(project, [1, 0], 9)
@@ -188,6 +188,22 @@ def test_thousands_of_copies_of_one_text_do_not_hide_the_others(
         assert asyncio.run(scenario(vectors)) == [str(at) for at in range(50)]
 
 
+def test_what_the_index_has_lost_is_found_all_the_same(
+    vectors: Vectors, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = spread(700)
+    indexed = vectors_module._nearest
+
+    async def scenario() -> list[Hit]:
+        await vectors.add(project, "d", [str(at) for at in range(700)], many)
+        whole = await vectors.search(project, many[650], 5)
+        monkeypatch.setattr(vectors_module, "_nearest", lambda *asked: indexed(*asked)[7:])
+        assert await vectors.search(project, many[650], 5) == near(*whole)
+        return whole
+
+    assert asyncio.run(scenario())[0] == ("650", pytest.approx(1, abs=0.006))
+
+
 def test_vectors_outlive_the_process_that_made_them(tmp_path: Path, project: str) -> None:
     with Vectors.open_embedded(tmp_path, "model") as vectors:
         asyncio.run(vectors.add(project, "d", ["a"], [[1, 0]]))
@@ -195,7 +211,7 @@ def test_vectors_outlive_the_process_that_made_them(tmp_path: Path, project: str
         assert asyncio.run(vectors.search(project, [1, 0], 9)) == near(("a", 1.0))
 
 
-def test_another_embedding_model_asks_for_a_reindex(tmp_path: Path, project: str) -> None:
+def test_another_embedding_model_is_refused_with_what_to_do(tmp_path: Path, project: str) -> None:
     with Vectors.open_embedded(tmp_path, "old") as vectors:
         asyncio.run(vectors.add(project, "d", ["a"], [[1, 0]]))
     with Vectors.open_embedded(tmp_path, "new") as vectors:
@@ -204,7 +220,7 @@ def test_another_embedding_model_asks_for_a_reindex(tmp_path: Path, project: str
                 asyncio.run(call)
             assert (str(caught.value), caught.value.transient) == (
                 "This project was indexed with the embedding model 'old', the service now uses "
-                "'new'. Run `archwright reindex`.",
+                "'new'. Go back to that model, or upload the documents to a new project.",
                 False,
             )
         asyncio.run(vectors.delete_project(project))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import alembic.command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
@@ -25,6 +26,11 @@ def migrate(url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         alembic.command.upgrade(_config(connection), "head")
+
+
+def newest_version() -> str | None:
+    """The version to which `migrate` brings a database."""
+    return ScriptDirectory(str(_HERE)).get_current_head()
 
 
 def _config(connection: Connection) -> Config:

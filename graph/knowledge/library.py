@@ -18,7 +18,8 @@ Progress = Callable[[str, int, int], None]
 
 # Parsing and embedding take threads from the same few that searching needs.
 _INDEXING_AT_ONCE = 2
-_MOST_CANDIDATES = 2000
+# Chroma Cloud gives no more at once.
+_MOST_CANDIDATES = 300
 
 
 class Library:
@@ -49,7 +50,7 @@ class Library:
         if not question.strip() or limit < 1:
             return []
         vector = await self._embedder.embed_query(question)
-        candidates = 2 * limit
+        candidates = min(2 * limit, _MOST_CANDIDATES)
         while True:
             hits = await self._vectors.search(project_id, vector, candidates)
             scored = await self._readable(project_id, hits)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
@@ -32,11 +33,15 @@ from graph.errors import PipelineError, RetrievalFailed
 P = ParamSpec("P")
 T = TypeVar("T")
 Matrix = npt.NDArray[np.float32]
+Hit = tuple[str, float]
 
 _SERVER_TIMEOUT_S = 10.0
-# `delete(where=...)` fails over some 8000 matches.
-_DELETE_BATCH = 1000
-_ADD_BATCH = 1000
+# What Chroma Cloud takes or gives in one request; `delete(where=...)` of more fails anywhere.
+_BATCH = 300
+# How many neighbours are looked at, whatever is asked for: where that is the whole collection,
+# nothing is missed.
+_REACH_EMBEDDED = 1000
+_REACH_SERVER = _BATCH
 # With Chroma's own values some vectors of a few thousand are never found.
 _INDEX = CreateHNSWConfiguration(
     space="cosine", max_neighbors=32, ef_construction=200, ef_search=200
@@ -63,10 +68,11 @@ class Vectors:
     """
 
     def __init__(
-        self, client: ClientAPI, embedding_model: str, release: Callable[[], None]
+        self, client: ClientAPI, embedding_model: str, reach: int, release: Callable[[], None]
     ) -> None:
         self._client = client
         self._embedding_model = embedding_model
+        self._reach = reach
         self._release = release
 
     @classmethod
@@ -82,7 +88,7 @@ class Vectors:
         except RetrievalFailed:
             ownership.release()
             raise
-        return cls(client, embedding_model, ownership.release)
+        return cls(client, embedding_model, _REACH_EMBEDDED, ownership.release)
 
     @classmethod
     def open_server(cls, url: str, embedding_model: str) -> Self:
@@ -99,7 +105,7 @@ class Vectors:
         sessions = _sessions(client)
         for session in sessions:
             session.timeout = httpx.Timeout(_SERVER_TIMEOUT_S)
-        return cls(client, embedding_model, partial(_close_all, sessions))
+        return cls(client, embedding_model, _REACH_SERVER, partial(_close_all, sessions))
 
     def close(self) -> None:
         """Let go of the store; may be repeated."""
@@ -127,9 +133,7 @@ class Vectors:
         """Add the vectors of a document's chunks; the same ids again replace theirs."""
         await _in_thread(self._add, _collection_name(project_id), document_id, ids, vectors)
 
-    async def search(
-        self, project_id: str, vector: Sequence[float], limit: int
-    ) -> list[tuple[str, float]]:
+    async def search(self, project_id: str, vector: Sequence[float], limit: int) -> list[Hit]:
         """Give the nearest chunks as (id, cosine similarity), best first, `limit` at most.
 
         A project without vectors gives none.
@@ -156,30 +160,25 @@ class Vectors:
         self, name: str, document_id: str, ids: Sequence[str], vectors: Sequence[Sequence[float]]
     ) -> None:
         collection = self._made_collection(name)
-        step = min(_ADD_BATCH, self._client.get_max_batch_size())
-        for start in range(0, len(ids), step):
-            batch = list(ids[start : start + step])
+        for start in range(0, len(ids), _BATCH):
+            batch = list(ids[start : start + _BATCH])
             collection.upsert(
                 ids=batch,
-                embeddings=_told_apart(batch, vectors[start : start + step]),
+                embeddings=_told_apart(batch, vectors[start : start + _BATCH]),
                 metadatas=[{"document_id": document_id}] * len(batch),
             )
 
-    def _search(self, name: str, vector: Sequence[float], limit: int) -> list[tuple[str, float]]:
+    def _search(self, name: str, vector: Sequence[float], limit: int) -> list[Hit]:
         collection = self._collection(name)
         if collection is None or limit < 1:
             return []
         self._check_model(collection)
-        found = collection.query(
-            query_embeddings=np.asarray([vector], dtype=np.float32),
-            n_results=limit,
-            include=["distances"],
-        )
-        distances = found["distances"] or [[]]
-        return [
-            (chunk_id, 1 - distance)
-            for chunk_id, distance in zip(found["ids"][0], distances[0], strict=True)
-        ]
+        wanted = min(collection.count(), max(limit, self._reach))
+        hits = _nearest(collection, vector, wanted) if wanted else []
+        if len(hits) < wanted:
+            # The index has lost the way to some vectors.
+            hits = _nearest_exactly(collection, vector)
+        return hits[:limit]
 
     def _delete_document(self, name: str, document_id: str) -> None:
         collection = self._collection(name)
@@ -189,7 +188,7 @@ class Vectors:
             collection.delete(ids=ids)
 
     def _some_ids(self, collection: Collection, document_id: str) -> list[str]:
-        found = collection.get(where={"document_id": document_id}, include=[], limit=_DELETE_BATCH)
+        found = collection.get(where={"document_id": document_id}, include=[], limit=_BATCH)
         return found["ids"]
 
     def _delete_project(self, name: str) -> None:
@@ -221,7 +220,8 @@ class Vectors:
         if made_with != self._embedding_model:
             raise RetrievalFailed(
                 f"This project was indexed with the embedding model {made_with!r}, the service "
-                f"now uses {self._embedding_model!r}. Run `archwright reindex`."
+                f"now uses {self._embedding_model!r}. Go back to that model, or upload the "
+                "documents to a new project."
             )
 
 
@@ -254,6 +254,30 @@ class _Ownership:
 def _settings() -> Settings:
     # Chroma would read the service's `.env` as its own.
     return cast(Settings, cast(Any, Settings)(_env_file=None, anonymized_telemetry=False))
+
+
+def _nearest(collection: Collection, vector: Sequence[float], limit: int) -> list[Hit]:
+    found = collection.query(
+        query_embeddings=np.asarray([vector], dtype=np.float32),
+        n_results=limit,
+        include=["distances"],
+    )
+    distances = found["distances"] or [[]]
+    pairs = zip(found["ids"][0], distances[0], strict=True)
+    return [(chunk_id, 1 - distance) for chunk_id, distance in pairs]
+
+
+def _nearest_exactly(collection: Collection, vector: Sequence[float]) -> list[Hit]:
+    """Compare with every vector; costs some 25 ms for a thousand."""
+    asked = np.asarray(vector, dtype=np.float32)
+    hits: list[Hit] = []
+    for start in range(0, collection.count(), _BATCH):
+        part = collection.get(include=["embeddings"], limit=_BATCH, offset=start)
+        held = np.asarray(part["embeddings"], dtype=np.float32).reshape(-1, len(asked))
+        lengths = np.linalg.norm(held, axis=1) * np.linalg.norm(asked)
+        scores = held @ asked / np.maximum(lengths, 1e-12)
+        hits += zip(part["ids"], scores.tolist(), strict=True)
+    return sorted(hits, key=itemgetter(1), reverse=True)
 
 
 def _told_apart(ids: Sequence[str], vectors: Sequence[Sequence[float]]) -> Matrix:

@@ -1,0 +1,65 @@
+# Archwright. `make` lists what can be made; python3 (3.11 or newer, with venv) is all it needs.
+
+UV_VERSION := 0.13.9
+
+BIN := .venv/bin
+UV := $(BIN)/uv
+INSTALL_UV := $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+PIP_INSTALL := $(UV) pip install --quiet --python $(BIN)/python --no-deps
+COMPILE := $(UV) pip compile pyproject.toml --quiet --universal --generate-hashes --no-header
+
+# What is installed, as stamps: nothing is done again until a lock or pyproject.toml changes.
+READY := .venv/.ready
+READY_DEV := .venv/.ready-dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup run demo test lint format lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Set .venv up from requirements.lock
+
+run: $(READY) ## Start the service, everything embedded, on http://127.0.0.1:8000
+	@exec $(BIN)/archwright serve
+
+demo: $(READY) ## Ask and draft with the sample documents, in a scratch data folder
+	@exec $(BIN)/archwright demo
+
+test: $(READY_DEV) ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(READY_DEV) ## Check style, types, YAML and Dockerfile
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@files=$$(find . -name '.venv' -prune -o \( -name '*.yaml' -o -name '*.yml' \) -print); \
+	if [ -n "$$files" ]; then set -x; $(BIN)/yamllint --strict $$files; fi
+	@if [ -e Dockerfile ]; then set -x; $(BIN)/hadolint Dockerfile; fi
+
+format: $(READY_DEV) ## Bring the code into its form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# The larger one first: what the development tools ask for must hold for the service too.
+lock: $(BIN)/python ## Write both lock files anew (LOCK=--upgrade takes newer versions)
+	@$(INSTALL_UV)
+	$(COMPILE) $(LOCK) --group build --group dev -o requirements-dev.lock
+	$(COMPILE) $(LOCK) --group build -c requirements-dev.lock -o requirements.lock
+
+$(READY): requirements.lock pyproject.toml $(BIN)/python
+	@echo "Setting up .venv…"
+	@$(INSTALL_UV)
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-build-isolation -e .
+	@touch $@
+
+$(READY_DEV): requirements-dev.lock $(READY)
+	@echo "Adding what tests and checks need…"
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(BIN)/python:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Archwright needs Python 3.11 or newer.")'
+	@python3 -m venv --clear .venv

@@ -1,0 +1,192 @@
+"""The command `archwright`: serves, asks, drafts, takes documents in, and says what is wrong."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from api.client import Client, ServiceError
+from api.logs import set_up_logging
+from api.settings import Settings, SettingsError, load_settings
+from api.terminal import err, files_in, out, show_answer, show_draft, taken_in
+
+# The service itself is imported where it is run: that takes seconds, and most commands only talk
+# to one over HTTP.
+
+app = typer.Typer(
+    name="archwright",
+    help="Answers questions about a project's documents, and drafts its next one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+Project = Annotated[str, typer.Option(help="The project's name.")]
+Url = Annotated[str | None, typer.Option(help="Where the service is; by default HOST and PORT.")]
+ApiKey = Annotated[str | None, typer.Option(help="The service's key; by default API_KEY.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out().print(f"archwright {version('archwright')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    is_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Answers questions about a project's documents, and drafts its next one."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one (PORT).")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the data lies (DATA_DIR).")] = None,
+) -> None:
+    """Start the service."""
+    from api import server  # noqa: PLC0415
+
+    settings = _settings(host=host, port=port, data_dir=data_dir)
+    with _failing(SettingsError, 2), _failing(server.StartFailed, 1):
+        server.serve(settings)
+
+
+@app.command()
+def ask(
+    question: str,
+    project: Project,
+    mode: Annotated[str, typer.Option(help="docs, web or deep.")] = "docs",
+    model: Annotated[str | None, typer.Option(help="Another model than the default.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Ask about a project's documents."""
+    with _client(url, api_key) as client:
+        project_id = client.find_project(project.strip())
+        if project_id is None:
+            raise ServiceError(f"There is no project {project!r}. {_known(client)}")
+        raise typer.Exit(show_answer(client.ask(project_id, question, mode, model)))
+
+
+@app.command()
+def draft(
+    doc_type: Annotated[str, typer.Argument(help="Such as PROJECT_MANIFESTO.")],
+    about: Annotated[str, typer.Argument(help="What it is about.")],
+    project: Project,
+    file: Annotated[Path | None, typer.Option("--out", help="Write it to this file.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Draft a document from its template and the project's documents."""
+    if file and not file.absolute().parent.is_dir():
+        _stop(f"--out: there is no folder {str(file.absolute().parent)!r}.", 2)
+    with _client(url, api_key) as client:
+        project_id = client.project(project.strip())
+        raise typer.Exit(show_draft(client.draft(project_id, doc_type.upper(), about), file))
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of them.")],
+    project: Project,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Take documents into a project."""
+    failures = 0
+    with _client(url, api_key) as client:
+        files = files_in(paths)
+        project_id = client.project(project.strip())
+        for path, trouble in taken_in(client, project_id, files):
+            if trouble:
+                failures += 1
+                err().print(f"{path}: {trouble}", style="red", markup=False)
+    done = len(files) - failures
+    out().print(f"{done} of {len(files)} documents are in {project.strip()!r}.", markup=False)
+    if failures or not files:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(url: Url = None, api_key: ApiKey = None) -> None:
+    """Ask every part of the service, here or where it runs, and say what is wrong."""
+    from api.doctor import Findings, examine, examine_running  # noqa: PLC0415
+
+    settings = _settings()
+    set_up_logging("ERROR", settings.log_format)
+    findings = Findings()
+    owner = asyncio.run(examine(settings, findings))
+    if owner:
+        findings.good("In use", f"{owner.partition('. ')[0]}; asking the service there")
+        with _client(url, api_key) as client:
+            examine_running(client, findings)
+    raise typer.Exit(1 if findings.wrong else 0)
+
+
+@app.command()
+def demo() -> None:
+    """Ask and draft with the sample documents, on a service with a scratch data folder."""
+    from api.demo import demonstrate  # noqa: PLC0415
+    from api.server import StartFailed  # noqa: PLC0415
+
+    settings = _settings()
+    set_up_logging("ERROR", settings.log_format)
+    # The scratch folder must be cleaned up then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with _failing(StartFailed, 1), _failing(ServiceError, 1):
+        raise typer.Exit(demonstrate(settings))
+
+
+def _stop(sentence: str, code: int) -> NoReturn:
+    err().print(sentence, style="red", markup=False)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _failing(kind: type[Exception], code: int) -> Iterator[None]:
+    try:
+        yield
+    except kind as error:
+        _stop(str(error), code)
+
+
+def _settings(**overrides: object) -> Settings:
+    try:
+        return load_settings(**overrides)
+    except SettingsError as error:
+        _stop(str(error), 2)
+
+
+@contextmanager
+def _client(url: str | None, api_key: str | None) -> Iterator[Client]:
+    settings = _settings()
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    with _failing(ServiceError, 1), Client(url or _address(settings), api_key or key) as client:
+        yield client
+
+
+def _address(settings: Settings) -> str:
+    """Where a service with these settings is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(settings.host, settings.host)
+    return f"http://{host}:{settings.port or 8000}"
+
+
+def _known(client: Client) -> str:
+    names = list(dict.fromkeys(repr(project["name"]) for project in client.projects()))[:10]
+    make = "`archwright ingest PATH --project NAME` makes one."
+    return f"Those there are: {', '.join(names)}." if names else f"There are none yet; {make}"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,191 @@
+"""Asks every part of the service, without a service, and says what is wrong and what to do."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from rich.console import Console
+from rich.text import Text
+
+from api.client import Client
+from api.database.migrations import newest_version
+from api.server import sentence_of
+from api.settings import Settings
+from graph.knowledge.embeddings import local_embeddings, remote_embeddings
+from graph.knowledge.vectors import Vectors, VectorsInUse
+from graph.models import EMBEDDED, open_models
+from graph.postgres import embedded_postgres
+from graph.texts import Texts
+
+_LEAST_FREE_GB = 0.5
+_LEAST_POSTGRES = 14
+_FEW_TOKENS = 16
+_PARTS = {"database": "Postgres", "vectors": "Vectors", "llm": "Language model"}
+
+
+@dataclass
+class Findings:
+    """What the doctor finds, printed line by line; `wrong` counts what is not in order."""
+
+    wrong: int = 0
+    out: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+
+    def good(self, part: str, words: str) -> None:
+        """A part that is in order."""
+        self._say("OK", "green", part, words)
+
+    def bad(self, part: str, words: str) -> None:
+        """A part that is not, and what to do about it."""
+        self.wrong += 1
+        self._say("WRONG", "red", part, words)
+
+    async def check(self, part: str, question: Awaitable[str]) -> None:
+        """Ask a part: the answer says what is in order, an error what is not."""
+
+        try:
+            with self.out.status(f"{part}…"):
+                words = await question
+        except VectorsInUse:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            self.bad(part, sentence_of(error) or f"{type(error).__name__}: {error}")
+        else:
+            self.good(part, words)
+
+    def _say(self, verdict: str, style: str, part: str, words: str) -> None:
+        line = Text.assemble((f"{verdict:<7}", style), f"{part:<16}", " ".join(words.split()))
+        self.out.print(line)
+
+
+async def examine(settings: Settings, findings: Findings) -> str | None:
+    """Check each part; if a service has them open, only say so: the parts are its own."""
+
+    async with AsyncExitStack() as stack:
+        await findings.check("Settings", _check_settings(settings))
+        await findings.check("Data folder", asyncio.to_thread(_check_data_dir, settings.data_dir))
+        try:
+            await findings.check("Vectors", _check_vectors(settings, stack))
+        except VectorsInUse as error:
+            return str(error)
+        await findings.check("Postgres", _check_postgres(settings, stack))
+        await findings.check("Embeddings", _check_embeddings(settings))
+        await findings.check("Language model", _check_model(settings, stack))
+        await findings.check("Web search", _check_tavily(settings))
+        await findings.check("Texts", _check_texts(settings))
+    return None
+
+
+def examine_running(client: Client, findings: Findings) -> None:
+    """Ask a running service how its parts are."""
+    health = client.health()
+    for part, state in health["services"].items():
+        say = findings.good if state == "OK" else findings.bad
+        say(_PARTS.get(part, part), f"{state}, says the service at {client.url}")
+    if health["status"] != "OK":
+        findings.out.print(f"{health['message']} Its log says why.", markup=False)
+
+
+async def _check_settings(settings: Settings) -> str:
+    settings.refuse_open_door()
+    return "read from the environment and .env"
+
+
+def _check_data_dir(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"can be written")
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < _LEAST_FREE_GB:
+        raise OSError(f"only {free:.1f} GB are free in {folder}. Free some, or move it (DATA_DIR)")
+    return f"{folder.resolve()} can be written, {free:.0f} GB free"
+
+
+async def _check_vectors(settings: Settings, stack: AsyncExitStack) -> str:
+
+    if settings.chroma_url:
+        vectors = await asyncio.to_thread(Vectors.open_server, settings.chroma_url, "doctor")
+    else:
+        folder = settings.data_dir / "chroma"
+        vectors = await asyncio.to_thread(Vectors.open_embedded, folder, "doctor")
+    stack.enter_context(vectors)
+    await vectors.heartbeat()
+    return f"Chroma answers{_at(settings.chroma_url)}"
+
+
+async def _check_postgres(settings: Settings, stack: AsyncExitStack) -> str:
+
+    external = settings.database_url.get_secret_value() if settings.database_url else None
+    url = external or stack.enter_context(embedded_postgres(settings.data_dir / "postgres"))
+    async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
+        major = connection.info.server_version // 10_000
+        if major < _LEAST_POSTGRES:
+            raise ValueError(
+                f"DATABASE_URL: this is Postgres {major}; {_LEAST_POSTGRES} is needed."
+            )
+        tables = await _tables(connection)
+    return f"Postgres {major} answers{_at(external)}; {tables}"
+
+
+async def _tables(connection: psycopg.AsyncConnection[Any]) -> str:
+    """How the tables stand. They are not brought up to date here: a service may be using them."""
+
+    cursor = await connection.execute("select to_regclass('alembic_version') is not null")
+    if await cursor.fetchone() != (True,):
+        return "the tables will be made at the first start"
+    cursor = await connection.execute("select version_num from alembic_version")
+    row = await cursor.fetchone()
+    is_current = row is not None and row[0] == newest_version()
+    return "the tables are up to date" if is_current else "the next start changes the tables"
+
+
+async def _check_embeddings(settings: Settings) -> str:
+
+    url, model = settings.embedding_base_url, settings.embedding_model
+    if url and model:
+        embedder = remote_embeddings(url, settings.embedding_api_key, model)
+    else:
+        embedder = await asyncio.to_thread(local_embeddings)
+    vector = await embedder.embed_query("How high is the water?")
+    return f"{embedder.name} gives {len(vector)} dimensions{_at(url)}"
+
+
+async def _check_model(settings: Settings, stack: AsyncExitStack) -> str:
+
+    models = await asyncio.to_thread(open_models, settings)
+    stack.push_async_callback(models.aclose)
+    model = models.resolve(None, None)
+    began = time.monotonic()
+    async for _ in models.bound(model, max_tokens=_FEW_TOKENS).astream("Say hello."):
+        pass
+    url = settings.openai_base_url or "https://api.openai.com"
+    where = "" if model.slug == EMBEDDED else _at(url)
+    return f"{model.name} answered in {time.monotonic() - began:.1f} s{where}"
+
+
+async def _check_tavily(settings: Settings) -> str:
+    if settings.tavily_api_key is None:
+        return "off; TAVILY_API_KEY turns the modes web and deep on"
+    if not settings.tavily_api_key.get_secret_value().startswith("tvly-"):
+        raise ValueError("TAVILY_API_KEY: Tavily's keys begin with tvly-. Copy it again.")
+    return "TAVILY_API_KEY has the right shape; it was not tried, for that would cost a search"
+
+
+async def _check_texts(settings: Settings) -> str:
+
+    texts = Texts(settings.prompts_dir, settings.templates_dir)
+    prompts, types = texts.prompts(), texts.document_types()
+    if not types:
+        raise ValueError(f"TEMPLATES_DIR: there is no template in {settings.templates_dir}.")
+    return f"{len(prompts)} prompts and {len(types)} document types load"
+
+
+def _at(url: str | None) -> str:
+    return f" at {urlsplit(url).netloc.rpartition('@')[2]}" if url else ""

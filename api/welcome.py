@@ -1,0 +1,103 @@
+"""What the service prints once it runs: what is embedded, where the data lies, a line to try."""
+
+import json
+import shlex
+import uuid
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from rich.text import Text
+
+from api.settings import Settings
+
+if TYPE_CHECKING:
+    from api.dependencies import Parts
+    from graph.texts import DocumentType
+
+_BEST_KNOWN = "PROJECT_MANIFESTO"
+
+
+def welcome(settings: Settings, here: str, parts: "Parts") -> Text:
+    """What runs where, and one line to try it."""
+    model = parts.models.resolve(None, None).name
+    lines = [
+        Text.assemble((f"Archwright {version('archwright')}", "bold"), " is running.\n"),
+        *(
+            Text.assemble((f"  {label:<16}", "dim"), value)
+            for label, value in _facts(settings, here, model)
+        ),
+        Text("\nTry it from another terminal (Ctrl-C here stops the service):\n"),
+        Text(_curl_line(settings, here, parts.texts.document_types())),
+    ]
+    return Text("\n").join(lines)
+
+
+def _curl_line(settings: Settings, here: str, types: "Sequence[DocumentType]") -> str:
+    """One line for a shell that has a document drafted by the service at `here`."""
+    names = [one.name for one in types]
+    body = {
+        "conversation_id": str(uuid.uuid4()),
+        "project_id": str(uuid.uuid4()),
+        "doc_type": _BEST_KNOWN if _BEST_KNOWN in names else next(iter(names), None),
+        "message": "Draft this for a network of buoys that warns a harbour of floods.",
+    }
+    key = ' -H "X-API-Key: $API_KEY"' if settings.needs_credentials else ""
+    return (
+        f"curl -N {here}/api/v1/chat/stream -H 'Content-Type: application/json'{key} "
+        f"-d {shlex.quote(json.dumps(body))}"
+    )
+
+
+def _facts(settings: Settings, here: str, model: str) -> list[tuple[str, str]]:
+    database = settings.database_url.get_secret_value() if settings.database_url else None
+    return [
+        ("Database", _place("Postgres", database)),
+        ("Vectors", _place("Chroma", settings.chroma_url)),
+        ("Embeddings", _embeddings(settings)),
+        ("Language model", _language_model(settings, model)),
+        ("Web search", "Tavily, external" if settings.tavily_api_key else "off: no TAVILY_API_KEY"),
+        ("Data", str(settings.data_dir.resolve())),
+        ("Callers", _callers(settings)),
+        ("Address", here),
+        ("API", f"{here}/docs"),
+    ]
+
+
+def _place(name: str, url: str | None) -> str:
+    if not url:
+        return f"{name}, embedded"
+    # Without user and password.
+    return f"{name} at {urlsplit(url).netloc.rpartition('@')[2]}, external"
+
+
+def _embeddings(settings: Settings) -> str:
+    if settings.embedding_base_url:
+        return _place(settings.embedding_model or "", settings.embedding_base_url)
+    return _place("WordLlama", None)
+
+
+def _language_model(settings: Settings, name: str) -> str:
+    if settings.openai_base_url or settings.openai_api_key:
+        return _place(name, settings.openai_base_url or "https://api.openai.com")
+    small = "" if settings.local_model_path else ": a small model for demonstration"
+    return f"{_place(name, None)}{small}"
+
+
+def _callers(settings: Settings) -> str:
+    if settings.needs_credentials:
+        return "those who send the X-API-Key (below: export API_KEY first)"
+    if settings.allow_anonymous:
+        return "everybody who reaches the address, as admin: no credentials are set"
+    return "everybody on this machine, as admin: no credentials are set"
+
+
+def embedded_parts(settings: Settings) -> str:
+    """The parts that take a while to start here."""
+    here = {
+        "Postgres": settings.database_url is None,
+        "Chroma": not settings.chroma_url,
+        "the language model": not (settings.openai_base_url or settings.openai_api_key),
+    }
+    return ", ".join(name for name, embedded in here.items() if embedded) or "the service"

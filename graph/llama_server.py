@@ -1,0 +1,59 @@
+"""The child process of the embedded language model: llama.cpp's server for one GGUF file."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import xllamacpp  # type: ignore[import-untyped]
+
+from graph.local_model import KEY_VARIABLE
+
+_MAX_THREADS = 8
+_PROMPT_CACHE_MIB = 512
+_WARNINGS_AND_WORSE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve one model on 127.0.0.1; print its port as a line of JSON; end when stdin closes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--n-ctx", type=int, default=8192)
+    parser.add_argument("--n-parallel", type=int, default=2)
+    options = parser.parse_args(arguments)
+    server = xllamacpp.Server(_parameters(options))
+    port = int(server.listening_address.rpartition(":")[2])
+    sys.stdout.write(json.dumps({"port": port}) + "\n")
+    sys.stdout.flush()
+    sys.stdin.buffer.read()
+    # Not a return: the server's destructor would wait for answers that nobody reads any more.
+    os._exit(0)
+
+
+def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
+    # One core is left over: llama.cpp's threads wait for each other in busy loops, and slow down
+    # tenfold where something else, such as this service, needs one of their cores.
+    threads = min(max(1, (os.cpu_count() or 1) - 1), _MAX_THREADS)
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = options.model
+    parameters.model_alias = {options.name}
+    parameters.hostnames = ["127.0.0.1"]
+    parameters.port = options.port
+    parameters.api_keys = [os.environ[KEY_VARIABLE]]
+    parameters.n_ctx = options.n_ctx
+    parameters.n_parallel = options.n_parallel
+    parameters.cpuparams.n_threads = threads
+    parameters.cpuparams_batch.n_threads = threads
+    parameters.cache_prompt = True
+    parameters.cache_ram_mib = _PROMPT_CACHE_MIB
+    parameters.ui = False
+    parameters.endpoint_slots = False
+    parameters.verbosity = _WARNINGS_AND_WORSE
+    return parameters
+
+
+if __name__ == "__main__":
+    main()

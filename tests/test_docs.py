@@ -1,0 +1,519 @@
+"""Keeps what is written true: settings, paths, the tree, the map, commands and the two clients."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, cast, get_args, get_origin
+from urllib.parse import urlsplit
+
+import httpx
+import jinja2
+import jinja2.meta
+import pytest
+import typer.main
+from conftest import Service
+from sse import events_of, read
+from standins.openai import Answer, OpenAIStandIn
+
+from api.app import create_app
+from api.cli import app as command_line
+from api.settings import Settings
+from graph.knowledge.library import Library
+from graph.models import Models
+from graph.pipeline import build_pipeline
+from graph.settings import ROOT
+from graph.texts import FrontMatter, Texts
+
+PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")])
+ADDRESS = "http://127.0.0.1:8000"
+TOKENS = [f" word{number}" for number in range(40)]
+
+# Named by the pages, and made by whoever follows them.
+MADE_BY_READERS = {"data/", "ask.py", "PROJECT_MANIFESTO.md"}
+FILE_ENDINGS = (".md", ".py", ".json", ".yaml", ".toml", ".lock", ".pdf", ".txt")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """The code blocks of a page that are marked as `language`."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def inline_code(page: Path) -> list[str]:
+    """What stands between single backticks outside of code blocks."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return re.findall(r"`([^`\n]+)`", prose)
+
+
+def all_code(page: Path) -> str:
+    """All that stands in backticks or in a code block."""
+    text = page.read_text(encoding="utf-8")
+    return "\n".join([*inline_code(page), *re.findall(r"^```.*?^```$", text, re.M | re.S)])
+
+
+# --- settings
+
+
+def default_of(name: str) -> str:
+    """A setting's default as it is written; empty where it is not set."""
+    value = Settings.model_fields[name].default
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case Path() if value.is_absolute():
+            return str(value.relative_to(ROOT))
+        case _:
+            return str(value)
+
+
+def meaning_of(name: str) -> str:
+    """A setting's description, and its choices where it has some."""
+    field = Settings.model_fields[name]
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    return (
+        f"{field.description} One of {', '.join(choices)}." if choices else f"{field.description}"
+    )
+
+
+def expected_settings() -> dict[str, tuple[str, str]]:
+    return {
+        name.upper(): (default_of(name), meaning_of(name)) for name in sorted(Settings.model_fields)
+    }
+
+
+def test_the_example_names_each_setting_with_its_default_and_meaning() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    found = {
+        name: (default, meaning)
+        for meaning, name, default in re.findall(r"^# (.+)\n# ([A-Z0-9_]+)=(.*)$", text, re.M)
+    }
+    assert dict(sorted(found.items())) == expected_settings(), (
+        ".env.example must name each setting of api.settings, with its default and description."
+    )
+
+
+def test_the_example_without_its_comment_signs_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    env = tmp_path / "env"
+    env.write_text(re.sub(r"^# (?=[A-Z0-9_]+=)", "", text, flags=re.M), encoding="utf-8")
+
+    example = Settings(_env_file=env).model_dump()
+    default = Settings(_env_file=None).model_dump()
+
+    assert {k: _resolved(v) for k, v in example.items()} == {
+        k: _resolved(v) for k, v in default.items()
+    }
+
+
+def _resolved(value: object) -> object:
+    return value.resolve() if isinstance(value, Path) else value
+
+
+def test_the_page_of_settings_has_each_setting_with_its_default_and_meaning() -> None:
+    found: dict[str, tuple[str, str]] = {}
+    for line in (ROOT / "docs/settings.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
+        if len(cells) == 5 and cells[1].startswith("`"):
+            default = "" if cells[2] == "not set" else cells[2].strip("`").replace("\\|", "|")
+            found[cells[1].strip("`")] = (default, re.sub(r"`(\w+)`(?=[,.])", r"\1", cells[3]))
+    wanted = {
+        name: (default, re.sub(r"`(\w+)`(?=[,.])", r"\1", meaning))
+        for name, (default, meaning) in expected_settings().items()
+    }
+    assert dict(sorted(found.items())) == wanted, (
+        "docs/settings.md must have each setting of api.settings, with its default and description."
+    )
+
+
+# --- paths, links, routes and commands
+
+
+@each_page
+def test_each_relative_link_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    broken = [
+        link
+        for link in links
+        if not link.startswith(("http://", "https://")) and not (page.parent / link).exists()
+    ]
+    assert not broken, f"{page.name} links to what is not there: {broken}."
+
+
+@each_page
+def test_each_path_that_a_page_names_is_there(page: Path) -> None:
+    names = {path.name for path in _files()}
+    missing = [
+        word
+        for word in inline_code(page)
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", word) and word not in MADE_BY_READERS
+        if not _is_there(page, word, names)
+    ]
+    assert not missing, f"{page.name} names paths that are not there: {missing}."
+
+
+def _is_there(page: Path, word: str, names: set[str]) -> bool:
+    if "/" in word:
+        return (ROOT / word).exists() or (page.parent / word).exists()
+    return not word.endswith(FILE_ENDINGS) or word in names
+
+
+@cache
+def _files() -> tuple[Path, ...]:
+    """The repository's own files, without what hides and what tools make."""
+    tops = [path for path in ROOT.iterdir() if not path.name.startswith(".")]
+    return tuple(
+        path
+        for top in tops
+        if top.name not in ("data", "dist")
+        for path in (top.rglob("*") if top.is_dir() else [top])
+        if path.is_file() and path.suffix != ".pyc"
+    )
+
+
+@each_page
+def test_each_route_that_a_page_names_is_served(page: Path) -> None:
+    paths = create_app(Settings(_env_file=None)).openapi()["paths"]
+    served = {
+        (method.upper(), re.sub(r"{\w+}", "{}", path))
+        for path, methods in paths.items()
+        for method in methods
+    }
+    named = re.findall(r"\b(GET|POST|PATCH|PUT|DELETE) (/[\w/{}.-]*)", all_code(page))
+    missing = [
+        f"{method} {path}"
+        for method, path in named
+        if (method, re.sub(r"{\w+}", "{}", path)) not in served
+    ]
+    assert not missing, f"{page.name} names routes that nobody serves: {missing}."
+
+
+@each_page
+def test_each_command_that_a_page_names_is_there(page: Path) -> None:
+    group = cast("typer.main.TyperGroup", typer.main.get_command(command_line))
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    code = all_code(page)
+    missing = [
+        *(f"archwright {c}" for c in _said(r"(?:bin/|`)archwright (\w+)", code, group.commands)),
+        *(f"make {t}" for t in _said(r"(?:`|\$ |^)make (\w+)", code, targets)),
+    ]
+    assert not missing, f"{page.name} names commands that are not there: {missing}."
+
+
+def _said(pattern: str, text: str, known: Mapping[str, Any] | list[str]) -> list[str]:
+    return [word for word in re.findall(pattern, text, re.M) if word not in known]
+
+
+# --- the tree, the map, the version, the authors' variables
+
+
+def tree() -> dict[str, str]:
+    """The tree of ARCHITECTURE.md: path to the words beside it."""
+    [text] = blocks("ARCHITECTURE.md", "text")
+    found: dict[str, str] = {}
+    folders: list[str] = []
+    for line in text.splitlines():
+        match = re.fullmatch(r"((?:  )*)(\S+)(?: +(\S.*))?", line)
+        assert match, f"The tree has a line that is none of it: {line!r}."
+        depth, name, words = len(match[1]) // 2, match[2], match[3]
+        folders[depth:] = [name]
+        found["".join(folders)] = words or ""
+    return found
+
+
+def test_the_tree_names_each_module_and_nothing_that_is_not_there() -> None:
+    named = tree()
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("api", "graph")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert {name for name in named if name.endswith(".py")} == modules, (
+        "The tree in ARCHITECTURE.md and the modules of api/ and graph/ differ."
+    )
+    gone = [name for name in named if not (ROOT / name).exists()]
+    assert not gone, f"The tree in ARCHITECTURE.md names what is not there: {gone}."
+    silent = [name for name, words in named.items() if not words]
+    assert not silent, f"The tree in ARCHITECTURE.md does not say what these are: {silent}."
+
+
+def test_the_map_is_the_one_that_the_pipeline_draws() -> None:
+    pipeline = build_pipeline(
+        texts=Texts(ROOT / "prompts", ROOT / "templates"),
+        library=cast(Library, None),
+        web=None,
+        models=cast(Models, None),
+    )
+    assert blocks("ARCHITECTURE.md", "mermaid") == [pipeline.get_graph().draw_mermaid()], (
+        "The map in ARCHITECTURE.md is not what pipeline.get_graph().draw_mermaid() gives."
+    )
+
+
+def test_the_changelog_begins_with_the_version_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    versions = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert versions[0] == project["version"], "CHANGELOG.md and pyproject.toml name two versions."
+
+
+def test_authors_are_told_each_variable_and_each_key() -> None:
+    page = (ROOT / "docs/authors.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(\w+)`", page))
+    texts = [*(ROOT / "prompts").glob("*.md"), *(ROOT / "templates").glob("*/*/template.md")]
+    used = {name for path in texts for name in _variables(path.read_text(encoding="utf-8"))}
+    assert used <= told, "docs/authors.md does not name all variables that the texts use."
+    assert set(FrontMatter.model_fields) == set(re.findall(r"^\| `(\w+)` \|", page, re.M))
+
+
+def _variables(text: str) -> set[str]:
+    return jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(text))
+
+
+# --- what readers paste
+
+
+def test_what_the_readme_has_readers_paste_gives_what_it_shows(
+    service: Service, model: OpenAIStandIn
+) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("curl is not on this machine")
+    model.will(Answer(["It is", " 4.90 m", "."]), Answer(["# Tidewatch"]))
+    script = "\n".join(blocks("README.md", "sh"))
+    assert ADDRESS in script
+
+    result = subprocess.run(
+        ["sh", "-eu"],
+        input=script.replace(ADDRESS, service.url).encode(),
+        cwd=ROOT,
+        env={**os.environ, "NO_PROXY": "*"},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+    uploaded, asked, drafted = result.stdout.split(b": open\n\n")
+    assert json.loads(uploaded)["documents"][0]["name"] == "sensor-handbook.pdf"
+    answer = events_of(asked)
+    assert [event.name for event in answer] == ["meta", "sources", "text", "text", "text", "done"]
+    assert answer[1].data["chunks"][0]["documentName"] == "sensor-handbook.pdf"
+    assert [event.name for event in events_of(drafted)] == ["message", "done"]
+
+    [shown] = blocks("README.md", "text")
+    excerpts = re.findall(r"^event: (\w+)\ndata: (.*)$", shown, re.M)
+    assert {name: keys_of(json.loads(data)) for name, data in excerpts} == {
+        event.name: keys_of(event.data) for event in answer
+    }, "The excerpts in README.md have other keys than the events."
+
+
+def keys_of(value: Any) -> Any:
+    """The keys of an event's data, those of lists by their first entry."""
+    match value:
+        case dict():
+            return {key: keys_of(inner) for key, inner in value.items()}
+        case [first, *_]:
+            return [keys_of(first)]
+        case _:
+            return None
+
+
+# --- the clients of docs/streaming.md
+
+
+def python_client() -> str:
+    [code] = blocks("docs/streaming.md", "python")
+    return code
+
+
+def events_told(http: httpx.Client, project: str) -> list[tuple[str, Any]]:
+    """What the only run in `project` told its readers, as the service sends it again."""
+    [conversation] = http.get(f"/chat/projects/{project}/conversations").json()["conversations"]
+    found = http.get(f"/chat/conversations/{conversation['id']}").json()["conversation"]
+    run_id = found["messages"][-1]["id"]
+    return [(event.name, event.data) for event in read(http, "GET", f"/runs/{run_id}/stream")]
+
+
+def test_the_python_client_yields_each_event_across_a_broken_connection(
+    service: Service, http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(TOKENS))
+    client: dict[str, Any] = {"__name__": "ask"}
+    exec(compile(python_client(), "docs/streaming.md", "exec"), client)
+
+    with (
+        breaking_once(service.url) as (address, broken),
+        httpx.Client(base_url=address, trust_env=False) as caller,
+    ):
+        path = f"/chat/projects/{project}"
+        events = list(client["stream"](caller, path, {"message": "What is it?"}))
+
+    assert broken.is_set(), "the connection was not broken"
+    assert events == events_told(http, project)
+    assert [data["delta"] for name, data in events if name == "text"] == TOKENS
+    assert [name for name, _ in events if name != "text"] == ["meta", "sources", "done"]
+
+
+def test_the_python_client_prints_the_answer(
+    service: Service, project: str, model: OpenAIStandIn, tmp_path: Path
+) -> None:
+    model.will(Answer(["It is", " blue."]))
+    file = tmp_path / "ask.py"
+    file.write_text(python_client(), encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, file, service.url, project, "What is it?"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "It is blue.\n", "")
+
+
+def test_the_python_client_tells_a_refusal(service: Service, project: str) -> None:
+    client: dict[str, Any] = {"__name__": "ask"}
+    exec(compile(python_client(), "docs/streaming.md", "exec"), client)
+    with service.client() as caller, pytest.raises(RuntimeError, match="400: .*ZodError"):
+        list(client["stream"](caller, f"/chat/projects/{project}", {"message": ""}))
+
+
+def test_the_javascript_clients_yield_each_event_across_a_broken_connection(
+    service: Service, http: httpx.Client, project: str, model: OpenAIStandIn, tmp_path: Path
+) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not on this machine")
+    model.will(Answer(TOKENS))
+    client, use, follow = blocks("docs/streaming.md", "js")
+    (tmp_path / "client.mjs").write_text(client + follow, encoding="utf-8")
+    (tmp_path / "ask.mjs").write_text(_ASK + use + _FOLLOW, encoding="utf-8")
+
+    with breaking_once(service.url) as (asked, _), breaking_once(service.url) as (followed, broken):
+        result = subprocess.run(
+            [node, tmp_path / "ask.mjs", asked, project, followed],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert result.returncode == 0, result.stderr
+    assert broken.is_set(), "the connection was not broken"
+    told = events_told(http, project)
+    seen = json.loads(result.stdout)
+    assert seen["shown"] == TOKENS
+    assert [(event["type"], event["data"]) for event in seen["asked"]] == told
+    assert [(event["type"], event["data"]) for event in seen["followed"]] == told
+
+
+@contextmanager
+def breaking_once(url: str) -> Iterator[tuple[str, threading.Event]]:
+    """An address in front of the service at `url` that breaks one answer off in the middle.
+
+    It gives the address, and an event that is set once an answer was broken.
+    """
+    target = urlsplit(url)
+    broken = threading.Event()
+
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((target.hostname, target.port)) as upstream:
+                threading.Thread(target=_pump, args=(self.request, upstream), daemon=True).start()
+                sent = 0
+                while data := upstream.recv(512):
+                    self.request.sendall(data)
+                    sent += len(data)
+                    if sent > 3000 and not broken.is_set():
+                        broken.set()
+                        return
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", broken
+        finally:
+            server.shutdown()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+# Node has no EventSource of its own; this one does what the HTML standard says of it.
+_ASK = """
+import { chatStream as ask, followRun } from "./client.mjs";
+
+globalThis.EventSource ??= class extends EventTarget {
+  constructor(url) {
+    super();
+    this.listen(url);
+  }
+  async listen(url) {
+    let last;
+    while (!this.closed) {
+      try {
+        const response = await fetch(url, { headers: last ? { "Last-Event-ID": last } : {} });
+        let text = "";
+        for await (const bytes of response.body) {
+          text += Buffer.from(bytes).toString();
+          const blocks = text.split("\\n\\n");
+          text = blocks.pop();
+          for (const block of blocks.filter((block) => block.startsWith("id: ") && !this.closed)) {
+            const [id, type, data] = block.split("\\n").map((line) => line.replace(/^\\w+: /, ""));
+            last = id;
+            this.dispatchEvent(Object.assign(new Event(type), { data, lastEventId: id }));
+          }
+        }
+      } catch {}
+      if (!this.closed) this.dispatchEvent(new Event("error"));
+      await new Promise((wake) => setTimeout(wake, 100));
+    }
+  }
+  close() {
+    this.closed = true;
+  }
+};
+
+const [address, projectId, otherAddress] = process.argv.slice(2);
+const asked = [];
+const shown = [];
+const show = (delta) => shown.push(delta);
+async function* chatStream(...words) {
+  for await (const event of ask(...words)) {
+    asked.push(event);
+    yield event;
+  }
+}
+"""
+_FOLLOW = """
+const followed = [];
+await new Promise((end) => {
+  followRun(otherAddress, asked[0].data.messageId, (event) => {
+    followed.push(event);
+    if (event.type === "done" || event.type === "error") end();
+  });
+});
+console.log(JSON.stringify({ asked, shown, followed }));
+"""

@@ -1,0 +1,143 @@
+"""The OpenAPI document: every route says what it does, and the examples are what streams send."""
+
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+from conftest import upload
+from sse import Event, events_of, names, read
+from standins.openai import Answer, OpenAIStandIn
+
+from api.app import create_app
+from api.settings import Settings
+
+CHAT = "/chat/projects/{project_id}"
+DRAFTING = "/api/v1/chat/stream"
+LEGACY = "/api/v1/chat/generate"
+RESUMED = "/runs/{run_id}/stream"
+
+HANDBOOK = b"The state Alarm is reached at 4.90 m above chart datum.\n"
+
+
+def document() -> dict[str, Any]:
+    return create_app(Settings(_env_file=None)).openapi()
+
+
+def operations() -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{method.upper()} {path}", operation)
+        for path, methods in document()["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def examples(path: str) -> dict[str, list[Event]]:
+    """The examples of a stream, parsed as strictly as a stream."""
+    [operation] = document()["paths"][path].values()
+    content = operation["responses"]["200"]["content"]
+    assert list(content) == ["text/event-stream"], f"{path} must declare text/event-stream only."
+    return {
+        name: events_of(example["value"].encode())
+        for name, example in content["text/event-stream"]["examples"].items()
+    }
+
+
+def keys(value: Any) -> Any:
+    """`value` with its keys only; a list has the keys that its entries have together."""
+    match value:
+        case dict():
+            return {key: keys(inner) for key, inner in value.items()}
+        case [*entries]:
+            shapes: list[Any] = []
+            for shape in map(keys, entries):
+                if shape not in shapes:
+                    shapes.append(shape)
+            return shapes
+        case _:
+            return None
+
+
+def keys_by_name(events: list[Event]) -> dict[str, Any]:
+    return {event.name: keys(event.data) for event in events}
+
+
+def test_every_route_says_what_it_does() -> None:
+    silent = [
+        name
+        for name, operation in operations()
+        if not operation.get("summary") or not operation.get("description")
+    ]
+    assert not silent, f"These routes have no summary or no description: {silent}."
+
+
+def test_every_stream_declares_itself_and_names_its_run() -> None:
+    streams = {
+        name: operation["responses"]["200"]
+        for name, operation in operations()
+        if "text/event-stream" in operation["responses"].get("200", {}).get("content", {})
+    }
+    assert set(streams) == {
+        f"POST {CHAT}", f"POST {DRAFTING}", f"POST {LEGACY}", f"GET {RESUMED}",
+    }  # fmt: skip
+    for name, response in streams.items():
+        assert response["description"], f"{name} does not say what it streams."
+        assert "X-Run-Id" in response["headers"], f"{name} does not declare X-Run-Id."
+
+
+@pytest.mark.parametrize("path", [CHAT, DRAFTING, LEGACY, RESUMED])
+def test_every_example_is_a_stream_and_there_is_one_of_each_event(path: str) -> None:
+    whole, *single = examples(path).items()
+    assert [event.id.rpartition(":")[2] for event in whole[1]] == [
+        str(number) for number in range(1, len(whole[1]) + 1)
+    ]
+    assert names(whole[1])[-1] == "done"
+    assert [(name, names(events)) for name, events in single] == [
+        (name, [name]) for name in [*names(whole[1]), "error"]
+    ]
+
+
+def test_the_examples_of_the_chat_api_have_the_keys_of_a_real_stream(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    assert upload(http, project, "handbook.txt", HANDBOOK)["status"] == "indexed"
+    model.will(Answer(["At 4.90 m", " [1]", "."]), Answer(status=401))
+    body = {"message": "At which level is the state Alarm reached?"}
+    finished = read(http, "POST", f"/chat/projects/{project}", json=body)
+    failed = read(http, "POST", f"/chat/projects/{project}", json=body)
+    run_id = finished[0].data["messageId"]
+    again = read(http, "GET", f"/runs/{run_id}/stream")
+
+    assert again == finished
+    for path in (CHAT, RESUMED):
+        assert keys_by_name(examples(path)["finished"]) == keys_by_name(finished)
+        assert keys_by_name(examples(path)["error"]) == keys_by_name(failed[-1:])
+
+
+def test_the_examples_of_the_drafting_api_have_the_keys_of_a_real_stream(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(["# Tidewatch\n", "[TODO: why]"]), Answer(status=401))
+    body = {
+        "conversation_id": str(uuid.uuid4()),
+        "project_id": project,
+        "doc_type": "PROJECT_MANIFESTO",
+        "message": "Draft it.",
+    }
+    finished = read(http, "POST", DRAFTING, json=body)
+    failed = read(http, "POST", DRAFTING, json=body)
+
+    assert keys_by_name(examples(DRAFTING)["finished"]) == keys_by_name(finished)
+    assert keys_by_name(examples(DRAFTING)["error"]) == keys_by_name(failed[-1:])
+
+
+def test_the_examples_of_the_legacy_stream_have_the_keys_of_a_real_one(
+    http: httpx.Client, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(["# Tidewatch"]), Answer(status=401))
+    body = {"message": "Draft it.", "doc_type": "PROJECT_MANIFESTO"}
+    finished = read(http, "POST", LEGACY, json=body)
+    failed = read(http, "POST", LEGACY, json=body)
+
+    assert keys_by_name(examples(LEGACY)["finished"]) == keys_by_name(finished)
+    assert keys_by_name(examples(LEGACY)["error"]) == keys_by_name(failed[-1:])

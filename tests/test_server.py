@@ -1,0 +1,271 @@
+"""The service as a process: what it prints at start, what stops it, and how it ends."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import make_database
+from standins.openai import Answer, OpenAIStandIn
+
+SERVE = [sys.executable, "-m", "api.cli", "serve", "--port", "0"]
+ENDLESS = Answer(["word "] * 1000, delay_s=0.1)
+
+Start = Callable[..., AbstractContextManager["Process"]]
+
+
+class Process:
+    """A service in a process of its own; what it wrote is in `out` and `err`."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._out, self._err = folder / "out", folder / "err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.child = subprocess.Popen(
+                SERVE, cwd=folder, env=environment, stdout=out, stderr=err
+            )
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    @property
+    def url(self) -> str:
+        [url] = re.findall(r"Address +(http://\S+)", self.out)
+        return str(url)
+
+    def wait_until_ready(self) -> None:
+        wait_until(lambda: "curl" in self.out or self.child.poll() is not None, 60)
+        assert self.child.poll() is None, self.err
+
+    def wait_for_exit(self, within_s: float) -> int:
+        return self.child.wait(within_s)
+
+
+def wait_until(condition: Callable[[], bool], within_s: float) -> None:
+    until = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < until, f"not within {within_s:g} s"
+        time.sleep(0.05)
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment with other settings; those of the developer don't count."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR")}
+    return {**kept, **settings}
+
+
+@pytest.fixture
+def start(model: OpenAIStandIn, postgres_url: str, tmp_path: Path) -> Start:
+    """Start a service with a database of its own, which asks the stand-in model."""
+
+    @contextmanager
+    def started(**settings: str) -> Iterator[Process]:
+        own = {
+            "DATABASE_URL": make_database(postgres_url),
+            "OPENAI_BASE_URL": model.base_url,
+            "OPENAI_MODEL": "stand-in",
+            **settings,
+        }
+        process = Process(tmp_path, environment(**own))
+        try:
+            process.wait_until_ready()
+            yield process
+        finally:
+            process.child.kill()
+            process.child.wait()
+
+    return started
+
+
+def drafting_body(message: str = "Draft it.") -> dict[str, str]:
+    return {
+        "conversation_id": str(uuid.uuid4()),
+        "project_id": str(uuid.uuid4()),
+        "message": message,
+    }
+
+
+class Draft(threading.Thread):
+    """A draft that is being read; `events` are its events so far."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.start()
+        wait_until(lambda: bool(self.events), 20)
+
+    def run(self) -> None:
+        path = f"{self._url}/api/v1/chat/stream"
+        with httpx.stream("POST", path, json=drafting_body(), timeout=30) as response:
+            name = ""
+            for line in response.iter_lines():
+                field, _, value = line.partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    self.events.append((name, json.loads(value)))
+
+    @property
+    def terminal(self) -> list[tuple[str, dict[str, Any]]]:
+        self.join(5)
+        assert not self.is_alive(), "the stream did not end"
+        return [event for event in self.events if event[0] != "message"]
+
+
+def test_sigterm_ends_a_long_run_with_one_terminal_event_and_exits_0_within_15_s(
+    start: Start, model: OpenAIStandIn
+) -> None:
+    model.will(ENDLESS)
+    with start() as service:
+        draft = Draft(service.url)
+        began = time.monotonic()
+        service.child.send_signal(signal.SIGTERM)
+        wait_until(lambda: refuses_new_runs(service.url), 5)
+        assert service.wait_for_exit(15) == 0
+        assert 9 < time.monotonic() - began < 15
+        [(name, data)] = draft.terminal
+        assert (name, data["code"], data["retry"]) == ("error", "LLM_CONNECTION_ERROR", True)
+        assert draft.events[-1] == (name, data)
+        assert "Traceback" not in service.err
+
+
+def refuses_new_runs(url: str) -> bool:
+    answer = httpx.post(f"{url}/api/v1/chat/stream", json=drafting_body(), timeout=20)
+    return answer.status_code == 503 and "Retry-After" in answer.headers
+
+
+def test_sigterm_lets_a_short_run_finish(start: Start, model: OpenAIStandIn) -> None:
+    model.will(Answer(["one ", "two ", "three"], delay_s=0.5))
+    with start() as service:
+        draft = Draft(service.url)
+        service.child.send_signal(signal.SIGTERM)
+        assert service.wait_for_exit(10) == 0
+        [(name, data)] = draft.terminal
+        assert (name, data["full_response"]) == ("done", "one two three")
+
+
+def test_a_second_interrupt_does_not_wait_for_runs(start: Start, model: OpenAIStandIn) -> None:
+    model.will(ENDLESS)
+    with start() as service:
+        draft = Draft(service.url)
+        service.child.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        service.child.send_signal(signal.SIGINT)
+        assert service.wait_for_exit(6) == 0
+        assert [name for name, _ in draft.terminal] == ["error"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_the_curl_line_works_as_printed_and_does_not_show_the_key(
+    start: Start, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(["Tide", "watch"]))
+    with start(API_KEY="canary-of-a-key") as service:
+        [line] = [line for line in service.out.splitlines() if line.startswith("curl")]
+        key = {"API_KEY": "canary-of-a-key"}
+        asked = subprocess.run(
+            ["sh", "-c", line], env=environment(**key), capture_output=True, timeout=30, check=True
+        )
+        assert b'"token":"Tide"' in asked.stdout
+        assert b"event: done" in asked.stdout
+        assert "canary-of-a-key" not in service.out + service.err
+
+
+def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(
+    start: Start, tmp_path: Path
+) -> None:
+    with start() as service:
+        facts = dict(re.findall(r"^  (\w[\w ]*?)  +(\S.*)$", service.out, re.MULTILINE))
+        assert facts["Database"].endswith(", external")
+        assert facts["Vectors"] == "Chroma, embedded"
+        assert facts["Embeddings"] == "WordLlama, embedded"
+        assert re.fullmatch(r"stand-in at 127\.0\.0\.1:\d+, external", facts["Language model"])
+        assert facts["Data"] == str(tmp_path / "data")
+        assert facts["API"] == f"{service.url}/docs"
+        assert "\x1b" not in service.out
+        assert httpx.get(service.url).json()["status"] == "running"
+
+
+def test_json_logs_are_one_object_a_line_and_hold_nothing_that_was_asked(start: Start) -> None:
+    with start(LOG_FORMAT="json", LOG_LEVEL="DEBUG") as service:
+        body = drafting_body("canary of a message")
+        answer = httpx.post(f"{service.url}/api/v1/chat/stream", json=body, timeout=20)
+        assert "event: done" in answer.text
+        service.child.send_signal(signal.SIGTERM)
+        service.wait_for_exit(15)
+        lines = [json.loads(line) for line in service.err.splitlines()]
+        assert {"time", "level", "logger", "message"} <= lines[0].keys()
+        assert "canary" not in service.err
+
+
+def refused(folder: Path, **settings: str) -> tuple[int, str]:
+    """The exit code and what stands on stderr of a service that does not start."""
+    done = subprocess.run(
+        SERVE[:-2], cwd=folder, env=environment(**settings), capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_an_open_door_is_refused_with_one_line_before_anything_is_opened(tmp_path: Path) -> None:
+    code, said = refused(tmp_path, HOST="0.0.0.0", PORT="0")
+    assert code == 2
+    assert said.startswith("HOST: ")
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, said = refused(tmp_path, PORT=str(port))
+    assert code == 1
+    assert f"port {port}: Address already in use" in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_is_not_here_is_one_line(tmp_path: Path) -> None:
+    code, said = refused(tmp_path, HOST="203.0.113.7", PORT="0", API_KEY="a-key")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "203.0.113.7" in said
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/away", "no address"])
+def test_a_database_that_is_away_is_one_line(tmp_path: Path, url: str) -> None:
+    code, said = refused(tmp_path, DATABASE_URL=url, PORT="0")
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("DATABASE_URL: ")
+
+
+def test_a_data_folder_in_use_is_one_line(start: Start, tmp_path: Path, postgres_url: str) -> None:
+    with start() as service:
+        code, said = refused(
+            tmp_path,
+            PORT="0",
+            DATABASE_URL=make_database(postgres_url),
+            OPENAI_BASE_URL="http://127.0.0.1:1/v1",
+            OPENAI_MODEL="any",
+        )
+        assert code == 1
+        assert f"in use by process {service.child.pid}" in said
+        assert said.count("\n") == 1
