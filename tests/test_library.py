@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from conftest import make_database
 from langchain_core.embeddings import Embeddings
 from pydantic import SecretStr
 
@@ -25,7 +26,7 @@ from graph.knowledge.library import Library
 from graph.knowledge.parsing import Page, Parsed, parse
 from graph.knowledge.passages import Passages, Surroundings
 from graph.knowledge.vectors import Vectors
-from graph.postgres import Pool, embedded_postgres, open_pool
+from graph.postgres import Pool, open_pool
 from graph.state import Source
 
 T = TypeVar("T")
@@ -44,21 +45,6 @@ PUMP = "The pump delivers twelve litres of water a minute."
 VALVE = "The valve opens when the pressure rises above three bar."
 CAT = "Cats sleep for most of the day and hunt at night."
 HANDBOOK = Parsed("application/pdf", [Page(1, PUMP), Page(2, ""), Page(3, VALVE), Page(4, CAT)])
-
-
-@pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Postgres of our own."""
-    with embedded_postgres(tmp_path_factory.mktemp("postgres") / "data") as url:
-        yield url
-
-
-def make_database(postgres_url: str) -> str:
-    """Make an empty database and give its URL."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"create database {name}".encode())
-    return postgres_url.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture(scope="module")

@@ -368,8 +368,10 @@ def test_a_compressed_stream_is_read(model: OpenAIStandIn) -> None:
 
 
 def test_a_whole_answer_counts_though_the_server_never_closes() -> None:
-    speak = saying(text("a") + FINISH, hang_s=3)
+    speak = saying(text("a") + FINISH, hang_s=9)
+    began = time.monotonic()
     assert ask_raw(speak, idle_timeout_s=0.2) == Heard([("a",)], FINISHED)
+    assert time.monotonic() - began < 5
 
 
 def test_a_whole_answer_counts_though_the_connection_is_lost_after_it() -> None:
@@ -707,7 +709,6 @@ def test_the_request_is_what_chatopenai_would_send(model: OpenAIStandIn) -> None
         max_tokens=9,
         extra_body={"top_k": 3},
         default_headers={"X-Title": "t"},
-        default_query={"api-version": 1},
     )
     (request,) = model.requests
     assert request.body == {
@@ -725,6 +726,18 @@ def test_the_request_is_what_chatopenai_would_send(model: OpenAIStandIn) -> None
         "application/json",
         "t",
     ]
+
+
+def test_the_query_of_every_request_is_sent() -> None:
+    lines: list[bytes] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(await reader.readline())
+        await read_request(reader)
+        writer.write(with_length(text("a") + FINISH))
+
+    assert ask_raw(speak, default_query={"api-version": 1}).tokens == ["a"]
+    assert lines == [b"POST /v1/chat/completions?api-version=1 HTTP/1.1\r\n"]
 
 
 @pytest.mark.parametrize(

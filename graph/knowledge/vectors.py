@@ -26,6 +26,7 @@ from chromadb.api.collection_configuration import CreateHNSWConfiguration
 from chromadb.api.models.Collection import Collection
 from chromadb.config import Settings
 from chromadb.errors import NotFoundError
+from chromadb.types import Where
 from filelock import FileLock, Timeout
 
 from graph.errors import PipelineError, RetrievalFailed
@@ -36,12 +37,10 @@ Matrix = npt.NDArray[np.float32]
 Hit = tuple[str, float]
 
 _SERVER_TIMEOUT_S = 10.0
-# What Chroma Cloud takes or gives in one request; `delete(where=...)` of more fails anywhere.
-_BATCH = 300
-# How many neighbours are looked at, whatever is asked for: where that is the whole collection,
-# nothing is missed.
-_REACH_EMBEDDED = 1000
-_REACH_SERVER = _BATCH
+# Records in one request; Chroma Cloud takes and gives no more than 300. A search looks at as many
+# neighbours, whatever is asked for: where these are the whole collection, nothing is missed.
+_EMBEDDED_BATCH = 1000
+_SERVER_BATCH = 300
 # With Chroma's own values some vectors of a few thousand are never found.
 _INDEX = CreateHNSWConfiguration(
     space="cosine", max_neighbors=32, ef_construction=200, ef_search=200
@@ -68,11 +67,11 @@ class Vectors:
     """
 
     def __init__(
-        self, client: ClientAPI, embedding_model: str, reach: int, release: Callable[[], None]
+        self, client: ClientAPI, embedding_model: str, batch_size: int, release: Callable[[], None]
     ) -> None:
         self._client = client
         self._embedding_model = embedding_model
-        self._reach = reach
+        self._batch_size = batch_size
         self._release = release
 
     @classmethod
@@ -88,7 +87,7 @@ class Vectors:
         except RetrievalFailed:
             ownership.release()
             raise
-        return cls(client, embedding_model, _REACH_EMBEDDED, ownership.release)
+        return cls(client, embedding_model, _EMBEDDED_BATCH, ownership.release)
 
     @classmethod
     def open_server(cls, url: str, embedding_model: str) -> Self:
@@ -105,7 +104,7 @@ class Vectors:
         sessions = _sessions(client)
         for session in sessions:
             session.timeout = httpx.Timeout(_SERVER_TIMEOUT_S)
-        return cls(client, embedding_model, _REACH_SERVER, partial(_close_all, sessions))
+        return cls(client, embedding_model, _SERVER_BATCH, partial(_close_all, sessions))
 
     def close(self) -> None:
         """Let go of the store; may be repeated."""
@@ -160,11 +159,11 @@ class Vectors:
         self, name: str, document_id: str, ids: Sequence[str], vectors: Sequence[Sequence[float]]
     ) -> None:
         collection = self._made_collection(name)
-        for start in range(0, len(ids), _BATCH):
-            batch = list(ids[start : start + _BATCH])
+        for start in range(0, len(ids), self._batch_size):
+            batch = list(ids[start : start + self._batch_size])
             collection.upsert(
                 ids=batch,
-                embeddings=_told_apart(batch, vectors[start : start + _BATCH]),
+                embeddings=_told_apart(batch, vectors[start : start + self._batch_size]),
                 metadatas=[{"document_id": document_id}] * len(batch),
             )
 
@@ -173,23 +172,24 @@ class Vectors:
         if collection is None or limit < 1:
             return []
         self._check_model(collection)
-        wanted = min(collection.count(), max(limit, self._reach))
+        wanted = min(collection.count(), max(limit, self._batch_size))
         hits = _nearest(collection, vector, wanted) if wanted else []
         if len(hits) < wanted:
             # The index has lost the way to some vectors.
-            hits = _nearest_exactly(collection, vector)
+            hits = _nearest_exactly(collection, vector, self._batch_size)
         return hits[:limit]
 
     def _delete_document(self, name: str, document_id: str) -> None:
         collection = self._collection(name)
         if collection is None:
             return
+        # By ids, since `delete(where=...)` fails over some 8000 matches.
         while ids := self._some_ids(collection, document_id):
             collection.delete(ids=ids)
 
     def _some_ids(self, collection: Collection, document_id: str) -> list[str]:
-        found = collection.get(where={"document_id": document_id}, include=[], limit=_BATCH)
-        return found["ids"]
+        mine: Where = {"document_id": document_id}
+        return collection.get(where=mine, include=[], limit=self._batch_size)["ids"]
 
     def _delete_project(self, name: str) -> None:
         if self._collection(name) is not None:
@@ -267,12 +267,12 @@ def _nearest(collection: Collection, vector: Sequence[float], limit: int) -> lis
     return [(chunk_id, 1 - distance) for chunk_id, distance in pairs]
 
 
-def _nearest_exactly(collection: Collection, vector: Sequence[float]) -> list[Hit]:
+def _nearest_exactly(collection: Collection, vector: Sequence[float], batch_size: int) -> list[Hit]:
     """Compare with every vector; costs some 25 ms for a thousand."""
     asked = np.asarray(vector, dtype=np.float32)
     hits: list[Hit] = []
-    for start in range(0, collection.count(), _BATCH):
-        part = collection.get(include=["embeddings"], limit=_BATCH, offset=start)
+    for start in range(0, collection.count(), batch_size):
+        part = collection.get(include=["embeddings"], limit=batch_size, offset=start)
         held = np.asarray(part["embeddings"], dtype=np.float32).reshape(-1, len(asked))
         lengths = np.linalg.norm(held, axis=1) * np.linalg.norm(asked)
         scores = held @ asked / np.maximum(lengths, 1e-12)

@@ -14,7 +14,15 @@ from typing import Any, Literal, Self
 
 from aiohttp import web
 
-from standins.loopback import MAX_REQUEST_BYTES, Journal, Recorded, Script, forever, numbered, serving
+from standins.loopback import (
+    MAX_REQUEST_BYTES,
+    Journal,
+    Recorded,
+    Script,
+    forever,
+    numbered,
+    serving,
+)
 
 __all__ = ["Answer", "End", "OpenAIStandIn", "Recorded", "embed"]
 

@@ -8,7 +8,15 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from standins.loopback import MAX_REQUEST_BYTES, Journal, Recorded, Script, forever, numbered, serving
+from standins.loopback import (
+    MAX_REQUEST_BYTES,
+    Journal,
+    Recorded,
+    Script,
+    forever,
+    numbered,
+    serving,
+)
 
 __all__ = ["Page", "Recorded", "SearchAnswer", "TavilyStandIn"]
 
