@@ -14,7 +14,7 @@ READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test lint format lock
+.PHONY: help setup run demo test bench lint format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ demo: $(READY) ## Ask and draft with the sample documents, in a scratch data fol
 
 test: $(READY_DEV) ## Run the whole test suite
 	$(BIN)/python -m pytest
+
+bench: $(READY) ## Print the performance tables
+	$(BIN)/python -m bench.first_token
 
 lint: $(READY_DEV) ## Check style, types, YAML and Dockerfile
 	$(BIN)/ruff check .
