@@ -85,6 +85,8 @@ class Ingestion:
             parsed = await self._library.parse(document["content"], _file_name(document))
             project_id = str(document["project_id"])
             chunks = await self._library.index(project_id, str(document_id), parsed)
+            if chunks:
+                await self._publish(document, parsed, chunks)
         except PipelineError as error:
             return await self._fail(document_id, str(error))
         except UNREACHABLE:
@@ -93,10 +95,7 @@ class Ingestion:
         except Exception:
             log.exception("document %s could not be processed", document_id)
             return await self._fail(document_id, _UNFORESEEN)
-        if not chunks:
-            return await self._fail(document_id, _NOTHING_TO_FIND)
-        await self._publish(document, parsed, chunks)
-        return chunks
+        return chunks or await self._fail(document_id, _NOTHING_TO_FIND)
 
     async def _publish(self, document: dict[str, Any], parsed: Parsed, chunks: int) -> None:
         """Make the document findable and take its older versions away, in one step."""

@@ -56,6 +56,13 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder for an embedded Postgres of the test's own, outside pytest's: see `postgres_url`."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def make_database(postgres_url: str) -> str:
     """Make a database of its own on the server, and give its URL."""
     name = f"t{uuid.uuid4().hex[:12]}"

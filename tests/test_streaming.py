@@ -657,6 +657,31 @@ def test_connections_are_used_again_and_one_that_was_closed_while_idle_does_no_h
     assert connections == requests
 
 
+def test_a_connection_whose_last_bytes_come_late_is_used_again() -> None:
+    connections = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        body = text("a") + FINISH + DONE
+        for _ in range(2):
+            await read_request(reader)
+            chunk = f"{len(body):x}\r\n".encode() + body + b"\r\n"
+            writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
+            await asyncio.sleep(0.05)
+            writer.write(b"0\r\n\r\n")
+
+    async def ask_twice() -> list[Heard]:
+        async with serving(speak) as base_url:
+            chat = chat_with(base_url)
+            heard = [await listen(chat), await listen(chat)]
+            await chat.aclose()
+            return heard
+
+    assert asyncio.run(ask_twice()) == [Heard([("a",)], FINISHED)] * 2
+    assert connections == 1
+
+
 def test_a_request_is_repeated_once_at_most() -> None:
     connections: list[int] = []
     bodies = [text("a") + FINISH + DONE, None, None]

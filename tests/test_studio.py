@@ -288,9 +288,9 @@ def test_what_fails_says_why(
     assert message in told["message"]
 
 
-def test_without_any_key_a_small_model_answers_beside_a_running_service(tmp_path: Path) -> None:
-    mine, aside = tmp_path / "data", tmp_path / "data" / "studio"
-    with Vectors.open_embedded(mine / "chroma", "any"), langgraph_dev(tmp_path) as studio:
+def test_without_any_key_a_small_model_answers_beside_a_running_service(scratch: Path) -> None:
+    mine, aside = scratch / "data", scratch / "data" / "studio"
+    with Vectors.open_embedded(mine / "chroma", "any"), langgraph_dev(scratch) as studio:
         thread = studio.thread()
         events = studio.run(thread, project_id=str(uuid.uuid4()))
 

@@ -173,6 +173,21 @@ def test_only_uuids_name_projects(vectors: Vectors, project_id: str) -> None:
         asyncio.run(vectors.search(project_id, [1, 0], 3))
 
 
+def test_equal_vectors_differ_a_little_and_always_by_the_same(
+    vectors: Vectors, project: str
+) -> None:
+    async def scenario() -> list[list[Hit]]:
+        found = []
+        for _ in range(2):
+            await vectors.add(project, "d", ["a", "b"], [[3, 4], [3, 4]])
+            found.append(sorted(await vectors.search(project, [4, 3], 2)))
+        return found
+
+    first, second = asyncio.run(scenario())
+    assert first == second == near(("a", 0.96), ("b", 0.96))
+    assert first[0][1] != first[1][1]
+
+
 def test_thousands_of_copies_of_one_text_do_not_hide_the_others(
     tmp_path: Path, project: str
 ) -> None:

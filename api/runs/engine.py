@@ -5,7 +5,6 @@ import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -212,8 +211,12 @@ class Runs:
     async def keep_leases(self) -> None:
         """Renew this process's leases, and close the runs of processes that died, for ever."""
         while True:
-            with suppress(*UNREACHABLE):
+            try:
                 await self._rows.renew([r.id for r in self._runs.values() if not r.task.done()])
+            except UNREACHABLE:
+                log.warning("leases could not be renewed: the database is away")
+            except Exception:
+                log.exception("leases could not be renewed")
             await asyncio.sleep(LEASE_S / 3)
 
     async def _stop(self, run: Run) -> None:

@@ -283,8 +283,8 @@ def _nearest_exactly(collection: Collection, vector: Sequence[float], batch_size
 def _told_apart(ids: Sequence[str], vectors: Sequence[Sequence[float]]) -> Matrix:
     """Move each vector a little, in a direction of its own that follows from its id.
 
-    Equal vectors link to each other only: with a thousand copies of one text in a project, the
-    index does not find its other texts any more. The cosine changes by `_NUDGE` at most.
+    Equal vectors link to each other only: where a project has a thousand copies of one text, the
+    index may lose nearly all other texts. The cosine changes by about `_NUDGE` at most.
     """
     exact = np.asarray(vectors, dtype=np.float32)
     nudges = np.asarray([_direction(one, exact.shape[1]) for one in ids], dtype=np.float32)
