@@ -34,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
-    # One core is left over: llama.cpp's threads wait for each other in busy loops, and slow down
-    # tenfold where something else, such as this service, needs one of their cores.
-    threads = min(max(1, (os.cpu_count() or 1) - 1), _MAX_THREADS)
+    # One core is left over while tokens are made: llama.cpp's threads wait for each other at each
+    # of them, and slow down tenfold where something else, such as this service, needs their cores.
+    # A prompt is read in large steps, for which all cores pay, without busy waiting (poll).
+    cores = min(os.cpu_count() or 1, _MAX_THREADS)
     parameters = xllamacpp.CommonParams()
     parameters.model.path = options.model
     parameters.model_alias = {options.name}
@@ -45,8 +46,14 @@ def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
     parameters.api_keys = [os.environ[KEY_VARIABLE]]
     parameters.n_ctx = options.n_ctx
     parameters.n_parallel = options.n_parallel
-    parameters.cpuparams.n_threads = threads
-    parameters.cpuparams_batch.n_threads = threads
+    parameters.cpuparams.n_threads = max(1, cores - 1)
+    parameters.cpuparams_batch.n_threads = cores
+    parameters.cpuparams.poll = parameters.cpuparams_batch.poll = 0
+    # What a request does not set. Small models loop; DRY keeps them from repeating whole phrases.
+    parameters.sampling.temp = 0.1
+    parameters.sampling.dry_multiplier = 0.8
+    parameters.sampling.dry_allowed_length = 3
+    parameters.sampling.dry_penalty_last_n = 1024
     parameters.cache_prompt = True
     parameters.cache_ram_mib = _PROMPT_CACHE_MIB
     parameters.ui = False

@@ -162,6 +162,21 @@ def test_a_document_is_found_once_it_is_indexed_and_in_its_project_only(
     assert (before, sorted(after), elsewhere) == ([], [CAT, PUMP, VALVE], [])
 
 
+def test_the_text_of_a_chunk_is_given_to_its_own_project_only(
+    on_shelf: Callable[..., Any],
+) -> None:
+    async def scenario(shelf: Shelf) -> None:
+        await shelf.add(HANDBOOK)
+        found = await shelf.library.search(shelf.project_id, "valve", limit=9)
+        mine = {one["id"]: one for one in found}
+        passages = Passages(shelf.pool)
+        assert len(mine) == 3
+        assert await passages.fetch(shelf.project_id, list(mine)) == mine
+        assert await passages.fetch(str(uuid4()), list(mine)) == {}
+
+    on_shelf(scenario)
+
+
 @pytest.mark.parametrize("question", ["", " \n\t"])
 def test_a_blank_question_finds_nothing(on_shelf: Callable[..., Any], question: str) -> None:
     async def scenario(shelf: Shelf) -> list[str]:
