@@ -10,7 +10,6 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from api import (
     chat,
@@ -29,6 +28,7 @@ from api.access import know_principals
 from api.database.migrations import migrate
 from api.dependencies import Parts
 from api.errors import add_error_handlers
+from api.hosts import KnownHosts
 from api.ingestion import Ingestion
 from api.limits import BodyLimit
 from api.runs import routes as runs
@@ -121,8 +121,7 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
         openapi_url=None,
     )
     if not (chosen.needs_credentials or chosen.allow_anonymous):
-        # A page elsewhere could point its own name at this address and read everything.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK_NAMES, "[::1]"])
+        app.add_middleware(KnownHosts, names=LOOPBACK_NAMES)
     app.add_middleware(BodyLimit, body_mb=chosen.max_body_mb, upload_mb=chosen.max_upload_mb)
     app.add_middleware(
         CORSMiddleware,

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, StringConstraints
 
+from api.active_html import strip_active_html
 from api.conversations import own_conversation
 from api.dependencies import Caller, Parts, Service, UsableProject
 from api.errors import Refusal, invalid, not_found
 from api.projects import project_row
 from api.runs.rows import citation_row
-from api.schema import CamelModel, Message
+from api.schema import CLEAN, CamelModel, CleanText
 from api.streams import chat_stream_docs
 from api.turns import Asked, context_for, new_turn, pipeline_turn
 from api.wire import EventStream, Frame, as_json_string, frame
@@ -36,9 +37,9 @@ _SNIPPET = 400
 class Question(CamelModel):
     """The body of `POST /chat/projects/{projectId}`."""
 
-    message: Message
+    message: CleanText
     conversation_id: uuid.UUID | None = None
-    model_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    model_id: Annotated[str, StringConstraints(max_length=200), CLEAN] | None = None
     mode: Mode = "docs"
 
 
@@ -62,7 +63,7 @@ async def ask(
     project_id: UsableProject, body: Question, service: Service, caller: Caller
 ) -> EventStream:
     """Ask about the project's documents. Events: `meta`, `sources`, `text`, `done` or `error`."""
-    _check(body, service)
+    question = _checked(body, service)
     if body.conversation_id is not None:
         row = await own_conversation(service.pool, body.conversation_id, caller)
         if row["project_id"] != project_id:
@@ -72,7 +73,7 @@ async def ask(
         raise not_found("project")
 
     asked = Asked(
-        question=body.message,
+        question=question,
         project_id=project_id,
         conversation_id=body.conversation_id or uuid.uuid4(),
         mode=body.mode,
@@ -94,7 +95,8 @@ async def ask(
     return EventStream(service.runs.follow(run), run_id=run.id)
 
 
-def _check(body: Question, service: Parts) -> None:
+def _checked(body: Question, service: Parts) -> str:
+    """The message without active HTML; refuses what does not keep to the limits."""
     longest = service.settings.chat_max_message_length
     if len(body.message) > longest:
         raise invalid("message", f"must have at most {longest} characters", "string_too_long")
@@ -104,6 +106,10 @@ def _check(body: Question, service: Parts) -> None:
             "web_search_not_configured",
             "Web search is not set up here. Use mode `docs`, or have TAVILY_API_KEY set.",
         )
+    question = strip_active_html(body.message)
+    if not question.strip():
+        raise invalid("message", "must not be blank")
+    return question
 
 
 class ChatDialect:

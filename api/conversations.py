@@ -11,7 +11,7 @@ from api.access import Principal, access_to
 from api.dependencies import Caller, Service, UsableProject
 from api.errors import not_found
 from api.lists import Before, Limit
-from api.schema import NOT_BLANK, SAFE, STRIPPED, CamelModel
+from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel
 from graph.postgres import Pool
 
 router = APIRouter(prefix="/chat", tags=["chat"])
@@ -81,7 +81,7 @@ class ConversationAnswer(CamelModel):
 class ConversationChange(CamelModel):
     """The body of `PATCH /chat/conversations/{id}`."""
 
-    title: Annotated[str, StringConstraints(max_length=200), SAFE, STRIPPED, NOT_BLANK]
+    title: Annotated[str, StringConstraints(max_length=200), CLEAN, SAFE, STRIPPED, NOT_BLANK]
 
 
 class ChunkSource(CamelModel):
@@ -177,9 +177,9 @@ async def delete_conversation(
     """Erase a conversation with its messages, runs and checkpoints."""
     await own_conversation(service.pool, conversation_id, caller)
     await service.runs.forget_conversation(conversation_id)
+    await service.threads.forget([str(conversation_id)])
     async with service.pool.connection() as connection:
         await connection.execute("delete from conversations where id = %s", (conversation_id,))
-    await service.threads.forget([str(conversation_id)])
     return Response(status_code=204)
 
 

@@ -40,12 +40,12 @@ class Parts:
     ingestion: Ingestion
 
 
-def get_parts(request: Request) -> Parts:
+async def get_parts(request: Request) -> Parts:
     """The parts of the service."""
     return cast(Parts, request.state.parts)
 
 
-def identify(
+async def identify(
     parts: Annotated[Parts, Depends(get_parts)],
     api_key: Annotated[
         str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))
@@ -55,7 +55,7 @@ def identify(
     return access.identify(parts.settings, api_key)
 
 
-def require_admin(caller: Annotated[Principal, Depends(identify)]) -> Principal:
+async def require_admin(caller: Annotated[Principal, Depends(identify)]) -> Principal:
     """The caller, who must be an admin."""
     if not caller.is_admin:
         raise Refusal(403, "forbidden", "This needs the role admin.")

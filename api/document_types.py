@@ -7,9 +7,9 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from api.access import access_to
 from api.dependencies import Caller, Service
-from api.errors import DRAFTING_PREFIX, Refusal
+from api.errors import DRAFTING_PREFIX
+from api.knowledge import require_tier
 from graph.texts import DocumentType
 
 router = APIRouter(prefix=DRAFTING_PREFIX, tags=["document types"])
@@ -68,8 +68,7 @@ async def list_document_types(service: Service, caller: Caller) -> DocumentTypeL
 @router.get("/projects/{project_id}/workflow")
 async def get_workflow(project_id: uuid.UUID, service: Service, caller: Caller) -> Workflow:
     """Which documents are done, stale, drafted, ready to be drafted, or missing."""
-    if await access_to(service.pool, caller, project_id) is None:
-        raise Refusal(403, "forbidden", "This project does not exist or is somebody else's.")
+    await require_tier(service, caller, project_id, "use")
     async with service.pool.connection() as connection:
         documents = await (await connection.execute(_DOCUMENTS, (project_id,))).fetchall()
         drafts = await (await connection.execute(_DRAFTS, (project_id, caller.id))).fetchall()

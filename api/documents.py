@@ -1,5 +1,6 @@
 """A project's documents: uploaded, listed, read and erased."""
 
+import asyncio
 import uuid
 from datetime import datetime
 from pathlib import PurePath
@@ -52,9 +53,11 @@ async def upload_documents(
 ) -> DocumentList:
     """Take in one or more files. A file of the same name becomes a new version."""
     files = [(_name(upload), await _read(upload, service)) for upload in file]
-    for name, data in files:
-        _refuse_unsupported(name, data)
-    rows = [await service.ingestion.accept(project_id, name, data) for name, data in files]
+    kinds = [await _recognised(name, data) for name, data in files]
+    rows = [
+        await service.ingestion.accept(project_id, name, data, kind)
+        for (name, data), kind in zip(files, kinds, strict=True)
+    ]
     for row in rows:
         if row["status"] == "processing":
             service.ingestion.work_on(row["id"])
@@ -94,8 +97,9 @@ async def get_content(document_id: uuid.UUID, service: Service, caller: Caller) 
         raise not_found("document")
     return Response(
         file["content"],
-        media_type=row["mime_type"],
         headers={
+            # Not as media_type: Starlette would add a charset, which nobody knows.
+            "Content-Type": row["mime_type"],
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row['name'], safe='')}",
             "X-Content-Type-Options": "nosniff",
         },
@@ -106,9 +110,10 @@ async def get_content(document_id: uuid.UUID, service: Service, caller: Caller) 
 async def delete_document(document_id: uuid.UUID, service: Service, caller: Caller) -> Response:
     """Erase a document with its file, chunks and vectors."""
     row = await _require(document_id, service, caller, "edit")
+    await service.library.forget_document(str(row["project_id"]), str(document_id))
     async with service.pool.connection() as connection:
         await connection.execute("delete from documents where id = %s", (document_id,))
-    await service.library.forget_document(str(row["project_id"]), str(document_id))
+    service.runs.forget_document(str(document_id))
     return Response(status_code=204)
 
 
@@ -149,9 +154,9 @@ async def _read(upload: UploadFile, service: Parts) -> bytes:
     return data
 
 
-def _refuse_unsupported(name: str, data: bytes) -> None:
+async def _recognised(name: str, data: bytes) -> str:
     try:
-        recognise(data, name)
+        return await asyncio.to_thread(recognise, data, name)
     except UnsupportedDocument as error:
         raise Refusal(415, "unsupported_document", str(error)) from error
 

@@ -1,5 +1,6 @@
 """The drafting API's stream: a document written from its template and the project's documents."""
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -9,11 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.access import Principal, access_to
+from api.active_html import strip_active_html
 from api.dependencies import Caller, Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal, invalid
 from api.projects import NewProject, insert_project, project_row
 from api.runs.rows import citation_row
-from api.schema import SAFE, CleanText, Message, SafeText
+from api.schema import CLEAN, SAFE, CleanText
 from api.streams import drafting_stream_docs
 from api.turns import Asked, context_for, new_turn, pipeline_turn
 from api.wire import EventStream, Frame, as_json_string, frame
@@ -26,7 +28,7 @@ from graph.errors import (
 )
 from graph.events import Event, Failed, Finished, TokensStreamed
 from graph.sanitizing import one_line
-from graph.state import UNSORTED, Role
+from graph.state import UNSORTED, Message, Role
 
 router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["drafting"])
 
@@ -35,39 +37,38 @@ class HistoryEntry(BaseModel):
     """An earlier message of the conversation."""
 
     role: Role
-    content: SafeText
+    content: CleanText
 
 
 class StreamRequest(BaseModel):
     """The body of `POST /api/v1/chat/stream`. Unknown keys are ignored."""
 
     conversation_id: uuid.UUID
-    message: Message
+    message: CleanText
     project_id: uuid.UUID
-    user_name: Annotated[str, StringConstraints(max_length=100), SAFE] = "Developer"
+    user_name: Annotated[str, StringConstraints(max_length=100), CLEAN, SAFE] = "Developer"
     doc_type: str | None = None
     history: list[HistoryEntry] = Field(default_factory=list)
-    project_context: dict[str, CleanText] = Field(default_factory=dict)
-    metadata: dict[str, CleanText] | None = None
+    project_context: dict[CleanText, CleanText] = Field(default_factory=dict)
+    metadata: dict[CleanText, CleanText] | None = None
 
 
 @router.post("/stream", response_class=EventStream, responses=drafting_stream_docs())
 async def draft(body: StreamRequest, service: Service, caller: Caller) -> EventStream:
     """Answer, or draft the document `doc_type`. Events: `message`, then `done` or `error`."""
     check_limits(service, body.message, body.history, "history")
+    question, history = await safely(body.message, body.history)
     doc_type = known_doc_type(service, body.doc_type or UNSORTED)
     service.runs.refuse_when_closing()
     project = await _project(service, caller, body.project_id)
     await _check_conversation(service, caller, body)
     asked = Asked(
-        question=body.message,
+        question=question,
         project_id=body.project_id,
         conversation_id=body.conversation_id,
         doc_type=doc_type,
         user_name=one_line(body.user_name, 100),
-        history=tuple(
-            {"role": h.role, "content": h.content, "id": str(uuid.uuid4())} for h in body.history
-        ),
+        history=history,
         project_context=body.project_context,
         metadata=body.metadata,
     )
@@ -110,6 +111,26 @@ def check_limits(
                     }
                 ]
             )
+
+
+async def safely(message: str, history: Sequence[HistoryEntry]) -> tuple[str, tuple[Message, ...]]:
+    """The message and history without active HTML; in a thread, since much text takes seconds.
+
+    Raises:
+        RequestValidationError: 422, nothing of the message is left.
+    """
+    return await asyncio.to_thread(_safe, message, history)
+
+
+def _safe(message: str, history: Sequence[HistoryEntry]) -> tuple[str, tuple[Message, ...]]:
+    entries: list[Message] = [
+        {"role": h.role, "content": strip_active_html(h.content), "id": str(uuid.uuid4())}
+        for h in history
+    ]
+    question = strip_active_html(message)
+    if not question.strip():
+        raise invalid("message", "must not be blank")
+    return question, tuple(entries)
 
 
 def known_doc_type(service: Parts, name: str) -> str:

@@ -5,12 +5,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from psycopg import OperationalError
-from psycopg_pool import PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from graph.errors import PipelineError, RetrievalFailed, TemplateFailed
+from graph.postgres import UNREACHABLE
 
 DRAFTING_PREFIX = "/api/v1"
 
@@ -79,8 +78,8 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(OperationalError, _on_database_away)
-    app.add_exception_handler(PoolTimeout, _on_database_away)
+    for error in UNREACHABLE:
+        app.add_exception_handler(error, _on_database_away)
     app.add_exception_handler(PipelineError, _on_pipeline_error)
     app.add_exception_handler(Exception, _on_unexpected)
 

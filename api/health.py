@@ -1,7 +1,8 @@
 """What the service is, and whether its parts answer."""
 
 import asyncio
-from collections.abc import Awaitable
+import logging
+from collections.abc import Coroutine
 from importlib.metadata import version
 from typing import Literal
 
@@ -13,6 +14,8 @@ from api.dependencies import Parts, Service
 from api.errors import DRAFTING_PREFIX
 
 router = APIRouter(tags=["service"])
+
+log = logging.getLogger(__name__)
 
 State = Literal["OK", "ERROR"]
 _PATIENCE_S = 1.8
@@ -60,15 +63,17 @@ async def health(service: Service) -> Response:
     """Ask each part, within 2 seconds. 503 when the database is away."""
     services = await ask_parts(service)
     health = judge(services)
-    return JSONResponse(health.model_dump(), 503 if health.status == "ERROR" else 200)
+    if health.status == "ERROR":
+        return JSONResponse(health.model_dump(), 503, headers={"Retry-After": "5"})
+    return JSONResponse(health.model_dump())
 
 
 async def ask_parts(service: Parts) -> Services:
     """Really ask each part, all at the same time."""
     database, vectors, llm = await asyncio.gather(
-        _state(_ask_database(service)),
-        _state(service.library.ping()),
-        _state(service.models.ping(service.models.resolve(None, None))),
+        _state("the database", _ask_database(service)),
+        _state("the vector store", service.library.ping()),
+        _state("the model", service.models.ping(service.models.resolve(None, None))),
     )
     return Services(database=database, vectors=vectors, llm=llm)
 
@@ -89,10 +94,14 @@ async def _ask_database(service: Parts) -> None:
         await connection.execute("select 1")
 
 
-async def _state(question: Awaitable[None]) -> State:
-    try:
-        async with asyncio.timeout(_PATIENCE_S):
-            await question
-    except Exception:  # noqa: BLE001 - whatever it is, the part does not answer
+async def _state(part: str, question: Coroutine[None, None, None]) -> State:
+    """How a part answers. It is not waited for any longer: cancelling may take its time too."""
+    asked = asyncio.create_task(question)
+    if not (await asyncio.wait({asked}, timeout=_PATIENCE_S))[0]:
+        asked.cancel()
+        log.warning("%s did not answer within %g s", part, _PATIENCE_S)
+        return "ERROR"
+    if error := asked.exception():
+        log.warning("%s does not answer: %s", part, error)
         return "ERROR"
     return "OK"

@@ -24,7 +24,7 @@ class Ingestion:
     def __init__(self, pool: Pool, library: Library) -> None:
         self._pool = pool
         self._library = library
-        self._tasks: set[asyncio.Task[int]] = set()
+        self._tasks: dict[uuid.UUID, asyncio.Task[int]] = {}
 
     async def accept(
         self, project_id: uuid.UUID, name: str, data: bytes, mime_type: str | None = None
@@ -56,10 +56,14 @@ class Ingestion:
         return stored
 
     def work_on(self, document_id: uuid.UUID) -> asyncio.Task[int]:
-        """Process a document that was accepted; the task gives the number of its chunks."""
-        task = asyncio.create_task(self._process(document_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Process a document that was accepted; the task gives the number of its chunks.
+
+        One that is being processed already gives the task that does it.
+        """
+        task = self._tasks.get(document_id)
+        if task is None:
+            task = self._tasks[document_id] = asyncio.create_task(self._process(document_id))
+            task.add_done_callback(lambda _: self._tasks.pop(document_id, None))
         return task
 
     async def resume(self) -> None:
@@ -73,9 +77,10 @@ class Ingestion:
 
     async def close(self) -> None:
         """Leave off; what is unfinished is resumed at the next start."""
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _process(self, document_id: uuid.UUID) -> int:
         document = await self._load(document_id)
@@ -101,12 +106,22 @@ class Ingestion:
         """Make the document findable and take its older versions away, in one step."""
         pages = [page.number for page in parsed.pages if page.number is not None]
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(
+            published = await connection.execute(
                 _PUBLISH, (parsed.mime_type, len(pages) or None, chunks, document["id"])
             )
+            if not published.rowcount:
+                # It was deleted in the meantime; what it would have replaced stays.
+                return
             old = await (await connection.execute(_DELETE_OLDER, document)).fetchall()
         for row in old:
-            await self._library.forget_document(str(document["project_id"]), str(row["id"]))
+            await self._forget(str(document["project_id"]), str(row["id"]))
+
+    async def _forget(self, project_id: str, document_id: str) -> None:
+        """Delete an old version's vectors. Without their rows they are found by nobody."""
+        try:
+            await self._library.forget_document(project_id, document_id)
+        except PipelineError as error:
+            log.warning("vectors of document %s are left over: %s", document_id, error)
 
     async def _fail(self, document_id: uuid.UUID, reason: str) -> int:
         with suppress(*UNREACHABLE):

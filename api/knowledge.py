@@ -9,8 +9,8 @@ from pydantic import BaseModel, StringConstraints
 from api.access import Principal, access_to
 from api.dependencies import Caller, Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal
-from api.projects import NewProject, insert_project
-from api.schema import CLEAN, NOT_BLANK, CleanText
+from api.projects import NewProject, insert_project, project_row
+from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText
 from graph.knowledge.parsing import MARKDOWN
 
 router = APIRouter(prefix=DRAFTING_PREFIX, tags=["knowledge"])
@@ -23,6 +23,7 @@ class IngestRequest(BaseModel):
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=255),
         CLEAN,
+        ONE_LINE,
         NOT_BLANK,
     ]
     markdown_content: CleanText
@@ -68,7 +69,7 @@ async def ingest(
     if not body.markdown_content.strip():
         raise Refusal(400, "bad_request", "markdown_content must not be blank.")
     await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
-    await _require(service, caller, project_id, "edit")
+    await require_tier(service, caller, project_id, "edit")
     row = await service.ingestion.accept(
         project_id, body.doc_name, body.markdown_content.encode(), MARKDOWN
     )
@@ -76,7 +77,7 @@ async def ingest(
     if row["status"] == "processing":
         chunks = await service.ingestion.work_on(row["id"])
     if not chunks:
-        raise Refusal(503, "not_indexed", "The text could not be indexed. Try again later.")
+        raise await _not_indexed(service, row["id"])
     return IngestAnswer(project_id=project_id, doc_name=body.doc_name, chunks_ingested=chunks)
 
 
@@ -89,7 +90,7 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=50)] = 5,
 ) -> SearchAnswer:
     """The passages of the project's documents nearest to `q`."""
-    await _require(service, caller, project_id, "use")
+    await require_tier(service, caller, project_id, "use")
     found = await service.library.search_scored(str(project_id), q, limit=limit)
     return SearchAnswer(
         results=[
@@ -111,7 +112,7 @@ async def search(
 @router.get("/knowledge/status")
 async def status(project_id: uuid.UUID, service: Service, caller: Caller) -> KnowledgeStatus:
     """How many documents and vectors the project has."""
-    await _require(service, caller, project_id, "use")
+    await require_tier(service, caller, project_id, "use")
     async with service.pool.connection() as connection:
         cursor = await connection.execute(
             "select count(*) as n from documents where project_id = %s and status = 'indexed'",
@@ -128,10 +129,25 @@ async def status(project_id: uuid.UUID, service: Service, caller: Caller) -> Kno
     )
 
 
-async def _require(
+async def _not_indexed(service: Parts, document_id: uuid.UUID) -> Refusal:
+    """Why a text is not searchable: for good, as its row says, or for the moment."""
+    async with service.pool.connection() as connection:
+        cursor = await connection.execute(
+            "select error from documents where id = %s", (document_id,)
+        )
+        row = await cursor.fetchone()
+    if row and row["error"]:
+        return Refusal(400, "not_indexed", row["error"])
+    sentence = "The text is not searchable yet. Try again in a few seconds."
+    return Refusal(503, "not_indexed", sentence, headers={"Retry-After": "5"})
+
+
+async def require_tier(
     service: Parts, caller: Principal, project_id: uuid.UUID, needed: Literal["use", "edit"]
 ) -> None:
-    """Refuse with 403, as the drafting API does where the chat API says 404."""
+    """Refuse with 403 what is somebody else's. What nobody has made yet is empty, not refused."""
+    if await project_row(service.pool, project_id) is None:
+        return
     access = await access_to(service.pool, caller, project_id)
     if access is None or not access.allows(needed):
-        raise Refusal(403, "forbidden", "This project does not exist or is somebody else's.")
+        raise Refusal(403, "forbidden", "This project is somebody else's.")

@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field, JsonValue
 
 from api.dependencies import Caller, Service
-from api.drafting import HistoryEntry, StreamRequest, check_limits, known_doc_type
+from api.drafting import HistoryEntry, StreamRequest, check_limits, known_doc_type, safely
 from api.errors import DRAFTING_PREFIX, Refusal
-from api.schema import Message
+from api.schema import CleanText
 from api.streams import legacy_stream_docs
 from api.wire import EventStream, Frame, as_json, as_json_string, frame
 from graph.context import Context
@@ -22,7 +22,6 @@ from graph.errors import (
 )
 from graph.events import Event, Failed, Finished, TokensStreamed
 from graph.sanitizing import clean
-from graph.state import Message as Turned
 
 router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["legacy"])
 
@@ -30,7 +29,7 @@ router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["legacy"])
 class GenerateRequest(BaseModel):
     """The body of `POST /api/v1/chat/generate`. Unknown keys are ignored."""
 
-    message: Message
+    message: CleanText
     doc_type: str
     project_context: dict[str, JsonValue] = Field(default_factory=dict)
     chat_history: list[HistoryEntry] = Field(default_factory=list)
@@ -40,14 +39,14 @@ class GenerateRequest(BaseModel):
 async def generate(body: GenerateRequest, service: Service, caller: Caller) -> EventStream:
     """Draft without a project: nothing is retrieved, nothing is stored."""
     check_limits(service, body.message, body.chat_history, "chat_history")
+    question, history = await safely(body.message, body.chat_history)
     doc_type = known_doc_type(service, body.doc_type)
-    history: list[Turned] = [{"role": h.role, "content": h.content} for h in body.chat_history]
     run = await service.runs.start(
         service.forgetful_pipeline,
         {
-            "messages": [*history, {"role": "user", "content": body.message}],
+            "messages": [*history, {"role": "user", "content": question}],
             "doc_type": doc_type,
-            "project_context": {k: _as_text(v) for k, v in body.project_context.items()},
+            "project_context": {clean(k): _as_text(v) for k, v in body.project_context.items()},
         },
         Context(),
         new=None,

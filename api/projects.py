@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
+from psycopg.errors import ForeignKeyViolation
 from psycopg.types.json import Jsonb
 from pydantic import Field, StringConstraints
 
@@ -17,8 +18,8 @@ from graph.postgres import Pool
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
-Name = Annotated[str, StringConstraints(max_length=200), SAFE, STRIPPED, NOT_BLANK]
-Description = Annotated[str, StringConstraints(max_length=2000), SAFE]
+Name = Annotated[str, StringConstraints(max_length=200), CLEAN, SAFE, STRIPPED, NOT_BLANK]
+Description = Annotated[str, StringConstraints(max_length=2000), CLEAN, SAFE]
 Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 Instructions = Annotated[str, StringConstraints(max_length=20_000), CLEAN]
 
@@ -26,7 +27,7 @@ Instructions = Annotated[str, StringConstraints(max_length=20_000), CLEAN]
 class ProjectSettings(CamelModel):
     """How questions of this project are answered; null means the service's default."""
 
-    model: str | None = None
+    model: Annotated[str, StringConstraints(max_length=200), CLEAN] | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_k: int | None = Field(None, ge=1, le=50)
 
@@ -135,7 +136,8 @@ async def change_project(
     if nulls := [n for n, value in changed.items() if value is None and n != "color"]:
         raise Refusal(400, "bad_request", f"{', '.join(sorted(nulls))} must not be null.")
     if "settings" in changed:
-        changed["settings"] = Jsonb(body.settings and body.settings.model_dump())
+        named = body.settings.model_dump(exclude_unset=True) if body.settings else {}
+        changed["settings"] = Jsonb(named)
     await _update(service.pool, project_id, changed)
     return ProjectAnswer(project=await _read(service.pool, project_id, caller))
 
@@ -151,10 +153,11 @@ async def delete_project(project_id: OwnProject, service: Service) -> Response:
         ).fetchall()
     for row in rows:
         await service.runs.forget_conversation(row["id"])
-    async with service.pool.connection() as connection:
-        await connection.execute("delete from projects where id = %s", (project_id,))
+    # The rows go last: should a part be away, the same request can be sent again.
     await service.threads.forget([str(row["id"]) for row in rows])
     await service.library.forget_project(str(project_id))
+    async with service.pool.connection() as connection:
+        await connection.execute("delete from projects where id = %s", (project_id,))
     return Response(status_code=204)
 
 
@@ -196,13 +199,18 @@ async def _read(pool: Pool, project_id: uuid.UUID, caller: Principal) -> Project
 
 async def _update(pool: Pool, project_id: uuid.UUID, changed: dict[str, Any]) -> None:
     # The names are fields of ProjectChange, never a caller's words.
-    columns = ", ".join(f"{name} = %({name})s" for name in changed)
-    async with pool.connection() as connection:
-        await connection.execute(
-            f"update projects set updated_at = now(){', ' if columns else ''}{columns} "
-            "where id = %(id)s",
-            {**changed, "id": project_id},
-        )
+    values = {name: f"%({name})s" for name in changed}
+    if "settings" in values:
+        values["settings"] = "settings || %(settings)s"
+    columns = "".join(f", {name} = {value}" for name, value in values.items())
+    try:
+        async with pool.connection() as connection:
+            await connection.execute(
+                f"update projects set updated_at = now(){columns} where id = %(id)s",
+                {**changed, "id": project_id},
+            )
+    except ForeignKeyViolation as error:
+        raise Refusal(400, "bad_request", "ownerId is the id of no user.") from error
 
 
 def _access(row: dict[str, Any], caller: Principal) -> Access | None:

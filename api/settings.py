@@ -44,6 +44,13 @@ class Settings(PipelineSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="One line a record.")
 
+    @field_validator("api_key")
+    @classmethod
+    def _has_characters(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().strip():
+            raise ValueError("must have characters that are no white space")
+        return value
+
     @field_validator("cors_origin_regex")
     @classmethod
     def _compiles(cls, value: str) -> str:

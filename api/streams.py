@@ -41,6 +41,7 @@ CHAT_EXAMPLES: dict[str, dict[str, Any]] = {
         "timingsMs": {
             "loadTemplate": 0.1,
             "retrieve": 8.2,
+            "search": 0.0,
             "firstToken": 310.0,
             "generate": 700.5,
             "total": 712.4,
@@ -73,6 +74,7 @@ DRAFTING_EXAMPLES: dict[str, dict[str, Any]] = {
             "timings_ms": {
                 "load_template": 0.4,
                 "retrieve": 8.2,
+                "search": 0.0,
                 "first_token": 310.0,
                 "generate": 700.5,
                 "total": 712.4,

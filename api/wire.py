@@ -15,7 +15,7 @@ Frame = tuple[str, str]
 
 OPENED = b": open\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
-KEEP_ALIVE_S = 15.0
+KEEP_ALIVE_S = 10.0
 """Seconds of silence after which a comment is sent."""
 
 HEADERS = {

@@ -8,6 +8,9 @@ PipelineError
 │   └── ModelReported          sent an {"error"} object in its stream
 ├── PromptTooLong              the message alone does not fit the model's context window
 ├── RetrievalFailed            the knowledge base could not be searched
+├── UnsupportedDocument        a file is none of the formats that are read (knowledge/parsing.py)
+├── UnreadableDocument         a file is damaged, locked or without text (knowledge/parsing.py)
+├── VectorsInUse               another process owns the vectors (knowledge/vectors.py)
 ├── WebSearchFailed            the web search could not be done
 ├── TemplateFailed             a template or prompt cannot be loaded or rendered
 ├── MemoryFailed               the conversation could not be read or written

@@ -11,10 +11,11 @@ from tempfile import gettempdir
 from typing import Any
 
 from fasteners import InterProcessLock  # type: ignore[import-untyped]
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection, InterfaceError, OperationalError
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Literal
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 with warnings.catch_warnings():
     # It says on import that XDG_RUNTIME_DIR is not set, which is usual in containers.
@@ -23,10 +24,12 @@ with warnings.catch_warnings():
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
-UNREACHABLE = (OperationalError, PoolTimeout)
+UNREACHABLE = (OperationalError, InterfaceError)
 """What psycopg raises when the database is away."""
 
-WAIT_S = 5.0
+_CHECK_S = 1.0
+
+WAIT_S = 4.5
 """How long a request waits for a connection before it is told that the database is away."""
 
 
@@ -61,7 +64,7 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
         timeout=WAIT_S,
         # Gives an attempt up before its pauses grow to minutes; the next request begins anew.
         reconnect_timeout=WAIT_S - 1,
-        check=AsyncConnectionPool.check_connection,
+        check=_check,
         open=False,
     )
     await pool.open()
@@ -70,6 +73,27 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await pool.close()
+
+
+async def _check(connection: AsyncConnection[DictRow]) -> None:
+    """Refuse a connection that does not answer. The pool's time limit does not cover its check."""
+    probe = asyncio.ensure_future(AsyncConnectionPool.check_connection(connection))
+    if not (await asyncio.wait({probe}, timeout=_CHECK_S))[0]:
+        # Not waited for: to cancel a query, psycopg asks the server, which is silent.
+        probe.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await connection.close()
+        raise OperationalError("the database does not answer")
+    probe.result()
+
+
+def patiently() -> AsyncRetrying:
+    """Tries again for 20 s while the database is away: for what must not be lost."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(UNREACHABLE),
+        stop=stop_after_delay(20),
+        wait=wait_exponential(0.1, max=2),
+        reraise=True,
+    )
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from graph.context import Context, PromptName
 from graph.events import Warned
 from graph.fences import Fences
 from graph.injections import injection_phrases
+from graph.sanitizing import one_line
 from graph.state import UNSORTED, Message, Source, State, Template
 from graph.texts import Text, Texts, render, version_of
 
@@ -136,8 +137,7 @@ def _spoken(messages: Sequence[Message]) -> list[Message]:
 def _render_system(text: str, state: State, context: Context, template: Template | None) -> str:
     return render(
         text,
-        user_name=state.get("user_name") or "Developer",
-        project_name=context.project_name,
+        user_name=one_line(state.get("user_name") or "", 100) or "Developer",
         today=datetime.now(UTC).date().isoformat(),
         instructions=context.instructions,
         doc_type=template["doc_type"] if template else UNSORTED,

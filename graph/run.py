@@ -27,13 +27,15 @@ from graph.events import (
     Usage,
 )
 from graph.pipeline import Pipeline
-from graph.postgres import UNREACHABLE
+from graph.postgres import UNREACHABLE, patiently
 from graph.state import Source, Turn
 
 log = logging.getLogger(__name__)
 
 Emit = Callable[[Event], None]
 StopReason = Literal["asked", "shutdown"]
+
+_TIMED = ("load_template", "retrieve", "search", "generate", "first_token")
 
 _STOPPING = "The service is going down. Try again in a moment."
 _DATABASE_AWAY = "The conversation could not be stored: the database is away. Try again later."
@@ -77,7 +79,7 @@ async def run_turn(
     # behind, a paid model call with it. See langgraph#5682.
     work = asyncio.create_task(_stream(pipeline, turn, context, config, gathered))
     await _done_or_stopped(work, stop)
-    failure = _failure(work)
+    failure = _failure(work, context.answer_id)
     if failure is None and not work.cancelled():
         return gathered.finished()
     await _remember_part(pipeline, turn, context, config, gathered)
@@ -97,13 +99,13 @@ async def _done_or_stopped(work: asyncio.Task[None], stop: Stop) -> None:
         await asyncio.wait({work})
 
 
-def _failure(work: asyncio.Task[None]) -> PipelineError | None:
+def _failure(work: asyncio.Task[None], run_id: str | None) -> PipelineError | None:
     error = None if work.cancelled() else work.exception()
     if error is None or isinstance(error, PipelineError):
         return error
     if isinstance(error, UNREACHABLE):
         return MemoryFailed(_DATABASE_AWAY)
-    log.error("a run failed unexpectedly", exc_info=error)
+    log.error("run %s failed unexpectedly", run_id, exc_info=error)
     return InternalFailure()
 
 
@@ -134,10 +136,11 @@ async def _remember_part(
     if not config:
         return
     part = {"role": "assistant", "content": gathered.text, "id": context.answer_id}
+    remembered = {"messages": [*turn["messages"], part]}
     try:
-        await pipeline.aupdate_state(
-            config, {"messages": [*turn["messages"], part]}, as_node="generate"
-        )
+        async for attempt in patiently():
+            with attempt:
+                await pipeline.aupdate_state(config, remembered, as_node="generate")
     except UNREACHABLE:
         log.warning("the database is away; the partial answer did not reach its thread")
 
@@ -150,7 +153,7 @@ class _Gathered:
         self._started = time.perf_counter()
         self._tokens: list[str] = []
         self._sources: tuple[Source, ...] = ()
-        self._timings: dict[str, float] = {}
+        self._timings = dict.fromkeys(_TIMED, 0.0)
         self._composed: PromptComposed | None = None
         self._generated: AnswerGenerated | None = None
 

@@ -1,11 +1,23 @@
 """The settings that the pipeline needs; the service adds its own in `api/settings.py`."""
 
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def _is_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
+        raise ValueError("must be an address that begins with http:// or https://")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
 
 
 class PipelineSettings(BaseSettings):
@@ -16,17 +28,17 @@ class PipelineSettings(BaseSettings):
     )
 
     data_dir: Path = Field(Path("data"), description="Where everything embedded keeps its files.")
-    prompts_dir: Path = Field(ROOT / "prompts", description="One Markdown file a prompt.")
-    templates_dir: Path = Field(
+    prompts_dir: DirectoryPath = Field(ROOT / "prompts", description="One Markdown file a prompt.")
+    templates_dir: DirectoryPath = Field(
         ROOT / "templates", description="`<phase>/<TYPE>/` with template.md and example.md."
     )
     database_url: SecretStr | None = Field(
         None, description="A Postgres 14 or newer instead of the embedded one."
     )
-    chroma_url: str | None = Field(
+    chroma_url: Address | None = Field(
         None, description="A Chroma server (Rust front end) instead of the embedded one."
     )
-    openai_base_url: str | None = Field(
+    openai_base_url: Address | None = Field(
         None, description="Any OpenAI-compatible endpoint instead of the embedded model."
     )
     openai_api_key: SecretStr | None = Field(None, description="The key for that endpoint.")
@@ -37,7 +49,7 @@ class PipelineSettings(BaseSettings):
     local_model_path: Path | None = Field(
         None, description="Another GGUF file for the embedded model."
     )
-    embedding_base_url: str | None = Field(
+    embedding_base_url: Address | None = Field(
         None, description="Any OpenAI-compatible endpoint instead of the embedded embeddings."
     )
     embedding_api_key: SecretStr | None = Field(None, description="The key for that endpoint.")
@@ -45,7 +57,7 @@ class PipelineSettings(BaseSettings):
     tavily_api_key: SecretStr | None = Field(
         None, description="Turns the modes `web` and `deep` on."
     )
-    tavily_base_url: str | None = Field(None, description="Another address of Tavily.")
+    tavily_base_url: Address | None = Field(None, description="Another address of Tavily.")
     llm_connect_timeout_s: float = Field(10, gt=0, description="Seconds to reach the model.")
     llm_first_token_timeout_s: float = Field(
         60, gt=0, description="Seconds from the request to the model's first token."
@@ -58,6 +70,6 @@ class PipelineSettings(BaseSettings):
     def _endpoints_name_their_model(self) -> "PipelineSettings":
         if (self.openai_base_url or self.openai_api_key) and not self.openai_model:
             raise ValueError("OPENAI_MODEL must name a model when OPENAI_BASE_URL or a key is set")
-        if self.embedding_base_url and not self.embedding_model:
-            raise ValueError("EMBEDDING_MODEL must name a model when EMBEDDING_BASE_URL is set")
+        if bool(self.embedding_base_url) != bool(self.embedding_model):
+            raise ValueError("EMBEDDING_MODEL and EMBEDDING_BASE_URL must be set together")
         return self

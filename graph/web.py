@@ -50,7 +50,8 @@ class WebSearch:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 answer = await self._ask(question, deep=deep)
-            return [_source(page) for page in _Found.model_validate(answer).results]
+            pages = _Found.model_validate(answer).results
+            return [_source(page) for page in pages if page.url.startswith(("https://", "http://"))]
         except (InvalidAPIKeyError, ForbiddenError) as error:
             raise WebSearchFailed(
                 "The web search refused the service's key or its plan is used up. "
@@ -98,11 +99,12 @@ def open_web_search(settings: PipelineSettings) -> WebSearch | None:
 
 
 def _source(page: _Page) -> Source:
+    url = one_line(page.url, 2000)
     return {
         "id": str(uuid.uuid4()),
         "document_id": None,
-        "document_name": one_line(page.title, 300) or page.url,
+        "document_name": one_line(page.title, 300) or url,
         "page_number": None,
         "text": clean(page.content),
-        "url": page.url,
+        "url": url,
     }

@@ -48,7 +48,9 @@ def test_an_answer_with_its_source_and_citation(
     ]
     assert done[0] == "done"
     timings = done[1].pop("timingsMs")
-    assert set(timings) == {"loadTemplate", "retrieve", "generate", "firstToken", "total"}
+    assert set(timings) == {
+        "loadTemplate", "retrieve", "search", "generate", "firstToken", "total",
+    }  # fmt: skip
     usage = done[1].pop("usage")
     assert done[1] == {
         "messageId": meta[1]["messageId"],

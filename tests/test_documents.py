@@ -60,6 +60,30 @@ def test_the_same_name_is_a_new_version_and_the_same_bytes_are_not_done_again(
     assert http.get(f"/documents/{old['id']}").status_code == 404
 
 
+def test_the_same_file_several_times_at_once_is_one_document(
+    http: httpx.Client, project: str
+) -> None:
+    text = "\n\n".join(f"# Part {n}\n\nThe pier has {n} piles of oak." for n in range(300))
+    files = [("file", ("pier.md", text.encode()))] * 3
+    documents = http.post(f"/documents/projects/{project}", files=files).json()["documents"]
+    assert len({document["id"] for document in documents}) == 1
+    assert upload(http, project, "pier.md", text.encode())["status"] == "indexed"
+    [document] = http.get(f"/documents/projects/{project}").json()["documents"]
+    assert status(http, project)["vectors"] == document["chunkCount"] > 10
+
+
+def test_a_stream_that_showed_an_erased_document_is_gone_and_the_answer_stays(
+    http: httpx.Client, project: str
+) -> None:
+    document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
+    events = read(http, "POST", f"/chat/projects/{project}", json={"message": "pier"})
+    run, conversation = events[0].data["messageId"], events[0].data["conversationId"]
+    http.delete(f"/documents/{document['id']}").raise_for_status()
+    assert http.get(f"/runs/{run}/stream").status_code == 410
+    messages = http.get(f"/chat/conversations/{conversation}").json()["conversation"]["messages"]
+    assert messages[1]["content"] == "The answer."
+
+
 def test_an_erased_document_is_found_no_more(http: httpx.Client, project: str) -> None:
     document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
     assert len(search(http, project, "pier")) == 1
@@ -165,8 +189,10 @@ def test_the_knowledge_endpoints_refuse_what_is_wrong(http: httpx.Client, projec
         http.get("/api/v1/knowledge/search", params=unknown),
         http.get("/api/v1/knowledge/status", params=unknown),
     ]
-    assert [answer.status_code for answer in answers] == [400, 422, 422, 422, 403, 403]
-    assert all("detail" in answer.json() for answer in answers)
+    assert [answer.status_code for answer in answers] == [400, 422, 422, 422, 200, 200]
+    assert all("detail" in answer.json() for answer in answers[:4])
+    assert answers[4].json() == {"results": []}
+    assert answers[5].json()["status"] == "EMPTY"
 
 
 def test_the_document_types_are_told_with_all_that_the_workflow_needs(http: httpx.Client) -> None:

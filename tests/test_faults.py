@@ -2,14 +2,20 @@
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import pytest
 from conftest import Service, ServiceFactory, make_database
 from sse import Event, read
 from standins.openai import Answer, OpenAIStandIn
+
+from graph.postgres import embedded_postgres
 
 PART = ["Half", " an"]
 BROKE_OFF = ("LLM_CONNECTION_ERROR", True, "LLM_CONNECTION_ERROR")
@@ -194,6 +200,46 @@ def _answers_again(http: httpx.Client, path: str) -> bool:
     return False
 
 
+@contextmanager
+def frozen(server_url: str) -> Iterator[None]:
+    """Stop the processes that serve the connections of all databases, as a hung disk would."""
+    with psycopg.connect(server_url) as connection:
+        rows = connection.execute(
+            "select pid from pg_stat_activity where datname is not null and pid <> pg_backend_pid()"
+        ).fetchall()
+    pids = [psutil.Process(pid).parent() for (pid,) in rows][:1] + [
+        psutil.Process(pid) for (pid,) in rows
+    ]
+    for process in pids:
+        if process:
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in pids:
+            if process:
+                process.resume()
+
+
+def test_a_database_that_is_frozen_is_503_within_6_s_and_health_answers_within_2(
+    scratch: Path, start_service: ServiceFactory, model: OpenAIStandIn
+) -> None:
+    with embedded_postgres(scratch / "own") as server:
+        settings = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
+        with (
+            start_service(**settings, database_url=make_database(server)) as service,
+            service.client() as http,
+        ):
+            http.get("/projects").raise_for_status()
+            with frozen(server):
+                health = http.get("/api/v1/system/health")
+                answer = http.get("/projects")
+            assert (health.status_code, answer.status_code) == (503, 503)
+            assert health.elapsed.total_seconds() < 2.5
+            assert answer.elapsed.total_seconds() < 6.5
+            assert _answers_again(http, "/projects")
+
+
 class database_away:
     """Cut all connections to a database and refuse new ones, until the end of the block."""
 
@@ -239,7 +285,7 @@ def test_a_database_that_goes_away_in_mid_answer_still_ends_the_stream(
         assert kept(http, conversation)[1][1:] == ("ab", "complete" if b"done" in got else "failed")
 
 
-def test_a_stopped_service_is_not_asked_twice(service: Service, model: OpenAIStandIn) -> None:
+def test_a_model_that_failed_is_not_asked_again(service: Service, model: OpenAIStandIn) -> None:
     """No silent retry: one question is one model call, whatever the model answers."""
     with service.client() as http:
         project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]

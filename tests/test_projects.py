@@ -65,6 +65,15 @@ def test_a_project_that_does_not_validate_is_refused(
     assert [issue["path"] for issue in answer.json()["error"]["issues"]] == [path]
 
 
+def test_settings_that_a_change_leaves_out_stay(http: httpx.Client, project: str) -> None:
+    path = f"/projects/{project}"
+    http.patch(path, json={"settings": {"temperature": 0.2, "model": "a\u0000b"}})
+    changed = http.patch(path, json={"settings": {"topK": 2}}).json()["project"]
+    assert changed["settings"] == {"model": "ab", "temperature": 0.2, "topK": 2}
+    refused = http.patch(path, json={"ownerId": str(uuid.uuid4())})
+    assert (refused.status_code, refused.json()["error"]) == (400, "bad_request")
+
+
 def test_an_erased_project_is_gone_with_all_that_was_in_it(http: httpx.Client) -> None:
     project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
     document = upload(http, project, "a.md", b"# A\n\nSome words.")
@@ -133,6 +142,10 @@ def test_with_a_key_nobody_gets_in_without_it(
         ({"port": "many"}, "PORT"),
         ({"log_level": "LOUD"}, "LOG_LEVEL"),
         ({"openai_base_url": "http://x"}, "OPENAI_MODEL"),
+        ({"chroma_url": "localhost:8001"}, "CHROMA_URL"),
+        ({"templates_dir": "/nowhere/at/all"}, "TEMPLATES_DIR"),
+        ({"api_key": "  "}, "API_KEY"),
+        ({"embedding_model": "x"}, "EMBEDDING_BASE_URL"),
         ({"cors_origin_regex": "("}, "CORS_ORIGIN_REGEX"),
     ],
 )
@@ -186,7 +199,9 @@ def test_what_is_not_there_is_told_in_each_shape(http: httpx.Client) -> None:
 
 def test_a_page_that_points_its_own_name_at_this_address_gets_nothing(http: httpx.Client) -> None:
     """DNS rebinding: without credentials, only the names of loopback are served."""
-    assert http.get("/projects", headers={"Host": "evil.example"}).status_code == 400
+    for host in ("evil.example", "evil.example:8000", "[", "127.0.0.1.evil.example"):
+        refused = http.get("/projects", headers={"Host": host})
+        assert (refused.status_code, refused.json()["error"]) == (400, "bad_host")
     port = http.base_url.port
     assert http.get("/projects", headers={"Host": f"localhost:{port}"}).status_code == 200
     assert http.get("/projects", headers={"Host": f"[::1]:{port}"}).status_code == 200

@@ -85,6 +85,22 @@ def test_a_resumed_stream_goes_on_where_the_other_ended(
     assert [event.data for event in whole[2:-1]] == [{"delta": word} for word in WORDS]
 
 
+def test_a_browser_that_comes_again_says_in_the_header_what_it_has_by_then(
+    http: httpx.Client, project: str
+) -> None:
+    with asking(http, project) as response:
+        run_id = response.headers["x-run-id"]
+        whole = events_of(response.read())
+    again = read(
+        http,
+        "GET",
+        f"/runs/{run_id}/stream",
+        params={"after": 1},
+        headers={"Last-Event-ID": f"{run_id}:3"},
+    )
+    assert again == whole[3:]
+
+
 def test_many_readers_get_the_same_events(
     http: httpx.Client, project: str, model: OpenAIStandIn, service: Service
 ) -> None:

@@ -5,11 +5,10 @@ import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
-
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from api.errors import Refusal, not_found
 from api.runs.log import RunLog
@@ -20,7 +19,7 @@ from graph.context import Context
 from graph.errors import InternalFailure, MemoryFailed
 from graph.events import Answer, Event, Failed, SourcesFound, Terminal
 from graph.pipeline import Pipeline
-from graph.postgres import UNREACHABLE
+from graph.postgres import UNREACHABLE, patiently
 from graph.run import Stop, run_turn
 from graph.state import Source, Turn
 
@@ -28,8 +27,6 @@ log = logging.getLogger(__name__)
 
 Dialect = Callable[[Event], Sequence[Frame]]
 """How an API names an event; no frames for what it does not tell."""
-
-_STORE_FOR_S = 20
 
 
 @dataclass(slots=True)
@@ -42,6 +39,8 @@ class Run:
     log: RunLog = field(default_factory=RunLog)
     stop: Stop = field(default_factory=Stop)
     web_sources: list[Source] = field(default_factory=list)
+    documents: set[str] = field(default_factory=set)
+    forgotten: bool = False
     readers: int = 0
     task: asyncio.Task[None] = field(init=False)
 
@@ -54,6 +53,7 @@ class Run:
         """Append an event to the log, in the dialect that the run was started with."""
         if isinstance(event, SourcesFound):
             self.web_sources = [source for source in event.sources if source["url"]]
+            self.documents = {s["document_id"] for s in event.sources if s["document_id"]}
         if frames := self.dialect(event):
             self.log.append(frames)
 
@@ -166,6 +166,14 @@ class Runs:
                 await self._stop(run)
                 self._runs.pop(run.id, None)
 
+    def forget_document(self, document_id: str) -> None:
+        """Drop the streams that showed passages of a document that was erased."""
+        for run in list(self._runs.values()):
+            if document_id in run.documents:
+                run.forgotten = True
+                if run.task.done():
+                    self._runs.pop(run.id, None)
+
     async def stream(
         self, run_id: uuid.UUID, owner_id: uuid.UUID, after: int
     ) -> AsyncIterator[bytes]:
@@ -225,37 +233,43 @@ class Runs:
 
     async def _work(self, run: Run, pipeline: Pipeline, turn: Turn, context: Context) -> None:
         thread_id = str(run.turn.conversation_id) if run.turn else None
-        try:
-            terminal = await run_turn(
-                pipeline, turn, context, thread_id=thread_id, emit=run.emit, stop=run.stop
-            )
-            terminal = await self._store(run, terminal)
-        except Exception:
-            log.exception("run %s could not be brought to its end", run.id)
-            terminal = Failed(InternalFailure(), Answer())
-        run.end(terminal)
-        asyncio.get_running_loop().call_later(self._retention_s, self._runs.pop, run.id, None)
+        terminal = await run_turn(
+            pipeline, turn, context, thread_id=thread_id, emit=run.emit, stop=run.stop
+        )
+        if isinstance(terminal, Failed):
+            log.warning("run %s failed: %s", run.id, terminal.error)
+        run.end(await self._store(run, terminal))
+        self._keep(run)
         if thread_id:
             await self._threads.keep_last(thread_id)
 
+    def _keep(self, run: Run) -> None:
+        """Let a run that has ended be followed until the retention is over."""
+        seconds = 0 if run.forgotten else self._retention_s
+        asyncio.get_running_loop().call_later(seconds, self._runs.pop, run.id, None)
+
     async def _store(self, run: Run, terminal: Terminal) -> Terminal:
-        """Store the answer before anybody is told that it is there; the database may come back."""
+        """Store the answer before anybody is told that it is there."""
         if run.turn is None:
             return terminal
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(UNREACHABLE),
-                stop=stop_after_delay(_STORE_FOR_S),
-                wait=wait_exponential(0.1, max=2),
-                reraise=True,
-            ):
-                with attempt:
-                    row = ended(run.row, terminal, run.error(terminal), run.log.seq + 1)
-                    await self._rows.end(run.turn, row, terminal.answer, run.web_sources)
+            await self._write(run, run.turn, terminal)
         except UNREACHABLE:
             log.warning("the answer of run %s could not be stored: the database is away", run.id)
             return Failed(MemoryFailed(_NOT_STORED), terminal.answer)
+        except Exception:
+            log.exception("the answer of run %s could not be stored", run.id)
+            run.web_sources = []
+            terminal = Failed(InternalFailure(), Answer())
+            with suppress(Exception):
+                await self._write(run, run.turn, terminal)
         return terminal
+
+    async def _write(self, run: Run, turn: NewTurn, terminal: Terminal) -> None:
+        row = ended(run.row, terminal, run.error(terminal), run.log.seq + 1)
+        async for attempt in patiently():
+            with attempt:
+                await self._rows.end(turn, row, terminal.answer, run.web_sources)
 
 
 _NOT_STORED = "The answer is complete but could not be stored: the database is away."

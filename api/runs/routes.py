@@ -57,19 +57,18 @@ async def follow_run(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventStream:
     """The run's stream from the start, or after `Last-Event-ID` or `after`; then live."""
-    place = after if after is not None else _place(run_id, last_event_id)
+    # A browser repeats the URL when it comes again, and says in the header what it has by then.
+    place = _place(run_id, last_event_id) if last_event_id else after or 0
     content = await service.runs.stream(run_id, caller.id, place)
     return EventStream(content, run_id=str(run_id))
 
 
-def _place(run_id: uuid.UUID, last_event_id: str | None) -> int:
-    """The number in `Last-Event-ID`, 0 without one.
+def _place(run_id: uuid.UUID, last_event_id: str) -> int:
+    """The number in `Last-Event-ID`.
 
     Raises:
         Refusal: 400, it is no event id of this run.
     """
-    if not last_event_id:
-        return 0
     head, _, seq = last_event_id.rpartition(":")
     if head.lower() == str(run_id) and seq.isascii() and seq.isdigit() and len(seq) < 10:
         return int(seq)

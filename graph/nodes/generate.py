@@ -1,6 +1,7 @@
 """Asks the model and streams its answer, with citation markers checked on the way."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -26,6 +27,8 @@ from graph.prompting import Prompt, Prompting, type_of
 from graph.state import UNSORTED, Message, State
 from graph.streaming import tokens_of
 from graph.texts import Texts
+
+log = logging.getLogger(__name__)
 
 _PLACEHOLDER = "[TODO:"
 
@@ -54,6 +57,8 @@ async def generate(
     resolved = models.resolve(context.model, context.preferred_model)
     window = await models.context_window(resolved)
     prompt = prompting.compose(state, context, window)
+    for warning in prompt.warnings:
+        log.warning("run %s: %s", context.answer_id, warning.message)
     write(SourcesFound(tuple(prompt.sources)))
     # In a thread, since it looks at files, which LangGraph's server forbids in an event loop.
     write(await asyncio.to_thread(_composed, state, prompt, resolved, texts))

@@ -1,0 +1,72 @@
+"""Several processes on one Postgres, pgbouncer in between, a checkpoint that was forged."""
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import ormsgpack
+import psycopg
+from conftest import make_database
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from graph.checkpoints import open_checkpoints
+from graph.postgres import open_pool
+
+START = """
+import asyncio, sys
+from api.database.migrations import migrate
+from graph.checkpoints import open_checkpoints
+from graph.postgres import open_pool
+
+async def main(url):
+    async with open_pool(url) as pool:
+        await open_checkpoints(pool)
+
+migrate(sys.argv[1])
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_six_processes_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
+    """The checkpointer's own set-up has no lock; without ours most of the six would fail."""
+    url = make_database(postgres_url)
+    started = [
+        subprocess.Popen([sys.executable, "-W", "ignore", "-c", START, url], stderr=subprocess.PIPE)
+        for _ in range(6)
+    ]
+    said = [process.communicate(timeout=100)[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0] * 6, "\n".join(said)
+    with psycopg.connect(url) as connection:
+        [row] = connection.execute("select count(*) from alembic_version").fetchall()
+        indexes = connection.execute(
+            "select indexrelid from pg_index where not indisvalid"
+        ).fetchall()
+    assert (row, indexes) == ((1,), [])
+
+
+def test_statements_are_not_prepared_so_that_pgbouncer_may_stand_between(postgres_url: str) -> None:
+    async def prepared() -> list[dict[str, Any]]:
+        async with open_pool(make_database(postgres_url)) as pool, pool.connection() as connection:
+            for _ in range(10):
+                await connection.execute("select %s", (1,))
+            cursor = await connection.execute("select name from pg_prepared_statements")
+            return await cursor.fetchall()
+
+    assert asyncio.run(prepared()) == []
+
+
+def test_a_checkpoint_that_was_tampered_with_imports_and_calls_nothing(postgres_url: str) -> None:
+    """The serializer would import `subprocess` and call it for who can write to the table."""
+    call = ormsgpack.packb(("subprocess", "check_output", (["echo", "owned"],)))
+    evil = ormsgpack.packb(ormsgpack.Ext(1, call))
+
+    async def read() -> tuple[object, object]:
+        async with open_pool(make_database(postgres_url)) as pool:
+            saver = await open_checkpoints(pool)
+            lax = JsonPlusSerializer(allowed_msgpack_modules=True)
+            return saver.serde.loads_typed(("msgpack", evil)), lax.loads_typed(("msgpack", evil))
+
+    strict, lax = asyncio.run(read())
+    assert lax == b"owned\n", "the test no longer reaches what it is to rule out"
+    assert strict != b"owned\n"
