@@ -93,18 +93,6 @@ class Library:
             await self._embed(project_id, document_id, texts, report)
         return len(chunks)
 
-    async def reindex(
-        self, project_id: str, document_id: str, *, progress: Progress | None = None
-    ) -> int:
-        """Make a document's vectors anew from its stored text; gives the number of chunks.
-
-        After a change of the embedding model, `forget_project` must go before.
-        """
-        async with self._room:
-            texts = [pair async for pair in self._passages.texts(document_id)]
-            await self._embed(project_id, document_id, texts, progress or _silent)
-        return len(texts)
-
     async def forget_document(self, project_id: str, document_id: str) -> None:
         """Delete a document's vectors; its text goes with its row."""
         await self._vectors.delete_document(project_id, document_id)

@@ -1,6 +1,6 @@
 """The chunks' text, in Postgres; the tables are made by the service's migrations."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +14,10 @@ from graph.knowledge.chunking import Chunk, without_overlap
 from graph.postgres import UNREACHABLE, Pool
 from graph.state import Source
 
-_PAGE_OF_TEXTS = 500
-
 _FETCH = """
     select c.id, c.document_id, d.name, c.page_number, c.text
       from chunks c join documents d on d.id = c.document_id
      where c.project_id = %s and c.id = any(%s) and d.status = 'indexed'
-"""
-_TEXTS = """
-    select id, position, text from chunks
-     where document_id = %s and position > %s order by position limit %s
 """
 _SURROUNDINGS = """
     select n.id, n.project_id, n.document_id, d.name, n.page_number, n.text, n.id = c.id as asked
@@ -91,14 +85,6 @@ class Passages:
             # LangGraph Studio may be given a database that the service has never used.
             return {}
         return {str(row["id"]): _source(row) for row in rows}
-
-    async def texts(self, document_id: str) -> AsyncIterator[tuple[str, str]]:
-        """Iterate over a document's (chunk id, text) in order, holding no connection meanwhile."""
-        position = -1
-        while rows := await self._rows(_TEXTS, UUID(document_id), position, _PAGE_OF_TEXTS):
-            for row in rows:
-                yield str(row["id"]), row["text"]
-            position = rows[-1]["position"]
 
     async def surroundings(self, chunk_id: str) -> Surroundings | None:
         """Give a chunk with the text around it; an unknown id gives None."""
