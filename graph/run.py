@@ -143,6 +143,8 @@ async def _remember_part(
                 await pipeline.aupdate_state(config, remembered, as_node="generate")
     except UNREACHABLE:
         log.warning("the database is away; the partial answer did not reach its thread")
+    except Exception:
+        log.exception("the partial answer of run %s did not reach its thread", context.answer_id)
 
 
 class _Gathered:

@@ -233,9 +233,13 @@ class Runs:
 
     async def _work(self, run: Run, pipeline: Pipeline, turn: Turn, context: Context) -> None:
         thread_id = str(run.turn.conversation_id) if run.turn else None
-        terminal = await run_turn(
-            pipeline, turn, context, thread_id=thread_id, emit=run.emit, stop=run.stop
-        )
+        try:
+            terminal = await run_turn(
+                pipeline, turn, context, thread_id=thread_id, emit=run.emit, stop=run.stop
+            )
+        except Exception:
+            log.exception("run %s broke off", run.id)
+            terminal = Failed(InternalFailure(), Answer())
         if isinstance(terminal, Failed):
             log.warning("run %s failed: %s", run.id, terminal.error)
         run.end(await self._store(run, terminal))
