@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 from fasteners import InterProcessLock  # type: ignore[import-untyped]
 from psycopg import AsyncConnection, InterfaceError, OperationalError
 from psycopg.rows import DictRow, dict_row
@@ -41,7 +43,16 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
     # Its own lock is one file for the whole machine, which a second user may not open.
     PostgresServer._lock = InterProcessLock(Path(gettempdir()) / f"archwright-{getuser()}.lock")
     with get_server(folder) as server:
+        _forget_the_dead(server)
         yield server.get_uri()
+
+
+def _forget_the_dead(server: PostgresServer) -> None:
+    """A user that was killed stays in the server's list, and the last one would not stop it."""
+    users = server.global_process_id_list
+    with PostgresServer._lock:
+        before = users.get_and_add(os.getpid())
+        users.put([pid for pid in {*before, os.getpid()} if psutil.pid_exists(pid)])
 
 
 @asynccontextmanager

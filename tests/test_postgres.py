@@ -1,8 +1,11 @@
 """Several processes on one Postgres, pgbouncer in between, a checkpoint that was forged."""
 
 import asyncio
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import ormsgpack
@@ -11,7 +14,7 @@ from conftest import make_database
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from graph.checkpoints import open_checkpoints
-from graph.postgres import open_pool
+from graph.postgres import embedded_postgres, open_pool
 
 START = """
 import asyncio, sys
@@ -26,6 +29,19 @@ async def main(url):
 migrate(sys.argv[1])
 asyncio.run(main(sys.argv[1]))
 """
+
+
+def test_an_embedded_server_ends_with_its_last_user_even_if_another_was_killed(
+    scratch: Path,
+) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with embedded_postgres(scratch / "own"):
+        (scratch / "own" / ".handle_pids.json").write_text(json.dumps([gone.pid, os.getpid()]))
+    assert (scratch / "own" / "postmaster.pid").exists(), "it ended although one was in its list"
+    with embedded_postgres(scratch / "own") as url, psycopg.connect(url):
+        pass
+    assert not (scratch / "own" / "postmaster.pid").exists()
 
 
 def test_six_processes_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
