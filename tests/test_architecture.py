@@ -24,9 +24,6 @@ MODULES = [
 NODES = [path for path in (ROOT / "graph/nodes").glob("*.py") if path.stem != "__init__"]
 MOST_LINES = 350
 
-# Each is known and is to be split; what is no longer too long must leave this set.
-TO_BE_SPLIT = set[str]()
-
 # Alembic runs it; it is no module that anybody imports.
 RUN_BY_ALEMBIC = {"api/database/env.py"}
 # LangGraph's server imports it, and it is made for that.
@@ -266,17 +263,7 @@ def _module_name(path: Path) -> str:
 # --- the form of files
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(
-            path,
-            id=shown(path),
-            marks=[pytest.mark.xfail(reason="to be split")] * (shown(path) in TO_BE_SPLIT),
-        )
-        for path in MODULES
-    ],
-)
+@each_module
 def test_a_file_can_be_read_at_one_sitting(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MOST_LINES, (

@@ -56,7 +56,8 @@ async def generate(
     context, write = runtime.context, runtime.stream_writer
     resolved = models.resolve(context.model, context.preferred_model)
     window = await models.context_window(resolved)
-    prompt = prompting.compose(state, context, window)
+    # In a thread: `project_context` may be megabytes, which are scanned and measured.
+    prompt = await asyncio.to_thread(prompting.compose, state, context, window)
     for warning in prompt.warnings:
         log.warning("run %s: %s", context.answer_id, warning.message)
     write(SourcesFound(tuple(prompt.sources)))
