@@ -12,6 +12,8 @@ from api.errors import DRAFTING_PREFIX, Refusal
 from api.projects import NewProject, insert_project, project_row
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText
 from graph.knowledge.parsing import MARKDOWN
+from graph.knowledge.questions import understood
+from graph.knowledge.ranking import Passage
 
 router = APIRouter(prefix=DRAFTING_PREFIX, tags=["knowledge"])
 
@@ -38,7 +40,7 @@ class IngestAnswer(BaseModel):
 
 
 class SearchResult(BaseModel):
-    """A passage; `score` is the cosine similarity."""
+    """A passage; `score` is from 0 to 1, and tells only among the results of one search."""
 
     id: uuid.UUID
     content: str
@@ -91,21 +93,22 @@ async def search(
 ) -> SearchAnswer:
     """The passages of the project's documents nearest to `q`."""
     await require_tier(service, caller, project_id, "use")
-    found = await service.library.search_scored(str(project_id), q, limit=limit)
-    return SearchAnswer(
-        results=[
-            SearchResult(
-                id=uuid.UUID(source["id"]),
-                content=source["text"],
-                metadata={
-                    "document_id": source["document_id"],
-                    "document_name": source["document_name"],
-                    "page_number": source["page_number"],
-                },
-                score=round(score, 4),
-            )
-            for source, score in found
-        ]
+    found = await service.library.search(str(project_id), understood(q), limit=limit)
+    return SearchAnswer(results=[_result(passage) for passage in found])
+
+
+def _result(passage: Passage) -> SearchResult:
+    chunk = passage.chunk
+    return SearchResult(
+        id=uuid.UUID(chunk.id),
+        content=passage.text,
+        metadata={
+            "document_id": chunk.place[0],
+            "document_name": chunk.document_name,
+            "page_number": chunk.page_number,
+            "heading": chunk.heading,
+        },
+        score=round(passage.score, 4),
     )
 
 

@@ -26,6 +26,8 @@ class Message(TypedDict):
 class Source(TypedDict):
     """A passage that an answer may cite as `[n]`.
 
+    `text` is what the model is shown, `context` what stands around it, `heading` the path of
+    headings above it ("" where there is none).
     `document_id` and `page_number` are null for the web, `url` is null for documents;
     `page_number` is null too where the document's format has no pages.
     """
@@ -34,7 +36,9 @@ class Source(TypedDict):
     document_id: str | None
     document_name: str
     page_number: int | None
+    heading: str
     text: str
+    context: str
     url: str | None
 
 

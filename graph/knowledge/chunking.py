@@ -1,82 +1,133 @@
-"""Cuts pages into overlapping chunks without losing a word.
+"""Cuts a document into chunks along its sections, without losing a word.
 
-Each chunk but a page's first begins with the last words of the chunk before it. Which words
-follows from that chunk's text alone (`overlap`), so that neighbours can be joined again.
+A chunk stays within one page and, where a section is not tiny, within one section. Code and rows of
+tables are kept whole.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from langchain_text_splitters import RecursiveCharacterTextSplitter, TextSplitter
+from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-from graph.knowledge.parsing import MARKDOWN, Parsed
+from graph.knowledge.blocks import Block, Page, Parsed
 
-CHUNK_SIZE = 900
-OVERLAP = 120
+CHUNK_SIZE = 1000
+"""Characters that a chunk of running text has at most."""
 
-_HEADING = r"\n#{1,6} "
-_GAPS = ["\n\n", "\n", " ", ""]
+WHOLE_SIZE = 2000
+"""Characters up to which code is kept in one piece."""
+
+_SMALL_SECTION = 200
+_PATH_MARK = " › "
+_SENTENCE_END = r"(?<=[.!?:;])\s+"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of one page, `CHUNK_SIZE` characters at most.
+    """A part of one page. `position` counts from 0 through the whole document.
 
-    `position` counts from 0 through the whole document. White space at the ends is kept.
+    `heading` is the path of headings above its first word, joined by ` › `.
     """
 
     position: int
     page_number: int | None
+    heading: str
     text: str
+
+    @property
+    def searchable(self) -> str:
+        """The text under its headings, as it is indexed."""
+        return f"{self.heading}\n{self.text}" if self.heading else self.text
 
 
 def cut(parsed: Parsed) -> list[Chunk]:
-    """Cut all pages; blank ones give nothing. Blocks for long documents."""
-    splitter = _splitter(parsed.mime_type)
-    texts = (
-        (page.number, text)
-        for page in parsed.pages
-        for text in _overlapping(_pieces(splitter, page.text))
-    )
-    return [Chunk(position, number, text) for position, (number, text) in enumerate(texts)]
+    """Cut all pages; those without text give nothing. Blocks for long documents."""
+    outline = _Outline()
+    pieces = ((page, *piece) for page in parsed.pages for piece in _of_page(page, outline))
+    return [
+        Chunk(position, page.number, heading, text)
+        for position, (page, heading, text) in enumerate(pieces)
+    ]
 
 
-def overlap(text: str) -> str:
-    """Give the last words of `text`, `OVERLAP` characters at most: the next chunk's beginning."""
-    if len(text) <= OVERLAP:
-        return text
-    end = text[-OVERLAP:]
-    space = re.search(r"\s+", end)
-    return end[space.end() :] if space else end
+class _Outline:
+    """The headings that are open at the present place, through all pages."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[int, str]] = []
+
+    def enter(self, heading: Block) -> None:
+        above = [entry for entry in self._open if entry[0] < heading.level]
+        self._open = [*above, (heading.level, heading.text)]
+
+    @property
+    def path(self) -> str:
+        return _PATH_MARK.join(text for _, text in self._open)
 
 
-def without_overlap(text: str, before: str) -> str:
-    """Give what `text` adds to `before`, the chunk that precedes it on the same page."""
-    return text.removeprefix(overlap(before))
+class _Packed:
+    """The chunk that is being filled."""
+
+    def __init__(self) -> None:
+        self.heading = ""
+        self.texts: list[str] = []
+        self.size = 0
+
+    def add(self, text: str, path: str) -> None:
+        if not self.texts:
+            self.heading = path
+        self.texts.append(text)
+        self.size += len(text)
+
+    def taken(self) -> Iterator[tuple[str, str]]:
+        if self.texts:
+            yield self.heading, "\n\n".join(self.texts)
+        self.texts, self.size = [], 0
 
 
-def _splitter(mime_type: str) -> TextSplitter:
-    return RecursiveCharacterTextSplitter(
-        # MarkdownTextSplitter is not used: it takes its pattern for headings literally.
-        separators=[_HEADING, *_GAPS] if mime_type == MARKDOWN else _GAPS,
+def _of_page(page: Page, outline: _Outline) -> Iterator[tuple[str, str]]:
+    packed = _Packed()
+    for block in page.blocks:
+        if block.kind == "heading":
+            if packed.size > _SMALL_SECTION:
+                yield from packed.taken()
+            outline.enter(block)
+            packed.add(block.text, outline.path)
+            continue
+        for piece in _pieces(block):
+            if packed.size > _SMALL_SECTION and packed.size + len(piece) > CHUNK_SIZE:
+                yield from packed.taken()
+            packed.add(piece, outline.path)
+    yield from packed.taken()
+
+
+def _pieces(block: Block) -> list[str]:
+    if block.kind == "table":
+        return _pieces_of_table(block.text)
+    if block.kind == "code" and len(block.text) <= WHOLE_SIZE:
+        return [block.text]
+    return _split(block.text, CHUNK_SIZE)
+
+
+def _pieces_of_table(text: str) -> list[str]:
+    """Rows, each piece under the table's header."""
+    if len(text) <= CHUNK_SIZE:
+        return [text]
+    header, _, rows = text.partition("\n")
+    room = CHUNK_SIZE - len(header)
+    if not rows or room < CHUNK_SIZE // 2:
+        return _split(text, CHUNK_SIZE)
+    return [f"{header}\n{piece}" for piece in _split(rows, room)]
+
+
+def _split(text: str, size: int) -> list[str]:
+    if len(text) <= size:
+        return [text]
+    splitter = RecursiveCharacterTextSplitter(
+        separators=["\n\n", "\n", _SENTENCE_END, " ", ""],
         is_separator_regex=True,
         keep_separator="start",
-        strip_whitespace=False,
-        chunk_size=CHUNK_SIZE - OVERLAP,
-        # The overlap is added here, since the splitter's own cannot be told from a repetition.
+        chunk_size=size,
         chunk_overlap=0,
     )
-
-
-def _pieces(splitter: TextSplitter, text: str) -> Iterator[str]:
-    for piece in splitter.split_text(text):
-        if piece.strip():
-            yield piece
-
-
-def _overlapping(pieces: Iterable[str]) -> Iterator[str]:
-    before = ""
-    for piece in pieces:
-        before = overlap(before) + piece
-        yield before
+    return [piece for piece in splitter.split_text(text) if piece]

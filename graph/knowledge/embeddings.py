@@ -1,12 +1,8 @@
-"""Embedding models: one that comes in a package, or any OpenAI-compatible endpoint."""
+"""Embedding models: two that come in packages, or any OpenAI-compatible endpoint."""
 
 import asyncio
-import importlib
-import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -16,8 +12,11 @@ from langchain_openai import OpenAIEmbeddings
 from pydantic import SecretStr
 
 from graph.errors import RetrievalFailed
+from graph.knowledge import minilm
+from graph.knowledge.minilm import MiniLM
+from graph.knowledge.static_model import StaticModel, unit
 
-LOCAL_BATCH = 256
+LOCAL_BATCH = 64
 # The least that common servers take in one request (text-embeddings-inference: 32).
 REMOTE_BATCH = 32
 
@@ -32,21 +31,27 @@ T = TypeVar("T")
 class Embedder:
     """An embedding model under the name that vectors are marked with.
 
-    Vectors of embedders with different names cannot be compared.
+    Vectors of embedders with different names cannot be compared. `quick`, where there is one,
+    gives vectors of a document that can be searched until the better ones are there.
     """
 
     name: str
     model: Embeddings
     batch_size: int = LOCAL_BATCH
+    quick: Embeddings | None = None
 
-    async def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
+    async def embed_documents(
+        self, texts: Sequence[str], *, quick: bool = False
+    ) -> list[list[float]]:
         """Give one vector for each text, in order; transient failures are tried again.
 
         Raises RetrievalFailed.
         """
+        model = (quick and self.quick) or self.model
         vectors: list[list[float]] = []
         for start in range(0, len(texts), self.batch_size):
-            vectors += await self._embed_patiently(list(texts[start : start + self.batch_size]))
+            batch = list(texts[start : start + self.batch_size])
+            vectors += await _embed_patiently(model, batch)
         return vectors
 
     async def embed_query(self, text: str) -> list[float]:
@@ -56,29 +61,16 @@ class Embedder:
         """
         return await _translated(self.model.aembed_query(text))
 
-    async def _embed_patiently(self, texts: list[str]) -> list[list[float]]:
-        for wait_s in _WAITS_S:
-            try:
-                return await self._embed_batch(texts)
-            except RetrievalFailed as error:
-                if not error.transient:
-                    raise
-            await asyncio.sleep(wait_s)
-        return await self._embed_batch(texts)
 
-    async def _embed_batch(self, texts: list[str]) -> list[list[float]]:
-        vectors = await _translated(self.model.aembed_documents(texts))
-        if len(vectors) != len(texts):
-            raise _not_embeddings()
-        return vectors
+def local_embeddings(static: StaticModel) -> Embedder:
+    """Two models that come in packages: `static` at once, MiniLM when there is time; no network.
 
-
-def local_embeddings() -> Embedder:
-    """Load the model that comes with the package `wordllama`: 256 dimensions, no network.
-
-    Blocks for some 0.7 s.
+    Blocks for some 0.3 s.
     """
-    return Embedder("wordllama-l2-supercat-256", _WordLlamaEmbeddings(), LOCAL_BATCH)
+    better = MiniLM()
+    name = f"{static.name}+{better.name}"
+    quick, thorough = _Mixture(static, None), _Mixture(static, better)
+    return Embedder(name, thorough, LOCAL_BATCH, quick=quick)
 
 
 def remote_embeddings(
@@ -99,36 +91,45 @@ def remote_embeddings(
     return Embedder(model, client, REMOTE_BATCH)
 
 
-class _WordLlamaEmbeddings(Embeddings):
-    """Unit vectors; the base class runs these methods in threads for its async ones."""
+class _Mixture(Embeddings):
+    """Unit vectors of two parts, whose cosine is the mean of both models' cosines.
 
-    def __init__(self) -> None:
-        wordllama = _import_wordllama()
-        # WordLlama looks for its tokenizer in the wrong folder of its package, and then in
-        # the cache; so the package is given as the cache.
-        package = Path(str(wordllama.__file__)).parent
-        self._model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
+    The base class runs these methods in threads for its async ones.
+    """
+
+    def __init__(self, static: StaticModel, minilm: MiniLM | None) -> None:
+        self._static = static
+        self._minilm = minilm
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        if not texts:
-            return []
-        vectors = self._model.embed(texts)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: list[list[float]] = (vectors / np.maximum(lengths, 1e-12)).tolist()
-        return unit
+        quick = self._static.embed(texts)
+        if self._minilm is None:
+            better = np.zeros((len(texts), minilm.DIMENSIONS), dtype=np.float32)
+        else:
+            better = self._minilm.embed(texts)
+        both: list[list[float]] = unit(np.hstack([quick, better])).tolist()
+        return both
 
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text])[0]
 
 
-def _import_wordllama() -> ModuleType:
-    """Import it without what it does on import: `logging.basicConfig` for the whole process."""
-    placeholder = logging.NullHandler()
-    logging.root.addHandler(placeholder)  # basicConfig leaves a root with a handler alone
-    try:
-        return importlib.import_module("wordllama")
-    finally:
-        logging.root.removeHandler(placeholder)
+async def _embed_patiently(model: Embeddings, texts: list[str]) -> list[list[float]]:
+    for wait_s in _WAITS_S:
+        try:
+            return await _embed_batch(model, texts)
+        except RetrievalFailed as error:
+            if not error.transient:
+                raise
+        await asyncio.sleep(wait_s)
+    return await _embed_batch(model, texts)
+
+
+async def _embed_batch(model: Embeddings, texts: list[str]) -> list[list[float]]:
+    vectors = await _translated(model.aembed_documents(texts))
+    if len(vectors) != len(texts):
+        raise _not_embeddings()
+    return vectors
 
 
 async def _translated(answer: Awaitable[T]) -> T:

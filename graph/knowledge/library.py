@@ -5,59 +5,63 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid5
 
-from graph.knowledge.chunking import Chunk, cut
+from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
+from graph.knowledge.evidence import speaks_of
 from graph.knowledge.parsing import Parsed, parse
 from graph.knowledge.passages import Passages, Surroundings
+from graph.knowledge.postings import Place
+from graph.knowledge.questions import Question
+from graph.knowledge.ranking import Passage, fuse, passages
+from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
 from graph.settings import PipelineSettings
-from graph.state import Source
 
 Progress = Callable[[str, int, int], None]
 
 # Parsing and embedding take threads from the same few that searching needs.
 _INDEXING_AT_ONCE = 2
-# Chroma Cloud gives no more at once.
-_MOST_CANDIDATES = 300
+_CANDIDATES = 200
 
 
 class Library:
-    """What is known about the documents: vectors to search, text to cite.
+    """What is known about the documents: vectors and terms to search, text to cite.
 
     Methods raise RetrievalFailed when a part of it does not answer, and ValueError for an id
     that is not a UUID.
     """
 
-    def __init__(self, vectors: Vectors, passages: Passages, embedder: Embedder) -> None:
+    def __init__(
+        self, vectors: Vectors, passages: Passages, embedder: Embedder, static: StaticModel
+    ) -> None:
         self._vectors = vectors
         self._passages = passages
         self._embedder = embedder
+        self._static = static
         self._room = asyncio.Semaphore(_INDEXING_AT_ONCE)
 
-    async def search(self, project_id: str, question: str, *, limit: int) -> list[Source]:
-        """Give the passages nearest to the question, best first, `limit` at most."""
-        scored = await self.search_scored(project_id, question, limit=limit)
-        return [source for source, _ in scored]
+    async def search(
+        self, project_id: str, question: Question, *, limit: int, floor: bool = True
+    ) -> list[Passage]:
+        """Give the passages that bear on the question, best first, `limit` at most.
 
-    async def search_scored(
-        self, project_id: str, question: str, *, limit: int
-    ) -> list[tuple[Source, float]]:
-        """Search, and give each passage with its cosine similarity (-1 to 1).
-
-        Only indexed documents count. A blank question gives nothing.
+        Only indexed documents count. With `floor` nothing is given where no passage speaks of what
+        is asked. A blank question gives nothing.
         """
-        if not question.strip() or limit < 1:
+        if not question.text.strip() or limit < 1:
             return []
-        vector = await self._embedder.embed_query(question)
-        candidates = min(2 * limit, _MOST_CANDIDATES)
-        while True:
-            hits = await self._vectors.search(project_id, vector, candidates)
-            scored = await self._readable(project_id, hits)
-            if len(scored) >= limit or len(hits) < candidates or candidates >= _MOST_CANDIDATES:
-                return scored[:limit]
-            # The nearest belong to documents that are not indexed yet, or gone already.
-            candidates = min(5 * candidates, _MOST_CANDIDATES)
+        matches, hits = await asyncio.gather(
+            self._passages.match(project_id, question.terms, _CANDIDATES),
+            self._nearest(project_id, question),
+        )
+        ranked = fuse(matches, hits)
+        found = await self._shown(project_id, ranked, limit)
+        if floor and found:
+            texts = [f"{p.chunk.document_name} {p.chunk.heading}\n{p.text}" for p in found]
+            if not await asyncio.to_thread(speaks_of, question.text, texts, self._static):
+                return []
+        return found
 
     async def surroundings(self, chunk_id: str) -> Surroundings | None:
         """Give a chunk with the text around it; an unknown id gives None."""
@@ -72,26 +76,35 @@ class Library:
         self,
         project_id: str,
         document_id: str,
-        parsed: Parsed,
+        chunks: Sequence[Chunk],
         *,
         progress: Progress | None = None,
     ) -> int:
         """Make a document searchable and give the number of its chunks; repeating is harmless.
 
         It is found once its row says `indexed`. `progress` is called with the stage
-        (`chunking`, `storing`, `embedding`), what is done and the total.
+        (`storing`, `embedding`), what is done and the total.
         """
         report = progress or _silent
         async with self._room:
-            report("chunking", 0, len(parsed.pages))
-            chunks = await asyncio.to_thread(_numbered, document_id, parsed)
-            report("chunking", len(parsed.pages), len(parsed.pages))
             report("storing", 0, len(chunks))
-            await self._passages.store(project_id, document_id, chunks)
+            await self._passages.store(project_id, document_id, _numbered(document_id, chunks))
             report("storing", len(chunks), len(chunks))
-            texts = [(chunk_id, chunk.text) for chunk_id, chunk in chunks]
-            await self._embed(project_id, document_id, texts, report)
+            await self._embed(project_id, document_id, chunks, report)
         return len(chunks)
+
+    async def refine(self, project_id: str, document_id: str) -> None:
+        """Replace a document's quick vectors by better ones; repeating is harmless.
+
+        It can be searched all the time. With one embedding model there is nothing to do.
+        """
+        if self._embedder.quick is None:
+            return
+        chunks = [chunk for _, chunk in await self._passages.chunks(document_id)]
+        for start in range(0, len(chunks), self._embedder.batch_size):
+            batch = chunks[start : start + self._embedder.batch_size]
+            await self._add(project_id, document_id, batch, quick=False)
+        await self._forget_if_deleted(project_id, document_id)
 
     async def forget_document(self, project_id: str, document_id: str) -> None:
         """Delete a document's vectors; its text goes with its row."""
@@ -109,30 +122,48 @@ class Library:
         """Count the project's vectors."""
         return await self._vectors.count(project_id)
 
-    async def _readable(
-        self, project_id: str, hits: Sequence[tuple[str, float]]
-    ) -> list[tuple[Source, float]]:
-        sources = await self._passages.fetch(project_id, [chunk_id for chunk_id, _ in hits])
-        return [(sources[chunk_id], score) for chunk_id, score in hits if chunk_id in sources]
+    async def _nearest(self, project_id: str, question: Question) -> list[tuple[Place, float]]:
+        vector = await self._embedder.embed_query(question.whole)
+        hits = await self._vectors.search(project_id, vector, _CANDIDATES)
+        return [(_place(record), cosine) for record, cosine in hits]
+
+    async def _shown(
+        self, project_id: str, ranked: Sequence[tuple[Place, float]], limit: int
+    ) -> list[Passage]:
+        """The best passages; more candidates are read where many are gone or stand in others."""
+        reach = 4 * limit + 16
+        while True:
+            best = ranked[:reach]
+            stored = await self._passages.fetch(project_id, [place for place, _ in best])
+            found = await asyncio.to_thread(passages, best, stored, limit)
+            if len(found) == limit or reach >= len(ranked):
+                return found
+            reach *= 4
 
     async def _embed(
         self,
         project_id: str,
         document_id: str,
-        texts: Sequence[tuple[str, str]],
+        chunks: Sequence[Chunk],
         report: Progress,
     ) -> None:
         # An earlier attempt may have left more chunks than there are now.
         await self._vectors.delete_document(project_id, document_id)
-        report("embedding", 0, len(texts))
+        report("embedding", 0, len(chunks))
         step = self._embedder.batch_size
-        for start in range(0, len(texts), step):
-            batch = texts[start : start + step]
-            vectors = await self._embedder.embed_documents([text for _, text in batch])
-            ids = [chunk_id for chunk_id, _ in batch]
-            await self._vectors.add(project_id, document_id, ids, vectors)
-            report("embedding", start + len(batch), len(texts))
+        for start in range(0, len(chunks), step):
+            batch = chunks[start : start + step]
+            await self._add(project_id, document_id, batch, quick=True)
+            report("embedding", start + len(batch), len(chunks))
         await self._forget_if_deleted(project_id, document_id)
+
+    async def _add(
+        self, project_id: str, document_id: str, chunks: Sequence[Chunk], *, quick: bool
+    ) -> None:
+        texts = [chunk.searchable for chunk in chunks]
+        vectors = await self._embedder.embed_documents(texts, quick=quick)
+        records = [_record(document_id, chunk.position) for chunk in chunks]
+        await self._vectors.add(project_id, document_id, records, vectors)
 
     async def _forget_if_deleted(self, project_id: str, document_id: str) -> None:
         """Undo what was added after the document had been deleted."""
@@ -148,17 +179,18 @@ async def open_library(settings: PipelineSettings, pool: Pool) -> AsyncIterator[
         VectorsInUse: another process owns the data folder's vectors.
         RetrievalFailed: the Chroma server cannot be reached.
     """
-    embedder = await asyncio.to_thread(_open_embedder, settings)
+    static = await asyncio.to_thread(StaticModel)
+    embedder = await asyncio.to_thread(_open_embedder, settings, static)
     vectors = await asyncio.to_thread(_open_vectors, settings, embedder.name)
     try:
-        yield Library(vectors, Passages(pool), embedder)
+        yield Library(vectors, Passages(pool), embedder, static)
     finally:
         await asyncio.to_thread(vectors.close)
 
 
-def _open_embedder(settings: PipelineSettings) -> Embedder:
+def _open_embedder(settings: PipelineSettings, static: StaticModel) -> Embedder:
     if not (settings.embedding_base_url and settings.embedding_model):
-        return local_embeddings()
+        return local_embeddings(static)
     return remote_embeddings(
         settings.embedding_base_url, settings.embedding_api_key, settings.embedding_model
     )
@@ -170,9 +202,19 @@ def _open_vectors(settings: PipelineSettings, embedding_model: str) -> Vectors:
     return Vectors.open_embedded(settings.data_dir / "chroma", embedding_model)
 
 
-def _numbered(document_id: str, parsed: Parsed) -> list[tuple[str, Chunk]]:
+def _numbered(document_id: str, chunks: Sequence[Chunk]) -> list[tuple[str, Chunk]]:
     namespace = UUID(document_id)
-    return [(str(uuid5(namespace, str(chunk.position))), chunk) for chunk in cut(parsed)]
+    return [(str(uuid5(namespace, str(chunk.position))), chunk) for chunk in chunks]
+
+
+def _record(document_id: str, position: int) -> str:
+    """A chunk's id in the vector store."""
+    return f"{document_id}/{position}"
+
+
+def _place(record: str) -> Place:
+    document_id, _, position = record.partition("/")
+    return document_id, int(position)
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -1,5 +1,6 @@
-"""The chunks' text, in Postgres; the tables are made by the service's migrations."""
+"""The chunks' text and full-text index, in Postgres; the service's migrations make the tables."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,14 +11,25 @@ import psycopg
 from psycopg.rows import DictRow
 
 from graph.errors import RetrievalFailed
-from graph.knowledge.chunking import Chunk, without_overlap
+from graph.knowledge import postings
+from graph.knowledge.chunking import Chunk
+from graph.knowledge.postings import Matches, Place
+from graph.knowledge.ranking import StoredChunk
 from graph.postgres import UNREACHABLE, Pool
-from graph.state import Source
 
+_REACH = 2
+
+# One statement, so that it sees a document before it is replaced or after, never both.
 _FETCH = """
-    select c.id, c.document_id, d.name, c.page_number, c.text
-      from chunks c join documents d on d.id = c.document_id
-     where c.project_id = %s and c.id = any(%s) and d.status = 'indexed'
+    select c.id, c.document_id, c.position, d.name, c.page_number, c.heading, c.text
+      from (select distinct a.document_id, a.position + n as position
+              from unnest(%s::uuid[], %s::int[]) a(document_id, position),
+                   generate_series(-%s, %s) n) wanted
+      join documents d on d.id = wanted.document_id and d.status = 'indexed' and d.project_id = %s
+      join chunks c on c.document_id = wanted.document_id and c.position = wanted.position
+"""
+_COPY = """
+    copy chunks (id, document_id, project_id, position, page_number, heading, text) from stdin
 """
 _SURROUNDINGS = """
     select n.id, n.project_id, n.document_id, d.name, n.page_number, n.text, n.id = c.id as asked
@@ -26,6 +38,12 @@ _SURROUNDINGS = """
       join chunks n on n.document_id = c.document_id
                    and n.position between c.position - 1 and c.position + 1
      where c.id = %s order by n.position
+"""
+
+
+_ALL = """
+    select id, position, page_number, heading, text from chunks
+     where document_id = %s order by position
 """
 
 
@@ -59,32 +77,48 @@ class Passages:
 
         Raises RetrievalFailed when the document is gone.
         """
+        rows = await asyncio.to_thread(postings.rows_of, [chunk for _, chunk in chunks])
         owner = (UUID(document_id), UUID(project_id))
         with _translated():
-            async with self._pool.connection() as conn, conn.transaction(), conn.cursor() as cursor:
-                await cursor.execute("delete from chunks where document_id = %s", owner[:1])
-                async with cursor.copy(
-                    "copy chunks (id, document_id, project_id, position, page_number, text)"
-                    " from stdin"
-                ) as copy:
+            async with self._pool.connection() as conn, conn.transaction():
+                await conn.execute("delete from chunks where document_id = %s", owner[:1])
+                async with conn.cursor() as cursor, cursor.copy(_COPY) as copy:
                     for chunk_id, chunk in chunks:
-                        place = (chunk.position, chunk.page_number, chunk.text)
+                        place = (chunk.position, chunk.page_number, chunk.heading, chunk.text)
                         await copy.write_row((UUID(chunk_id), *owner, *place))
+                await postings.store(conn, project_id, document_id, rows)
 
     async def has_document(self, document_id: str) -> bool:
         """Tell whether the document is still there."""
         return bool(await self._rows("select 1 from documents where id = %s", UUID(document_id)))
 
-    async def fetch(self, project_id: str, ids: Sequence[str]) -> dict[str, Source]:
-        """Give those of the chunks, by id, that are in the project and in indexed documents."""
-        if not ids:
+    async def match(self, project_id: str, asked: dict[str, float], limit: int) -> Matches:
+        """Rank the project's chunks by the terms asked for, each with its weight."""
+        with _translated():
+            async with self._pool.connection() as conn:
+                try:
+                    return await postings.search(conn, project_id, asked, limit)
+                except psycopg.errors.UndefinedTable:
+                    # LangGraph Studio may be given a database that the service has never used.
+                    return Matches()
+
+    async def fetch(self, project_id: str, places: Sequence[Place]) -> dict[Place, StoredChunk]:
+        """Give the chunks at `places` and two on each side, of the project's indexed documents."""
+        if not places:
             return {}
-        try:
-            rows = await self._rows(_FETCH, UUID(project_id), [UUID(one) for one in ids])
-        except psycopg.errors.UndefinedTable:
-            # LangGraph Studio may be given a database that the service has never used.
-            return {}
-        return {str(row["id"]): _source(row) for row in rows}
+        documents = [UUID(document) for document, _ in places]
+        positions = [position for _, position in places]
+        rows = await self._rows(_FETCH, documents, positions, _REACH, _REACH, UUID(project_id))
+        chunks = [_chunk(row) for row in rows]
+        return {chunk.place: chunk for chunk in chunks}
+
+    async def chunks(self, document_id: str) -> list[tuple[str, Chunk]]:
+        """Give all (id, chunk) of a document, in order."""
+        rows = await self._rows(_ALL, UUID(document_id))
+        return [
+            (str(row["id"]), Chunk(*(row[k] for k in ("position", "page_number", "heading", "text"))))
+            for row in rows
+        ]
 
     async def surroundings(self, chunk_id: str) -> Surroundings | None:
         """Give a chunk with the text around it; an unknown id gives None."""
@@ -98,8 +132,8 @@ class Passages:
             document_name=asked["name"],
             page_number=asked["page_number"],
             chunk_id=str(asked["id"]),
-            snippet=asked["text"].strip(),
-            context=_joined(rows),
+            snippet=asked["text"],
+            context="\n\n".join(row["text"] for row in rows),
         )
 
     async def _rows(self, statement: str, *values: object) -> list[DictRow]:
@@ -108,28 +142,15 @@ class Passages:
                 return await (await conn.execute(statement, values)).fetchall()
 
 
-def _source(row: dict[str, Any]) -> Source:
-    return Source(
+def _chunk(row: dict[str, Any]) -> StoredChunk:
+    return StoredChunk(
         id=str(row["id"]),
-        document_id=str(row["document_id"]),
+        place=(str(row["document_id"]), row["position"]),
         document_name=row["name"],
         page_number=row["page_number"],
-        text=row["text"].strip(),
-        url=None,
+        heading=row["heading"],
+        text=row["text"],
     )
-
-
-def _joined(rows: Sequence[DictRow]) -> str:
-    """Join chunks that follow each other; what they share stands once."""
-    context = ""
-    before: DictRow | None = None
-    for row in rows:
-        if before and before["page_number"] == row["page_number"]:
-            context += without_overlap(row["text"], before["text"])
-        else:
-            context += "\n\n" * bool(before) + row["text"]
-        before = row
-    return context.strip()
 
 
 @contextmanager

@@ -1,0 +1,201 @@
+"""The full-text index, in Postgres: for each term of a project, in which chunks it stands.
+
+Postgres' own ranking does not know how rare a term is, which is most of what finds the right
+passage. So chunks are ranked by BM25 (Robertson and Zaragoza, "The Probabilistic Relevance
+Framework", 2009), over rows that hold a term's chunks in one document with their weights.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from graph.knowledge.chunking import Chunk
+from graph.knowledge.terms import terms
+
+Place = tuple[str, int]
+"""A chunk: its document's id and its position in it."""
+
+# How fast repetition stops to count, and how much a long chunk is discounted.
+_K1, _B = 0.9, 0.4
+# Terms of a usual chunk. A constant, so that weights don't change when documents come and go.
+_USUAL_LENGTH = 110
+_SCALE = 134
+# Of the question's terms the rarest are looked up until so many entries are read.
+_MOST_ENTRIES = 40_000
+_MOST_TERMS = 64
+
+_COPY = """
+    copy postings (project_id, term, document_id, chunks, positions, weights)
+    from stdin with (format binary)
+"""
+_COUNT = """
+    select p.term, sum(p.chunks)::int as chunks
+      from postings p join documents d on d.id = p.document_id and d.status = 'indexed'
+     where p.project_id = %s and p.term = any(%s)
+     group by p.term
+"""
+_TOTAL = """
+    select coalesce(sum(chunk_count), 0)::int as chunks
+      from documents where project_id = %s and status = 'indexed'
+"""
+_FETCH = """
+    select p.term, p.document_id, p.positions, p.weights
+      from postings p join documents d on d.id = p.document_id and d.status = 'indexed'
+     where p.project_id = %s and p.term = any(%s)
+"""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Chunks that have terms of a question, each with a score from 0 to 1.
+
+    1 would be a chunk that repeats every term of the question endlessly. `best` has the highest
+    scores, in order.
+    """
+
+    best: tuple[Place, ...] = ()
+    _documents: dict[str, int] = field(default_factory=dict)
+    _keys: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    _scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def score(self, place: Place) -> float:
+        """The chunk's score, 0 where it has none of the terms."""
+        document = self._documents.get(place[0])
+        if document is None:
+            return 0.0
+        key = _key(document, place[1])
+        at = int(np.searchsorted(self._keys, key))
+        found = at < len(self._keys) and self._keys[at] == key
+        return float(self._scores[at]) if found else 0.0
+
+
+async def store(
+    connection: AsyncConnection[DictRow], project_id: str, document_id: str, rows: Sequence["Row"]
+) -> None:
+    """Put `rows` in place of the document's; within the caller's transaction."""
+    owner = (UUID(project_id), UUID(document_id))
+    async with connection.cursor() as cursor:
+        await cursor.execute("delete from postings where document_id = %s", owner[1:])
+        async with cursor.copy(_COPY) as copy:
+            copy.set_types(["uuid", "text", "uuid", "int4", "bytea", "bytea"])
+            for row in rows:
+                await copy.write_row(
+                    (owner[0], row.term, owner[1], row.chunks, row.positions, row.weights)
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A term in one document: positions as int32 and weights as uint8, little-endian."""
+
+    term: str
+    chunks: int
+    positions: bytes
+    weights: bytes
+
+
+def rows_of(chunks: Sequence[Chunk]) -> list[Row]:
+    """The rows of a document's chunks. Blocks for long documents."""
+    places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for chunk in chunks:
+        for term, weight in _weights(chunk):
+            places[term].append((chunk.position, weight))
+    return [_row(term, entries) for term, entries in sorted(places.items())]
+
+
+async def search(
+    connection: AsyncConnection[DictRow], project_id: str, asked: dict[str, float], limit: int
+) -> Matches:
+    """Rank the project's chunks for the terms of a question, each with its weight."""
+    asked = dict(Counter(asked).most_common(_MOST_TERMS))
+    project = UUID(project_id)
+    counts = await (await connection.execute(_COUNT, (project, list(asked)))).fetchall()
+    if not counts:
+        return Matches()
+    total = await (await connection.execute(_TOTAL, (project,))).fetchone()
+    rarity = _rarities(asked, {row["term"]: row["chunks"] for row in counts}, total or {})
+    chosen = _rarest({row["term"]: row["chunks"] for row in counts})
+    rows = await (await connection.execute(_FETCH, (project, chosen))).fetchall()
+    return _ranked(rows, rarity, limit)
+
+
+def _weights(chunk: Chunk) -> Iterator[tuple[str, int]]:
+    counts = Counter(terms(chunk.text))
+    for term in set(terms(chunk.heading)):
+        counts[term] = max(counts[term], 1)
+    length = counts.total() / _USUAL_LENGTH
+    for term, count in counts.items():
+        weight = count * (_K1 + 1) / (count + _K1 * (1 - _B + _B * length))
+        yield term, max(1, min(255, round(weight * _SCALE)))
+
+
+def _row(term: str, entries: Sequence[tuple[int, int]]) -> Row:
+    positions = np.array([position for position, _ in entries], dtype="<i4")
+    weights = np.array([weight for _, weight in entries], dtype="u1")
+    return Row(term, len(entries), positions.tobytes(), weights.tobytes())
+
+
+def _rarities(
+    asked: dict[str, float], counts: dict[str, int], total: dict[str, int]
+) -> dict[str, float]:
+    """The share of each term in a perfect match: its weight by its inverse document frequency."""
+    everything = total.get("chunks", 0)
+    idf = {
+        term: weight * _idf(counts.get(term, 0), everything) for term, weight in asked.items()
+    }
+    whole = sum(idf.values()) * (_K1 + 1) * _SCALE
+    return {term: value / whole for term, value in idf.items()}
+
+
+def _idf(chunks: int, total: int) -> float:
+    return math.log(1 + (max(total - chunks, 0) + 0.5) / (chunks + 0.5))
+
+
+def _rarest(counts: dict[str, int]) -> list[str]:
+    chosen: list[str] = []
+    left = _MOST_ENTRIES
+    for term, chunks in sorted(counts.items(), key=lambda entry: entry[1]):
+        if chosen and chunks > left:
+            break
+        chosen.append(term)
+        left -= chunks
+    return chosen
+
+
+def _ranked(rows: Sequence[DictRow], rarity: dict[str, float], limit: int) -> Matches:
+    if not rows:
+        return Matches()
+    names = list({row["document_id"] for row in rows})
+    documents = {name: number for number, name in enumerate(names)}
+    entries = np.concatenate([_keys(row, documents[row["document_id"]]) for row in rows])
+    weights = np.concatenate([_scores(row, rarity[row["term"]]) for row in rows])
+    keys, inverse = np.unique(entries, return_inverse=True)
+    scores = np.bincount(inverse, weights=weights)
+    best = [int(key) for key in keys[np.argsort(-scores, kind="stable")[:limit]]]
+    return Matches(
+        tuple((str(names[key >> 32]), key & 0xFFFFFFFF) for key in best),
+        {str(name): number for name, number in documents.items()},
+        keys,
+        scores,
+    )
+
+
+def _key(document: int, position: int) -> int:
+    return (document << 32) + position
+
+
+def _keys(row: DictRow, document: int) -> npt.NDArray[np.int64]:
+    positions = np.frombuffer(row["positions"], dtype="<i4").astype(np.int64)
+    keys: npt.NDArray[np.int64] = positions + _key(document, 0)
+    return keys
+
+
+def _scores(row: DictRow, rarity: float) -> npt.NDArray[np.float64]:
+    return np.frombuffer(row["weights"], dtype="u1") * rarity

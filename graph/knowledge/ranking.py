@@ -1,0 +1,121 @@
+"""From places that match a question to the passages that are shown, best first."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from rapidfuzz import fuzz
+
+from graph.knowledge.postings import Matches, Place
+
+PASSAGE_SIZE = 1800
+"""Characters up to which a chunk is grown by its neighbours."""
+
+# Measured on bench/retrieval.py: from 0.3 to 0.5 it makes little difference.
+_MEANING = 0.45
+_SAME = 95.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A chunk as it is in the database."""
+
+    id: str
+    place: Place
+    document_name: str
+    page_number: int | None
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk with its neighbours on the same page (`text`), and what stands around (`context`).
+
+    `score` is from 0 to 1.
+    """
+
+    chunk: StoredChunk
+    text: str
+    context: str
+    places: frozenset[Place]
+    score: float
+
+
+def fuse(matches: Matches, hits: Sequence[tuple[Place, float]]) -> list[tuple[Place, float]]:
+    """Join both searches, best first: by the terms in a chunk, and by the nearness of its vector.
+
+    `hits` are (place, cosine similarity), best first. Similarities count by their place between
+    the first and the last, since each embedding model has its own scale.
+    """
+    nearness = _nearness(hits)
+    places = dict.fromkeys([*matches.best, *nearness])
+    scored = (
+        (place, (matches.score(place) + _MEANING * nearness.get(place, 0.0)) / (1 + _MEANING))
+        for place in places
+    )
+    return sorted(scored, key=lambda entry: -entry[1])
+
+
+def passages(
+    ranked: Sequence[tuple[Place, float]], stored: Mapping[Place, StoredChunk], limit: int
+) -> list[Passage]:
+    """The best passages, `limit` at most.
+
+    A chunk that stands in a better passage is not shown again, nor is a copy of one.
+    """
+    shown: list[Passage] = []
+    seen: set[Place] = set()
+    for place, score in ranked:
+        if len(shown) == limit:
+            break
+        if place in seen or place not in stored:
+            continue
+        passage = _grown(stored[place], stored, score)
+        if not any(_same(passage, other) for other in shown):
+            shown.append(passage)
+        seen |= passage.places
+    return shown
+
+
+def _nearness(hits: Sequence[tuple[Place, float]]) -> dict[Place, float]:
+    if not hits:
+        return {}
+    highest, lowest = hits[0][1], hits[-1][1]
+    width = highest - lowest
+    return {place: (cosine - lowest) / width if width else 1.0 for place, cosine in hits}
+
+
+def _grown(chunk: StoredChunk, stored: Mapping[Place, StoredChunk], score: float) -> Passage:
+    """Take neighbours of the same page, after and before in turn, until there is no room."""
+    document, position = chunk.place
+    members = {position: chunk}
+    sides = {1: position, -1: position}
+    while sides:
+        for step, at in list(sides.items()):
+            neighbour = stored.get((document, at + step))
+            if neighbour is None or not _fits(neighbour, chunk, members.values()):
+                del sides[step]
+            else:
+                sides[step] = at + step
+                members[at + step] = neighbour
+    around = {at: stored.get((document, at)) for at in range(position - 2, position + 3)}
+    return Passage(
+        chunk,
+        _joined(members),
+        _joined({at: near for at, near in around.items() if near is not None}),
+        frozenset((document, at) for at in members),
+        score,
+    )
+
+
+def _joined(chunks: Mapping[int, StoredChunk]) -> str:
+    return "\n\n".join(chunks[at].text for at in sorted(chunks))
+
+
+def _fits(neighbour: StoredChunk, chunk: StoredChunk, members: Collection[StoredChunk]) -> bool:
+    size = len(neighbour.text) + sum(len(member.text) for member in members)
+    return neighbour.page_number == chunk.page_number and size <= PASSAGE_SIZE
+
+
+def _same(passage: Passage, other: Passage) -> bool:
+    return fuzz.ratio(passage.text, other.text, score_cutoff=_SAME) > 0
