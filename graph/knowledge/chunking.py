@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from langchain_text_splitters import RecursiveCharacterTextSplitter, TextSplitter
 
-from graph.knowledge.parsing import MARKDOWN, Parsed
+from graph.knowledge.blocks import Page, Parsed
 
 CHUNK_SIZE = 900
 OVERLAP = 120
@@ -33,11 +33,11 @@ class Chunk:
 
 def cut(parsed: Parsed) -> list[Chunk]:
     """Cut all pages; blank ones give nothing. Blocks for long documents."""
-    splitter = _splitter(parsed.mime_type)
+    splitter = _splitter()
     texts = (
         (page.number, text)
         for page in parsed.pages
-        for text in _overlapping(_pieces(splitter, page.text))
+        for text in _overlapping(_pieces(splitter, _text(page)))
     )
     return [Chunk(position, number, text) for position, (number, text) in enumerate(texts)]
 
@@ -56,10 +56,17 @@ def without_overlap(text: str, before: str) -> str:
     return text.removeprefix(overlap(before))
 
 
-def _splitter(mime_type: str) -> TextSplitter:
+def _text(page: Page) -> str:
+    """Join a page's blocks, its headings marked as in Markdown."""
+    return "\n\n".join(
+        "#" * block.level + " " * bool(block.level) + block.text for block in page.blocks
+    )
+
+
+def _splitter() -> TextSplitter:
     return RecursiveCharacterTextSplitter(
         # MarkdownTextSplitter is not used: it takes its pattern for headings literally.
-        separators=[_HEADING, *_GAPS] if mime_type == MARKDOWN else _GAPS,
+        separators=[_HEADING, *_GAPS],
         is_separator_regex=True,
         keep_separator="start",
         strip_whitespace=False,

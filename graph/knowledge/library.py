@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid5
 
-from graph.knowledge.chunking import Chunk, cut
+from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
-from graph.knowledge.parsing import Parsed, parse
 from graph.knowledge.passages import Passages, Surroundings
+from graph.knowledge.reading import Reading, read
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
 from graph.settings import PipelineSettings
@@ -16,7 +16,7 @@ from graph.state import Source
 
 Progress = Callable[[str, int, int], None]
 
-# Parsing and embedding take threads from the same few that searching needs.
+# Reading takes memory; embedding takes threads from the same few that searching needs.
 _INDEXING_AT_ONCE = 2
 # Chroma Cloud gives no more at once.
 _MOST_CANDIDATES = 300
@@ -63,33 +63,31 @@ class Library:
         """Give a chunk with the text around it; an unknown id gives None."""
         return await self._passages.surroundings(chunk_id)
 
-    async def parse(self, data: bytes, name: str) -> Parsed:
-        """Read a file in a thread; raises UnsupportedDocument and UnreadableDocument."""
+    async def read(self, data: bytes, name: str) -> Reading:
+        """Read a file in a process; raises UnsupportedDocument and UnreadableDocument."""
         async with self._room:
-            return await asyncio.to_thread(parse, data, name)
+            return await read(data, name)
 
     async def index(
         self,
         project_id: str,
         document_id: str,
-        parsed: Parsed,
+        chunks: Sequence[Chunk],
         *,
         progress: Progress | None = None,
     ) -> int:
         """Make a document searchable and give the number of its chunks; repeating is harmless.
 
         It is found once its row says `indexed`. `progress` is called with the stage
-        (`chunking`, `storing`, `embedding`), what is done and the total.
+        (`storing`, `embedding`), what is done and the total.
         """
         report = progress or _silent
         async with self._room:
-            report("chunking", 0, len(parsed.pages))
-            chunks = await asyncio.to_thread(_numbered, document_id, parsed)
-            report("chunking", len(parsed.pages), len(parsed.pages))
+            numbered = _numbered(document_id, chunks)
             report("storing", 0, len(chunks))
-            await self._passages.store(project_id, document_id, chunks)
+            await self._passages.store(project_id, document_id, numbered)
             report("storing", len(chunks), len(chunks))
-            texts = [(chunk_id, chunk.text) for chunk_id, chunk in chunks]
+            texts = [(chunk_id, chunk.text) for chunk_id, chunk in numbered]
             await self._embed(project_id, document_id, texts, report)
         return len(chunks)
 
@@ -170,9 +168,9 @@ def _open_vectors(settings: PipelineSettings, embedding_model: str) -> Vectors:
     return Vectors.open_embedded(settings.data_dir / "chroma", embedding_model)
 
 
-def _numbered(document_id: str, parsed: Parsed) -> list[tuple[str, Chunk]]:
+def _numbered(document_id: str, chunks: Sequence[Chunk]) -> list[tuple[str, Chunk]]:
     namespace = UUID(document_id)
-    return [(str(uuid5(namespace, str(chunk.position))), chunk) for chunk in cut(parsed)]
+    return [(str(uuid5(namespace, str(chunk.position))), chunk) for chunk in chunks]
 
 
 def _silent(stage: str, done: int, total: int) -> None:
