@@ -20,6 +20,7 @@ from api.database.migrations import newest_version
 from api.server import sentence_of
 from api.settings import Settings
 from graph.knowledge.embeddings import local_embeddings, remote_embeddings
+from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors, VectorsInUse
 from graph.models import EMBEDDED, open_models
 from graph.postgres import embedded_postgres
@@ -152,7 +153,7 @@ async def _check_embeddings(settings: Settings) -> str:
     if url and model:
         embedder = remote_embeddings(url, settings.embedding_api_key, model)
     else:
-        embedder = await asyncio.to_thread(local_embeddings)
+        embedder = await asyncio.to_thread(lambda: local_embeddings(StaticModel()))
     vector = await embedder.embed_query("How high is the water?")
     return f"{embedder.name} gives {len(vector)} dimensions{_at(url)}"
 

@@ -15,7 +15,8 @@ from api.errors import Refusal, not_found
 from api.ingestion import COLUMNS
 from api.lists import Before, Limit
 from api.schema import CamelModel
-from graph.knowledge.parsing import UnsupportedDocument, recognise
+from graph.errors import UnsupportedDocument
+from graph.knowledge.parsing import recognise
 from graph.sanitizing import one_line
 
 router = APIRouter(prefix="/documents", tags=["documents"])

@@ -9,7 +9,8 @@ from typing import Any
 
 from graph.errors import PipelineError
 from graph.knowledge.library import Library
-from graph.knowledge.parsing import MARKDOWN, Parsed, recognise
+from graph.knowledge.parsing import MARKDOWN, recognise
+from graph.knowledge.reading import Reading
 from graph.postgres import UNREACHABLE, Pool
 
 log = logging.getLogger(__name__)
@@ -87,11 +88,11 @@ class Ingestion:
         if document is None:
             return 0
         try:
-            parsed = await self._library.parse(document["content"], _file_name(document))
+            reading = await self._library.read(document["content"], _file_name(document))
             project_id = str(document["project_id"])
-            chunks = await self._library.index(project_id, str(document_id), parsed)
+            chunks = await self._library.index(project_id, str(document_id), reading.chunks)
             if chunks:
-                await self._publish(document, parsed, chunks)
+                await self._publish(document, reading, chunks)
         except PipelineError as error:
             return await self._fail(document_id, str(error))
         except UNREACHABLE:
@@ -102,12 +103,11 @@ class Ingestion:
             return await self._fail(document_id, _UNFORESEEN)
         return chunks or await self._fail(document_id, _NOTHING_TO_FIND)
 
-    async def _publish(self, document: dict[str, Any], parsed: Parsed, chunks: int) -> None:
+    async def _publish(self, document: dict[str, Any], reading: Reading, chunks: int) -> None:
         """Make the document findable and take its older versions away, in one step."""
-        pages = [page.number for page in parsed.pages if page.number is not None]
         async with self._pool.connection() as connection, connection.transaction():
             published = await connection.execute(
-                _PUBLISH, (parsed.mime_type, len(pages) or None, chunks, document["id"])
+                _PUBLISH, (reading.mime_type, reading.page_count, chunks, document["id"])
             )
             if not published.rowcount:
                 # It was deleted in the meantime; what it would have replaced stays.

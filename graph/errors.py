@@ -8,8 +8,8 @@ PipelineError
 │   └── ModelReported          sent an {"error"} object in its stream
 ├── PromptTooLong              the message alone does not fit the model's context window
 ├── RetrievalFailed            the knowledge base could not be searched
-├── UnsupportedDocument        a file is none of the formats that are read (knowledge/parsing.py)
-├── UnreadableDocument         a file is damaged, locked or without text (knowledge/parsing.py)
+├── UnsupportedDocument        a file is none of the formats that are read
+├── UnreadableDocument         a file is damaged, locked, too large or without text
 ├── VectorsInUse               another process owns the vectors (knowledge/vectors.py)
 ├── WebSearchFailed            the web search could not be done
 ├── TemplateFailed             a template or prompt cannot be loaded or rendered
@@ -73,6 +73,14 @@ class PromptTooLong(PipelineError):
 
 class RetrievalFailed(PipelineError):
     """The project's documents could not be searched."""
+
+
+class UnsupportedDocument(PipelineError):
+    """The file's content is none of the formats that are read."""
+
+
+class UnreadableDocument(PipelineError):
+    """The file has a known format, but no text can be got out of it."""
 
 
 class WebSearchFailed(PipelineError):

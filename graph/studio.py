@@ -6,7 +6,7 @@ What the pipeline needs is opened once, when the server starts, and closed when 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
@@ -19,7 +19,6 @@ from graph.models import open_models
 from graph.pipeline import Pipeline, build_pipeline
 from graph.postgres import embedded_postgres, open_pool
 from graph.settings import PipelineSettings
-from graph.state import Source
 from graph.texts import Texts
 from graph.web import WebSearch, open_web_search
 
@@ -97,7 +96,7 @@ class InItsLoop:
         self._part = part
         self._loop = asyncio.get_running_loop()
 
-    async def search(self, *args: Any, **options: Any) -> list[Source]:  # noqa: ANN401
+    async def search(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """As the part's own `search`."""
-        searching = self._part.search(*args, **options)
+        searching: Coroutine[Any, Any, Any] = self._part.search(*args, **options)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(searching, self._loop))

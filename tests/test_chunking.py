@@ -1,84 +1,96 @@
-"""Pages are cut into chunks, and nothing of their text is lost."""
+"""Documents are cut along their sections, and nothing of their text is lost."""
 
 import random
 
 import pytest
 
-from graph.knowledge.chunking import CHUNK_SIZE, OVERLAP, Chunk, cut, overlap, without_overlap
-from graph.knowledge.parsing import Page, Parsed
+from graph.knowledge.blocks import Block, Kind, Page, Parsed
+from graph.knowledge.chunking import CHUNK_SIZE, WHOLE_SIZE, Chunk, cut
 
-WORDS = "pump valve sensor pressure the a of is 12 bar, (see table) opens. closes; #4 ``` ---"
-
-
-def make_text(seed: int, words: int = 900) -> str:
-    """Words with all kinds of space between them, and a line without any."""
-    chance = random.Random(seed)
-    gaps = [" "] * 12 + ["\n", "\n\n", "\n# ", "\n\n## ", "  ", "\n```\n", "\n---\n", "\t"]
-    text = "".join(chance.choice(WORDS.split()) + chance.choice(gaps) for _ in range(words))
-    return text + "\n" + "x" * 2000 + "\n \n" + text
+LONG = " ".join(f"Sentence number {number} tells of valve {number}." for number in range(60))
 
 
-def joined(chunks: list[Chunk]) -> str:
-    text = chunks[0].text
-    for before, chunk in zip(chunks, chunks[1:], strict=False):
-        text += without_overlap(chunk.text, before.text)
-    return text
+def pdf(*pages: list[Block]) -> Parsed:
+    return Parsed("application/pdf", [Page(number, page) for number, page in enumerate(pages, 1)])
 
 
-def test_a_short_page_is_one_chunk() -> None:
-    parsed = Parsed("application/pdf", [Page(1, "The pump starts."), Page(2, "It stops.")])
-    assert cut(parsed) == [Chunk(0, 1, "The pump starts."), Chunk(1, 2, "It stops.")]
+def text(words: str) -> Block:
+    return Block("text", words)
 
 
-def test_blank_pages_give_no_chunk() -> None:
-    parsed = Parsed("application/pdf", [Page(1, ""), Page(2, " \n\t\n"), Page(3, "It stops.")])
-    assert cut(parsed) == [Chunk(0, 3, "It stops.")]
+def heading(words: str, level: int = 1) -> Block:
+    return Block("heading", words, level)
 
 
-@pytest.mark.parametrize("mime_type", ["text/plain", "text/markdown"])
+def test_a_short_page_is_one_chunk_and_blank_ones_are_none() -> None:
+    assert cut(pdf([text("The pump starts.")], [], [text("It stops.")])) == [
+        Chunk(0, 1, "", "The pump starts."),
+        Chunk(1, 3, "", "It stops."),
+    ]
+
+
+def test_headings_are_the_path_of_what_stands_under_them_on_later_pages_too() -> None:
+    filler = text("word " * 50)
+    chunks = cut(
+        pdf(
+            [heading("Pumps"), heading("Start", 2), filler, heading("Stop", 2), filler],
+            [text("Continued."), heading("Valves"), text("They open.")],
+        )
+    )
+    assert [(chunk.page_number, chunk.heading) for chunk in chunks] == [
+        (1, "Pumps"),
+        (1, "Pumps › Stop"),
+        (2, "Pumps › Stop"),
+    ]
+    assert chunks[2].text == "Continued.\n\nValves\n\nThey open."
+    assert chunks[1].searchable.startswith("Pumps › Stop\nStop\n\nword")
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_every_word_of_a_page_is_in_some_chunk(seed: int, mime_type: str) -> None:
-    text = make_text(seed)
-    chunks = cut(Parsed(mime_type, [Page(None, text)]))
-    whole_words = {word for word in text.split() if len(word) < OVERLAP}
-    assert whole_words - {word for chunk in chunks for word in chunk.text.split()} == set()
-    assert "".join(joined(chunks).split()) == "".join(text.split())
+def test_every_word_is_in_some_chunk_in_order(seed: int) -> None:
+    chance = random.Random(seed)
+    kinds: list[Kind] = ["heading", "text", "text", "table", "code"]
 
+    def block() -> Block:
+        words = [f"w{chance.randrange(999)}" + chance.choice(" .:\n") for _ in range(300)]
+        kind = chance.choice(kinds)
+        size = 4 if kind == "heading" else chance.randrange(300)
+        return Block(kind, " ".join(words[:size]).strip() or "x", 2 if kind == "heading" else 0)
 
-@pytest.mark.parametrize("mime_type", ["text/plain", "text/markdown"])
-def test_chunks_are_of_the_size_and_no_chunk_is_blank(mime_type: str) -> None:
-    chunks = cut(Parsed(mime_type, [Page(None, make_text(7))]))
-    assert max(len(chunk.text) for chunk in chunks) <= CHUNK_SIZE
-    assert [chunk for chunk in chunks if not chunk.text.strip()] == []
-
-
-def test_a_chunk_begins_with_the_last_words_of_the_one_before() -> None:
-    text = " ".join(f"word{number}" for number in range(400))
-    first, second, *_ = cut(Parsed("text/plain", [Page(None, text)]))
-    shared = overlap(first.text)
-    assert OVERLAP - 20 < len(shared) <= OVERLAP
-    assert first.text.endswith(" " + shared)
-    assert second.text.startswith(shared + " ")
-
-
-def test_no_chunk_reaches_over_a_page_and_positions_run_through() -> None:
-    pages = [Page(number, f"p{number} " * 600) for number in (1, 2, 3)]
-    chunks = cut(Parsed("application/pdf", pages))
+    page = [block() for _ in range(40)]
+    # A table's header stands above each of its pieces.
+    page = [b for b in page if b.kind != "table" or len(b.text) <= CHUNK_SIZE]
+    chunks = cut(pdf(page))
+    written = " ".join(block.text for block in page).split()
+    assert " ".join(chunk.text for chunk in chunks).split() == written
     assert [chunk.position for chunk in chunks] == list(range(len(chunks)))
-    assert [set(chunk.text.split()) for chunk in chunks] == [
-        {f"p{chunk.page_number}"} for chunk in chunks
-    ]
 
 
-def test_markdown_is_cut_at_its_headings() -> None:
-    sections = [f"## Section {number}\n\n" + f"Text {number}. " * 60 for number in (1, 2, 3)]
-    chunks = cut(Parsed("text/markdown", [Page(None, "\n".join(sections))]))
-    added = [
-        chunks[0].text,
-        *(without_overlap(b.text, a.text) for a, b in zip(chunks, chunks[1:], strict=False)),
-    ]
-    assert [text.strip() for text in added] == [section.strip() for section in sections]
+def test_long_text_is_cut_at_sentences() -> None:
+    chunks = cut(pdf([text(LONG)]))
+    assert [chunk.text[-1] for chunk in chunks] == ["."] * len(chunks)
+    assert [chunk.text[:15] for chunk in chunks] == ["Sentence number"] * len(chunks)
+    assert max(len(chunk.text) for chunk in chunks) <= CHUNK_SIZE
 
 
-def test_words_that_happen_to_repeat_are_not_taken_for_the_overlap() -> None:
-    assert without_overlap("the dog", before="x " * 500 + "cat the") == "the dog"
+def test_a_line_without_a_gap_is_cut_all_the_same() -> None:
+    chunks = cut(pdf([text("x" * 2500)]))
+    assert [len(chunk.text) for chunk in chunks] == [1000, 1000, 500]
+
+
+def test_code_stays_whole() -> None:
+    code = "\n".join(f"call({number})" for number in range(150))
+    assert CHUNK_SIZE < len(code) < WHOLE_SIZE
+    chunks = cut(pdf([text("Before. " * 40), Block("code", code), text("After.")]))
+    assert [chunk.text for chunk in chunks if "call(0)" in chunk.text] == [code]
+
+
+def test_each_piece_of_a_long_table_has_its_header() -> None:
+    rows = [f"| pump {number} | {number} bar |" for number in range(100)]
+    chunks = cut(pdf([Block("table", "\n".join(["| Pump | Pressure |", *rows]))]))
+    assert {chunk.text.split("\n")[0] for chunk in chunks} == {"| Pump | Pressure |"}
+    assert [line for chunk in chunks for line in chunk.text.split("\n")[1:]] == rows
+
+
+def test_a_very_long_text_is_cut_in_time_that_grows_with_its_length() -> None:
+    assert len(cut(pdf([text("word and word. " * 200_000)]))) > 3000

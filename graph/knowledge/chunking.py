@@ -4,10 +4,9 @@ A chunk stays within one page and, where a section is not tiny, within one secti
 tables are kept whole.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from langchain_text_splitters import RecursiveCharacterTextSplitter
 
 from graph.knowledge.blocks import Block, Page, Parsed
 
@@ -19,7 +18,7 @@ WHOLE_SIZE = 2000
 
 _SMALL_SECTION = 200
 _PATH_MARK = " › "
-_SENTENCE_END = r"(?<=[.!?:;])\s+"
+_GAPS = [re.compile(gap) for gap in (r"\n", r"[.!?:;][)\]\"'”’]*\s+", r"\s+")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +120,20 @@ def _pieces_of_table(text: str) -> list[str]:
 
 
 def _split(text: str, size: int) -> list[str]:
-    if len(text) <= size:
-        return [text]
-    splitter = RecursiveCharacterTextSplitter(
-        separators=["\n\n", "\n", _SENTENCE_END, " ", ""],
-        is_separator_regex=True,
-        keep_separator="start",
-        chunk_size=size,
-        chunk_overlap=0,
-    )
-    return [piece for piece in splitter.split_text(text) if piece]
+    pieces: list[str] = []
+    start = 0
+    while len(text) - start > size:
+        end = _boundary(text, start, size)
+        pieces.append(text[start:end].strip())
+        start = end
+    return [piece for piece in (*pieces, text[start:].strip()) if piece]
+
+
+def _boundary(text: str, start: int, size: int) -> int:
+    """The last good place to cut within `size` characters: a line, a sentence, a word."""
+    window = text[start : start + size]
+    for gap in _GAPS:
+        ends = [found.end() for found in gap.finditer(window, size // 2)]
+        if ends:
+            return start + ends[-1]
+    return start + size

@@ -7,15 +7,16 @@ words no passage covers, not even by a word of like meaning.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from graph.knowledge.static_model import Matrix, StaticModel
-from graph.knowledge.terms import terms, words
+from graph.knowledge.static_model import StaticModel
+from graph.knowledge.terms import terms, without_contractions, words
 
 # Weights are lengths of word vectors: `told` has 5, `grid` 19, `prometheus` 39.
 _LIGHT, _HEAVIEST = 9.0, 35.0
-_LEAST_OF_A_NAME = 25.0
+_LEAST_OF_A_NAME = 27.0
 _MISSING = 26.0
 _COVERED = 0.7
 # Cosines of word vectors: below, two words have nothing in common; above, they mean the same.
@@ -32,46 +33,57 @@ def speaks_of(question: str, passages: Sequence[str], model: StaticModel) -> boo
     A long question, which tells much beside what it asks, is always covered. Blocks for some ms.
     """
     asked = _weighty(question, model)
-    if len(asked) > _LONG_QUESTION:
+    if not asked or len(asked) > _LONG_QUESTION:
         return True
-    text = "\n".join(passages)
-    whole = f" {' '.join(words(text))} "
-    known = list(dict.fromkeys(words(text)))
-    stems = set(terms(text))
-    vectors = np.array([model.word(word)[0] for word in known])
-    covered = [_covered(word, is_name, whole, stems, vectors, model) for word, is_name, _ in asked]
-    weights = np.array([weight for *_, weight in asked])
-    missing = float((weights * (1 - np.array(covered))).sum()) if asked else 0.0
-    return missing < _MISSING or missing < (1 - _COVERED) * float(weights.sum())
+    read = _Read("\n".join(passages), model)
+    missing = sum(word.weight * (1 - read.covers(word)) for word in asked)
+    return missing < _MISSING or missing < (1 - _COVERED) * sum(word.weight for word in asked)
 
 
-def _weighty(question: str, model: StaticModel) -> list[tuple[str, bool, float]]:
-    """The question's words: each with whether it is a name, and its weight."""
-    found: dict[str, tuple[str, bool, float]] = {}
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A word of a question. A name is covered by itself only, not by what is like it."""
+
+    text: str
+    is_name: bool
+    weight: float
+
+
+class _Read:
+    """What the passages say, word by word."""
+
+    def __init__(self, text: str, model: StaticModel) -> None:
+        known = list(dict.fromkeys(words(text)))
+        self._model = model
+        self._words = set(known)
+        self._stems = set(terms(text))
+        self._vectors = np.array([model.word(word)[0] for word in known])
+
+    def covers(self, word: _Word) -> float:
+        """From 0 to 1."""
+        if word.text in self._words or set(terms(word.text)[:1]) <= self._stems:
+            return 1.0
+        if word.is_name or not len(self._vectors):
+            return float(any(word.text.removesuffix(end) in self._words for end in ("s", "es")))
+        nearest = float((self._vectors @ self._model.word(word.text)[0]).max())
+        return min(1.0, max(0.0, (nearest - _UNLIKE) / (_ALIKE - _UNLIKE)))
+
+
+def _weighty(question: str, model: StaticModel) -> list[_Word]:
+    question = without_contractions(question)
+    found: dict[str, _Word] = {}
     for match in _TOKEN.finditer(question):
-        token = match.group()
         at_start = bool(_SENTENCE_START.search(question[: match.start()]))
-        for word in words(token)[:1]:
-            is_name = _is_name(token, at_start)
-            told = model.word(word)[1]
+        is_name = _is_name(match.group(), at_start)
+        for text in words(match.group())[:1]:
+            told = model.word(text)[1]
             weight = max(told, _LEAST_OF_A_NAME) if is_name else max(told - _LIGHT, 0.0)
-            found.setdefault(word, (word, is_name, min(weight, _HEAVIEST)))
+            found.setdefault(text, _Word(text, is_name, min(weight, _HEAVIEST)))
     return list(found.values())
 
 
 def _is_name(token: str, at_start: bool) -> bool:
-    """Names, identifiers, versions and compounds are covered by themselves only."""
+    """Names, identifiers, versions and compounds."""
     inner = token.strip("-")
     capital = inner[:1].isupper() and not at_start
     return capital or inner[1:] != inner[1:].lower() or not inner.isalpha()
-
-
-def _covered(
-    word: str, is_name: bool, whole: str, stems: set[str], vectors: Matrix, model: StaticModel
-) -> float:
-    if f" {word} " in whole or set(terms(word)[:1]) <= stems:
-        return 1.0
-    if is_name or not len(vectors):
-        return 0.0
-    nearest = float((vectors @ model.word(word)[0]).max())
-    return min(1.0, max(0.0, (nearest - _UNLIKE) / (_ALIKE - _UNLIKE)))

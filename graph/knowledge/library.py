@@ -8,11 +8,11 @@ from uuid import UUID, uuid5
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.evidence import speaks_of
-from graph.knowledge.parsing import Parsed, parse
 from graph.knowledge.passages import Passages, Surroundings
 from graph.knowledge.postings import Place
 from graph.knowledge.questions import Question
 from graph.knowledge.ranking import Passage, fuse, passages
+from graph.knowledge.reading import Reading, read
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
@@ -20,9 +20,11 @@ from graph.settings import PipelineSettings
 
 Progress = Callable[[str, int, int], None]
 
-# Parsing and embedding take threads from the same few that searching needs.
+# Reading takes memory; embedding takes threads from the same few that searching needs.
 _INDEXING_AT_ONCE = 2
 _CANDIDATES = 200
+# What the best passages don't speak of, those after them hardly do.
+_TELLING = 8
 
 
 class Library:
@@ -58,7 +60,8 @@ class Library:
         ranked = fuse(matches, hits)
         found = await self._shown(project_id, ranked, limit)
         if floor and found:
-            texts = [f"{p.chunk.document_name} {p.chunk.heading}\n{p.text}" for p in found]
+            best = found[:_TELLING]
+            texts = [f"{p.chunk.document_name} {p.chunk.heading}\n{p.text}" for p in best]
             if not await asyncio.to_thread(speaks_of, question.text, texts, self._static):
                 return []
         return found
@@ -67,10 +70,10 @@ class Library:
         """Give a chunk with the text around it; an unknown id gives None."""
         return await self._passages.surroundings(chunk_id)
 
-    async def parse(self, data: bytes, name: str) -> Parsed:
-        """Read a file in a thread; raises UnsupportedDocument and UnreadableDocument."""
+    async def read(self, data: bytes, name: str) -> Reading:
+        """Read a file in a process; raises UnsupportedDocument and UnreadableDocument."""
         async with self._room:
-            return await asyncio.to_thread(parse, data, name)
+            return await read(data, name)
 
     async def index(
         self,

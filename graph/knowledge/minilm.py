@@ -3,7 +3,8 @@
 Weights and tokenizer come in packages. Source: the model's card, sentence-transformers.
 """
 
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
@@ -57,10 +58,10 @@ class MiniLM:
 
 
 def _tokenizer() -> Tokenizer:
-    with (
-        (files("all_minilm_l6_v2") / "model.zip").open("rb") as file,
-        ZipFile(file) as model,
-    ):
+    # Found, not imported: on import the package prints a greeting.
+    package = find_spec("all_minilm_l6_v2")
+    assert package is not None and package.origin is not None
+    with ZipFile(Path(package.origin).parent / "model.zip") as model:
         tokenizer = Tokenizer.from_str(model.read("tokenizer.json").decode())
     tokenizer.no_padding()
     tokenizer.enable_truncation(_MOST_TOKENS)

@@ -1,67 +1,59 @@
-"""Turns a file's bytes into pages of clean text, or says why that cannot be done."""
+"""Which format a file has, and its bytes into pages of clean blocks."""
 
-import codecs
+import importlib
 import re
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
-from threading import Lock
 
-import pypdfium2 as pdfium  # type: ignore[import-untyped]
-import pypdfium2.raw as pdfium_c  # type: ignore[import-untyped]
-from charset_normalizer import CharsetMatch, from_bytes
-
-from graph.errors import PipelineError
+from graph.errors import PipelineError, UnreadableDocument, UnsupportedDocument
+from graph.knowledge.blocks import MOST_CHARACTERS, MOST_PAGES, Block, Page, Parsed
+from graph.knowledge.encodings import decode
 from graph.sanitizing import clean
 
 PDF = "application/pdf"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+HTML = "text/html"
 MARKDOWN = "text/markdown"
 PLAIN = "text/plain"
 
+_MODULES = {
+    PDF: "graph.knowledge.formats.pdf",
+    DOCX: "graph.knowledge.formats.docx",
+    PPTX: "graph.knowledge.formats.pptx",
+    XLSX: "graph.knowledge.formats.xlsx",
+    HTML: "graph.knowledge.formats.html",
+    MARKDOWN: "graph.knowledge.formats.markdown",
+    PLAIN: "graph.knowledge.formats.plain",
+}
+_TITLES = {
+    PDF: "a PDF",
+    DOCX: "a Word file",
+    PPTX: "a PowerPoint file",
+    XLSX: "an Excel file",
+    HTML: "HTML",
+    MARKDOWN: "Markdown",
+    PLAIN: "text",
+}
 _PDF_MARK_WITHIN = 1024
+_ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
+_END_OF_ZIP = b"PK\x05\x06"
+# An entry of a zip file's directory whose name begins with a folder of an Office file.
+_OFFICE_ENTRY = re.compile(rb"PK\x01\x02.{42}(word|ppt|xl)/", re.DOTALL)
+_OFFICE_FOLDERS = {b"word": DOCX, b"ppt": PPTX, b"xl": XLSX}
+_OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_OLE_LOCKED = "EncryptedPackage".encode("utf-16-le")
 _MARKDOWN_NAMES = {".md", ".markdown"}
-_WESTERN = "cp1252"
-# Without this list, short texts are taken for EBCDIC or for UTF-16 without a byte order mark.
-_LEGACY_ENCODINGS = [
-    _WESTERN,
-    *("cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "koi8_r"),
-    *("cp932", "euc_jp", "gb18030", "big5", "euc_kr"),
-]
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+_BEFORE_HTML = re.compile(r"\ufeff?(?:\s+|<\?xml[^>]{0,200}>|<!--.{0,20000}?-->)*", re.DOTALL)
+_HTML = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+# Markdown may begin so too.
+_PART_OF_HTML = re.compile(
+    r"<(?:h[1-6]|p|div|table|ul|ol|dl|title|meta|style|script|section|article|main|nav)\b[^<]*>",
+    re.IGNORECASE,
 )
-_LINE_ENDS = re.compile("\r\n|[\r\f\v\x85]")
-# PDFium is not thread-safe, not even between documents.
-_ONE_IN_PDFIUM = Lock()
-
-
-class UnsupportedDocument(PipelineError):
-    """The file's content is none of the formats that are read."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name!r} is not a PDF, a Markdown or a plain text file.")
-
-
-class UnreadableDocument(PipelineError):
-    """The file has a known format, but no text can be got out of it."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """`number` counts from 1 and is null where the format has no pages; `text` may be empty."""
-
-    number: int | None
-    text: str
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """A file's MIME type and all its pages in order, the empty ones too."""
-
-    mime_type: str
-    pages: list[Page]
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\ufffe\uffff]")
+_READ_FORMATS = "a PDF, a Word, PowerPoint or Excel file, HTML, Markdown or plain text"
 
 
 def recognise(data: bytes, name: str) -> str:
@@ -72,89 +64,85 @@ def recognise(data: bytes, name: str) -> str:
     """
     if b"%PDF-" in data[:_PDF_MARK_WITHIN]:
         return PDF
-    _decode(data, name)
-    return MARKDOWN if PurePath(name).suffix.lower() in _MARKDOWN_NAMES else PLAIN
+    if data.startswith(_ZIP_MARKS):
+        return _recognise_zip(data, name)
+    if data.startswith(_OLE_MARK):
+        raise UnsupportedDocument(_old_office(data, name))
+    text = decode(data)
+    if text is None or text.startswith("{\\rtf"):
+        raise UnsupportedDocument(f"{name!r} is not {_READ_FORMATS}.")
+    return _recognise_text(text, name)
 
 
 def parse(data: bytes, name: str) -> Parsed:
-    """Read the whole file; blocks, so call it in a thread.
+    """Read the whole file. It may be made to do harm: see `reading.read`.
 
-    Raises UnsupportedDocument, and UnreadableDocument for a file that is broken, encrypted
-    or without text.
+    Raises UnsupportedDocument, and UnreadableDocument for a file that is broken, encrypted,
+    too large or without text.
     """
     mime_type = recognise(data, name)
-    pages = _read_pdf(data, name) if mime_type == PDF else _read_text(data, name)
-    if not any(page.text.strip() for page in pages):
+    read = importlib.import_module(_MODULES[mime_type]).read
+    try:
+        pages = list(_bounded(read(data, name), name))
+    except PipelineError:
+        raise
+    except Exception as error:  # noqa: BLE001 - parsers raise whatever they stumble over
+        raise UnreadableDocument(_damaged(mime_type, name)) from error
+    if not any(page.blocks for page in pages):
         raise UnreadableDocument(_no_text(mime_type, name))
     return Parsed(mime_type, pages)
 
 
-def _read_text(data: bytes, name: str) -> list[Page]:
-    return [Page(None, _tidy(_decode(data, name)))]
+def _recognise_zip(data: bytes, name: str) -> str:
+    """Look into the zip file's directory, which comes last, without unpacking anything."""
+    end = max(data.rfind(_END_OF_ZIP), 0)
+    length = int.from_bytes(data[end + 12 : end + 16], "little")
+    entry = _OFFICE_ENTRY.search(data, max(end - length, 0))
+    if entry is None:
+        raise UnsupportedDocument(f"{name!r} is an archive, not {_READ_FORMATS}.")
+    return _OFFICE_FOLDERS[entry[1]]
 
 
-def _decode(data: bytes, name: str) -> str:
-    try:
-        text = _decode_strictly(data)
-    except UnicodeDecodeError:
-        raise UnsupportedDocument(name) from None
-    if text is None or "\0" in text:
-        raise UnsupportedDocument(name)
-    return text
-
-
-def _decode_strictly(data: bytes) -> str | None:
-    for bom, encoding in _BOMS:
-        if data.startswith(bom):
-            return data.decode(encoding)
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        guess = _guess_encoding(data)
-        return data.decode(guess) if guess else None
-
-
-def _guess_encoding(data: bytes) -> str | None:
-    """Take the likeliest legacy encoding, and the Western one where it is as likely."""
-    guesses = from_bytes(data, cp_isolation=_LEGACY_ENCODINGS)
-    best = guesses.best()
-    if best is None:
-        return None
-    as_likely = (one for one in guesses if _mess(one) <= _mess(best))
-    if any(_WESTERN in one.could_be_from_charset for one in as_likely):
-        return _WESTERN
-    return best.encoding
-
-
-def _mess(guess: CharsetMatch) -> tuple[float, float]:
-    return guess.chaos, -guess.coherence
-
-
-def _read_pdf(data: bytes, name: str) -> list[Page]:
-    try:
-        with _ONE_IN_PDFIUM, closing(pdfium.PdfDocument(data)) as document:
-            return [Page(at + 1, _read_page(document, at)) for at in range(len(document))]
-    except pdfium.PdfiumError as error:
-        raise UnreadableDocument(_broken(error, name)) from error
-
-
-def _read_page(document: pdfium.PdfDocument, at: int) -> str:
-    # Closed by hand: a page left to the garbage collector is closed without the lock.
-    with closing(document[at]) as page, closing(page.get_textpage()) as text_page:
-        text: str = text_page.get_text_bounded()
-    # Where a line ends in a hyphen, PDFium joins the word with U+0002, which is tidied away.
-    return _tidy(text)
-
-
-def _tidy(text: str) -> str:
-    # What `clean` would take out without leaving a space.
-    return clean(_LINE_ENDS.sub("\n", text))
-
-
-def _broken(error: pdfium.PdfiumError, name: str) -> str:
-    if error.err_code == pdfium_c.FPDF_ERR_PASSWORD:
+def _old_office(data: bytes, name: str) -> str:
+    if _OLE_LOCKED in data:
         return f"{name!r} is protected by a password. Upload a copy without one."
-    return f"{name!r} is damaged and cannot be opened as a PDF."
+    return f"{name!r} is in an old format of Office. Save it as .docx, .pptx or .xlsx."
+
+
+def _recognise_text(text: str, name: str) -> str:
+    start = _BEFORE_HTML.match(text)
+    at = start.end() if start else 0
+    if _HTML.match(text, at):
+        return HTML
+    if PurePath(name).suffix.lower() in _MARKDOWN_NAMES:
+        return MARKDOWN
+    return HTML if _PART_OF_HTML.match(text, at) else PLAIN
+
+
+def _bounded(pages: Iterable[Page], name: str) -> Iterator[Page]:
+    characters = 0
+    for count, page in enumerate(pages, 1):
+        blocks = [block for block in map(_clean, page.blocks) if block.text.strip()]
+        characters += sum(len(block.text) for block in blocks)
+        if count > MOST_PAGES:
+            raise UnreadableDocument(
+                f"{name!r} has more than {MOST_PAGES} pages, the most that a document may have. "
+                "Split it."
+            )
+        if characters > MOST_CHARACTERS:
+            raise UnreadableDocument(
+                f"{name!r} has more than {MOST_CHARACTERS // 1_000_000} million characters, the "
+                "most that a document may have. Split it."
+            )
+        yield Page(page.number, blocks)
+
+
+def _clean(block: Block) -> Block:
+    return Block(block.kind, clean(_INVISIBLE.sub("", block.text)), block.level)
+
+
+def _damaged(mime_type: str, name: str) -> str:
+    return f"{name!r} is damaged and cannot be opened as {_TITLES[mime_type]}."
 
 
 def _no_text(mime_type: str, name: str) -> str:

@@ -20,11 +20,11 @@ from graph.postgres import UNREACHABLE, Pool
 _REACH = 2
 
 # One statement, so that it sees a document before it is replaced or after, never both.
-_FETCH = """
+_FETCH = f"""
     select c.id, c.document_id, c.position, d.name, c.page_number, c.heading, c.text
       from (select distinct a.document_id, a.position + n as position
               from unnest(%s::uuid[], %s::int[]) a(document_id, position),
-                   generate_series(-%s, %s) n) wanted
+                   generate_series({-_REACH}, {_REACH}) n) wanted
       join documents d on d.id = wanted.document_id and d.status = 'indexed' and d.project_id = %s
       join chunks c on c.document_id = wanted.document_id and c.position = wanted.position
 """
@@ -108,17 +108,14 @@ class Passages:
             return {}
         documents = [UUID(document) for document, _ in places]
         positions = [position for _, position in places]
-        rows = await self._rows(_FETCH, documents, positions, _REACH, _REACH, UUID(project_id))
+        rows = await self._rows(_FETCH, documents, positions, UUID(project_id))
         chunks = [_chunk(row) for row in rows]
         return {chunk.place: chunk for chunk in chunks}
 
     async def chunks(self, document_id: str) -> list[tuple[str, Chunk]]:
         """Give all (id, chunk) of a document, in order."""
         rows = await self._rows(_ALL, UUID(document_id))
-        return [
-            (str(row["id"]), Chunk(*(row[k] for k in ("position", "page_number", "heading", "text"))))
-            for row in rows
-        ]
+        return [(str(row.pop("id")), Chunk(**row)) for row in rows]
 
     async def surroundings(self, chunk_id: str) -> Surroundings | None:
         """Give a chunk with the text around it; an unknown id gives None."""

@@ -177,7 +177,7 @@ def _ranked(rows: Sequence[DictRow], rarity: dict[str, float], limit: int) -> Ma
     entries = np.concatenate([_keys(row, documents[row["document_id"]]) for row in rows])
     weights = np.concatenate([_scores(row, rarity[row["term"]]) for row in rows])
     keys, inverse = np.unique(entries, return_inverse=True)
-    scores = np.bincount(inverse, weights=weights)
+    scores = np.bincount(inverse, weights=weights).astype(np.float64)
     best = [int(key) for key in keys[np.argsort(-scores, kind="stable")[:limit]]]
     return Matches(
         tuple((str(names[key >> 32]), key & 0xFFFFFFFF) for key in best),

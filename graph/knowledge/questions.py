@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from graph.knowledge.terms import terms, words
 
 _FURTHEST = 3
-_FEW_WORDS = 2
+_FEW_WORDS = 1
 _EARLIER_WEIGHT = 0.4
 _LEANS = re.compile(
     r"""(?ix)
     \b(?: its? | they | them | theirs? | this | these | those | he | she | him | his | hers? )\b
+    | \b (?: is | was | do | does | did | can | could | will | would | has | had ) \s+ that \b
     | \b that (?: \s+ (?:one|case|then) \b | \s* [?.!,]? \s* $ )
-    | ^\W* (?: and | but | or | so | then | also | why | else | what \s+ (?:about|else|if)
+    | ^\W* (?: and | but | or | so | then | also | else | what \s+ (?:about|else|if)
              | how \s+ (?:about|come) ) \b
-    | \b (?: the \s+ (?:same|other|others|former|latter|first|second|last) | instead | otherwise ) \b
+    | \b the \s+ (?: same | others? | former | latter | first | second | last ) \b
+    | \b (?: instead | otherwise ) \b
     """
 )
 

@@ -14,22 +14,25 @@ LONGEST = 64
 _WORD = re.compile(r"\w(?:[\w.\-/+:@]*\w)?")
 _PART = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]{2,}")
-_CONTRACTION = re.compile(r"(?i)\b(\w+)(?:n['’]t|['’](?:ll|ve|re|d|s|m))\b")
-_COMMON = frozenset(
-    """
-    a about am an and any are as at be been being but by can could did do does doing for from get
-    had has have having he her here hers him his how i if in into is it its just may me might must
-    my no nor not of on or our ours shall she should so some such than that the their theirs them
-    then there these they this those to too us very was we were what when where which while who
-    whom whose why will with would you your yours
-    """.split()
-)
+_CONTRACTION = re.compile(r"(?i)\b(\w+?)(?:n['’]t|['’](?:ll|ve|re|d|s|m))\b")
+_COMMON = frozenset(re.findall(r"\w+", """
+    a about am an and any are as at be been being but by can could did do does doing for from
+    get had has have having he her here hers him his how i if in into is it its just may me
+    might must my no nor not of on or our ours shall she should so some such than that the
+    their theirs them then there these they this those to too us very was we were what when
+    where which while who whom whose why will with would you your yours
+"""))  # fmt: skip
 
 
 def words(text: str) -> list[str]:
     """The words of `text` in lower case, in order, without those that every text has."""
-    plain = _CONTRACTION.sub(r"\1", unicodedata.normalize("NFKC", text)).casefold()
+    plain = without_contractions(unicodedata.normalize("NFKC", text)).casefold()
     return [word for found in _WORD.findall(plain) for word in _whole_and_parts(found)]
+
+
+def without_contractions(text: str) -> str:
+    """`I'll` as `I`, `doesn't` as `does`: what is left out is common."""
+    return _CONTRACTION.sub(r"\1", text)
 
 
 def terms(text: str) -> list[str]:
