@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid5
 
+from graph.errors import DocumentTooLarge
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.passages import Passages, Surroundings
-from graph.knowledge.reading import Reading, read
+from graph.knowledge.reading import LIMITS_ALONE, Reading, read
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
 from graph.settings import PipelineSettings
@@ -16,8 +17,10 @@ from graph.state import Source
 
 Progress = Callable[[str, int, int], None]
 
-# Reading takes memory; embedding takes threads from the same few that searching needs.
+# Embedding takes threads from the same few that searching needs.
 _INDEXING_AT_ONCE = 2
+# Reading takes memory, up to `LIMITS.memory` each.
+_READING_AT_ONCE = 2
 # Chroma Cloud gives no more at once.
 _MOST_CANDIDATES = 300
 
@@ -34,6 +37,8 @@ class Library:
         self._passages = passages
         self._embedder = embedder
         self._room = asyncio.Semaphore(_INDEXING_AT_ONCE)
+        self._reading = asyncio.Semaphore(_READING_AT_ONCE)
+        self._alone = asyncio.Lock()
 
     async def search(self, project_id: str, question: str, *, limit: int) -> list[Source]:
         """Give the passages nearest to the question, best first, `limit` at most."""
@@ -64,9 +69,16 @@ class Library:
         return await self._passages.surroundings(chunk_id)
 
     async def read(self, data: bytes, name: str) -> Reading:
-        """Read a file in a process; raises UnsupportedDocument and UnreadableDocument."""
-        async with self._room:
-            return await read(data, name)
+        """Read a file in a process; raises UnsupportedDocument and UnreadableDocument.
+
+        One that needs much memory is read once more while no other is.
+        """
+        try:
+            async with self._reading:
+                return await read(data, name)
+        except DocumentTooLarge:
+            async with self._alone, self._reading, self._reading:
+                return await read(data, name, LIMITS_ALONE)
 
     async def index(
         self,

@@ -10,9 +10,10 @@ _EDGE_LINES = 2
 _FEWEST_PAGES = 3
 # The part of the pages on which something must stand to be a running head, or to count pages.
 _MOST_OF_THEM = 0.3
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d+|\b[ivxlc]{1,7}\b")
 _FIRST_OR_LAST_NUMBER = re.compile(r"^\W*(\d{1,5})(?![\w.])|(?<![\w.])(\d{1,5})\W*$")
 _LEADER = re.compile(r"(?:\s*[.…·_]){4,}\s*(\d{1,5}|[ivxlc]{1,7})$")
+_ENTRY = re.compile(r"(?:^|\s)(\d{1,5}|[ivxlc]{1,7})$")
 _FEWEST_ENTRIES = 5
 
 
@@ -77,5 +78,6 @@ def _is_number(line: Line, at: int, offset: int | None) -> bool:
 
 def _without_contents(lines: list[Line]) -> list[Line]:
     """Leave out entries of a table of contents, which lead with dots to a page's number."""
-    others = [line for line in lines if not _LEADER.search(line.text)]
-    return others if len(lines) - len(others) >= _FEWEST_ENTRIES else lines
+    if sum(bool(_LEADER.search(line.text)) for line in lines) < _FEWEST_ENTRIES:
+        return lines
+    return [line for line in lines if not _ENTRY.search(line.text)]
