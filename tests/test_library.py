@@ -21,9 +21,10 @@ from pydantic import SecretStr
 
 import graph.knowledge.embeddings as embeddings_module
 from graph.errors import RetrievalFailed
+from graph.knowledge.blocks import Block, Page, Parsed
+from graph.knowledge.chunking import cut
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.library import Library
-from graph.knowledge.parsing import Page, Parsed, parse
 from graph.knowledge.passages import Passages, Surroundings
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool, open_pool
@@ -44,7 +45,13 @@ TABLES = """
 PUMP = "The pump delivers twelve litres of water a minute."
 VALVE = "The valve opens when the pressure rises above three bar."
 CAT = "Cats sleep for most of the day and hunt at night."
-HANDBOOK = Parsed("application/pdf", [Page(1, PUMP), Page(2, ""), Page(3, VALVE), Page(4, CAT)])
+
+
+def page(number: int | None, text: str) -> Page:
+    return Page(number, [Block("text", text)] if text else [])
+
+
+HANDBOOK = Parsed("application/pdf", [page(1, PUMP), page(2, ""), page(3, VALVE), page(4, CAT)])
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +89,7 @@ class Shelf:
 
     async def add(self, parsed: Parsed, name: str = "handbook.pdf") -> str:
         document_id = await self.add_row(name, "indexed")
-        await self.library.index(self.project_id, document_id, parsed)
+        await self.library.index(self.project_id, document_id, cut(parsed))
         return document_id
 
     async def texts_found(self, question: str) -> list[str]:
@@ -151,7 +158,7 @@ def test_a_document_is_found_once_it_is_indexed_and_in_its_project_only(
 ) -> None:
     async def scenario(shelf: Shelf) -> list[list[str]]:
         document_id = await shelf.add_row("handbook.pdf")
-        await shelf.library.index(shelf.project_id, document_id, HANDBOOK)
+        await shelf.library.index(shelf.project_id, document_id, cut(HANDBOOK))
         before = await shelf.texts_found("valve pressure")
         await shelf.run("update documents set status = 'indexed' where id = %s", document_id)
         after = await shelf.texts_found("valve pressure")
@@ -188,7 +195,7 @@ def test_a_blank_question_finds_nothing(on_shelf: Callable[..., Any], question: 
 
 def test_a_text_of_nothing_but_odd_characters_does_no_harm(on_shelf: Callable[..., Any]) -> None:
     async def scenario(shelf: Shelf) -> list[str]:
-        await shelf.add(Parsed("text/plain", [Page(None, "\u200b\ufe0f")]))
+        await shelf.add(Parsed("text/plain", [page(None, "\u200b\ufe0f")]))
         return await shelf.texts_found("\u2603\U0001f4a7")
 
     assert on_shelf(scenario) == ["\u200b\ufe0f"]
@@ -198,7 +205,7 @@ def test_documents_that_are_not_indexed_yet_do_not_crowd_out_those_that_are(
     on_shelf: Callable[..., Any],
 ) -> None:
     async def scenario(shelf: Shelf) -> list[str]:
-        crowd = Parsed("application/pdf", [Page(number, VALVE) for number in range(1, 200)])
+        crowd = Parsed("application/pdf", [page(number, VALVE) for number in range(1, 200)])
         unfinished = await shelf.add_row("draft.pdf")
         await shelf.library.index(shelf.project_id, unfinished, crowd)
         await shelf.add(HANDBOOK)
@@ -214,10 +221,10 @@ def test_indexing_again_is_harmless_and_replaces_what_was_there(
     async def scenario(shelf: Shelf) -> tuple[list[int], bool, list[str]]:
         document_id = await shelf.add(HANDBOOK)
         first = await shelf.library.search(shelf.project_id, "pump", limit=9)
-        counts = [await shelf.library.index(shelf.project_id, document_id, HANDBOOK)]
+        counts = [await shelf.library.index(shelf.project_id, document_id, cut(HANDBOOK))]
         second = await shelf.library.search(shelf.project_id, "pump", limit=9)
-        shorter = Parsed("text/plain", [Page(None, CAT)])
-        counts.append(await shelf.library.index(shelf.project_id, document_id, shorter))
+        shorter = Parsed("text/plain", [page(None, CAT)])
+        counts.append(await shelf.library.index(shelf.project_id, document_id, cut(shorter)))
         counts.append(await shelf.library.count(shelf.project_id))
         return counts, first == second, await shelf.texts_found("pump")
 
@@ -229,18 +236,16 @@ def test_progress_is_told_for_each_stage(on_shelf: Callable[..., Any]) -> None:
 
     async def scenario(shelf: Shelf) -> None:
         document_id = await shelf.add_row("long.pdf")
-        pages = [Page(number, f"Page {number}") for number in range(1, 301)]
+        pages = [page(number, f"Page {number}") for number in range(1, 301)]
         await shelf.library.index(
             shelf.project_id,
             document_id,
-            Parsed("application/pdf", pages),
+            cut(Parsed("application/pdf", pages)),
             progress=lambda *step: told.append(step),
         )
 
     on_shelf(scenario)
     assert told == [
-        ("chunking", 0, 300),
-        ("chunking", 300, 300),
         ("storing", 0, 300),
         ("storing", 300, 300),
         ("embedding", 0, 300),
@@ -252,7 +257,7 @@ def test_progress_is_told_for_each_stage(on_shelf: Callable[..., Any]) -> None:
 def test_a_forgotten_document_is_found_by_no_search(on_shelf: Callable[..., Any]) -> None:
     async def scenario(shelf: Shelf) -> tuple[list[str], int]:
         document_id = await shelf.add(HANDBOOK)
-        await shelf.add(Parsed("text/plain", [Page(None, "Dogs bark.")]), "dogs.txt")
+        await shelf.add(Parsed("text/plain", [page(None, "Dogs bark.")]), "dogs.txt")
         await shelf.library.forget_document(shelf.project_id, document_id)
         return await shelf.texts_found(VALVE), await shelf.library.count(shelf.project_id)
 
@@ -272,7 +277,7 @@ def test_no_text_ever_gets_into_the_files_of_the_vector_store(
     on_shelf: Callable[..., Any], tmp_path: Path
 ) -> None:
     async def scenario(shelf: Shelf) -> list[str]:
-        await shelf.add(Parsed("text/plain", [Page(None, "The canary is quokka-7731.")]))
+        await shelf.add(Parsed("text/plain", [page(None, "The canary is quokka-7731.")]))
         return await shelf.texts_found("Where is quokka-7731?")
 
     assert on_shelf(scenario) == ["The canary is quokka-7731."]
@@ -309,7 +314,7 @@ def test_a_document_deleted_while_it_is_indexed_leaves_nothing(
             await shelf.library.forget_document(shelf.project_id, document_id)
 
         slow.meanwhile = delete
-        await shelf.library.index(shelf.project_id, document_id, HANDBOOK)
+        await shelf.library.index(shelf.project_id, document_id, cut(HANDBOOK))
         return await shelf.library.count(shelf.project_id)
 
     assert on_shelf(scenario, Embedder("slow", slow)) == 0
@@ -317,7 +322,7 @@ def test_a_document_deleted_while_it_is_indexed_leaves_nothing(
 
 def test_a_document_without_a_row_is_not_indexed(on_shelf: Callable[..., Any]) -> None:
     async def scenario(shelf: Shelf) -> None:
-        await shelf.library.index(shelf.project_id, str(uuid4()), HANDBOOK)
+        await shelf.library.index(shelf.project_id, str(uuid4()), cut(HANDBOOK))
 
     with pytest.raises(RetrievalFailed, match="deleted while it was being indexed"):
         on_shelf(scenario)
@@ -330,7 +335,7 @@ def test_the_surroundings_of_a_chunk_are_the_page_as_it_was_written(
     text = "\n".join(lines)
 
     async def scenario(shelf: Shelf) -> tuple[str, list[Surroundings | None]]:
-        pages = [Page(1, "Preface."), Page(2, text), Page(3, "Index.")]
+        pages = [page(1, "Preface."), page(2, text), page(3, "Index.")]
         document_id = await shelf.add(Parsed("application/pdf", pages))
         ids = [str(uuid5(UUID(document_id), str(position))) for position in range(5)]
         return document_id, [await shelf.library.surroundings(chunk_id) for chunk_id in ids]
@@ -376,23 +381,14 @@ def test_a_database_that_is_away_is_a_transient_failure(on_shelf: Callable[..., 
     )
 
 
-def test_files_are_parsed_and_found_again(on_shelf: Callable[..., Any]) -> None:
+def test_files_are_read_and_found_again(on_shelf: Callable[..., Any]) -> None:
     async def scenario(shelf: Shelf) -> list[str]:
-        await shelf.add(await shelf.library.parse(b"# Valve\r\n\r\nOpens at 3 bar.", "valve.md"))
+        reading = await shelf.library.read(b"# Valve\r\n\r\nOpens at 3 bar.", "valve.md")
+        document_id = await shelf.add_row("valve.md", "indexed")
+        await shelf.library.index(shelf.project_id, document_id, reading.chunks)
         return await shelf.texts_found("valve")
 
     assert on_shelf(scenario) == ["# Valve\n\nOpens at 3 bar."]
-
-
-def test_the_sample_handbook_can_be_indexed(on_shelf: Callable[..., Any]) -> None:
-    sample = Path(__file__).resolve().parent.parent / "samples" / "sensor-handbook.pdf"
-    parsed = parse(sample.read_bytes(), sample.name)
-
-    async def scenario(shelf: Shelf) -> bool:
-        await shelf.add(parsed)
-        return await shelf.library.count(shelf.project_id) >= len(parsed.pages)
-
-    assert on_shelf(scenario)
 
 
 def test_local_embeddings_need_no_network_and_have_length_one(

@@ -1,8 +1,10 @@
 """A project's documents: put in, found again by a question, and forgotten."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import UUID, uuid5
 
 from graph.errors import DocumentTooLarge
@@ -71,14 +73,16 @@ class Library:
     async def read(self, data: bytes, name: str) -> Reading:
         """Read a file in a process; raises UnsupportedDocument and UnreadableDocument.
 
-        One that needs much memory is read once more while no other is.
+        One that needs much memory is read once more while no other is, in the time that is left.
         """
-        try:
-            async with self._reading:
+        async with self._reading:
+            began = time.monotonic()
+            try:
                 return await read(data, name)
-        except DocumentTooLarge:
-            async with self._alone, self._reading, self._reading:
-                return await read(data, name, LIMITS_ALONE)
+            except DocumentTooLarge:
+                left_s = LIMITS_ALONE.seconds - (time.monotonic() - began)
+        async with self._alone, self._reading, self._reading:
+            return await read(data, name, replace(LIMITS_ALONE, seconds=max(left_s, 1)))
 
     async def index(
         self,
