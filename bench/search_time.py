@@ -103,7 +103,9 @@ async def store(parts: Parts, project: str, document: str, chunks: Sequence[Chun
     library = parts.library
     texts = [chunk.searchable for chunk in chunks]
     vectors = np.array(await library._embedder.embed_documents(texts, quick=True))
-    noise = np.random.default_rng(uuid.UUID(document).int % 2**32).standard_normal((len(chunks), 384))
+    noise = np.random.default_rng(uuid.UUID(document).int % 2**32).standard_normal(
+        (len(chunks), 384)
+    )
     vectors[:, 256:] = noise / np.linalg.norm(noise, axis=1, keepdims=True)
     records = [f"{document}/{chunk.position}" for chunk in chunks]
     ids = [str(uuid.uuid4()) for _ in chunks]

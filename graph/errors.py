@@ -10,6 +10,7 @@ PipelineError
 ├── RetrievalFailed            the knowledge base could not be searched
 ├── UnsupportedDocument        a file is none of the formats that are read
 ├── UnreadableDocument         a file is damaged, locked, too large or without text
+│   └── DocumentTooLarge       reading it takes more memory than it was given
 ├── VectorsInUse               another process owns the vectors (knowledge/vectors.py)
 ├── WebSearchFailed            the web search could not be done
 ├── TemplateFailed             a template or prompt cannot be loaded or rendered
@@ -81,6 +82,10 @@ class UnsupportedDocument(PipelineError):
 
 class UnreadableDocument(PipelineError):
     """The file has a known format, but no text can be got out of it."""
+
+
+class DocumentTooLarge(UnreadableDocument):
+    """Reading the file takes more memory than it was given."""
 
 
 class WebSearchFailed(PipelineError):

@@ -1,41 +1,25 @@
-"""Files become pages, and what cannot be read is refused with a reason."""
+"""Files are recognised by their content, and what cannot be read is refused with a reason."""
 
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from io import BytesIO
 
 import pytest
-from reportlab.lib.pdfencrypt import StandardEncryption  # type: ignore[import-untyped]
-from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
 
-import graph.knowledge.parsing as parsing_module
-from graph.knowledge.parsing import (
-    Page,
-    Parsed,
-    UnreadableDocument,
-    UnsupportedDocument,
-    parse,
-    recognise,
-)
+from graph.errors import UnreadableDocument, UnsupportedDocument
+from graph.knowledge.blocks import Block, Page, Parsed
+from graph.knowledge.parsing import parse, recognise
+
+OFFICE = "application/vnd.openxmlformats-officedocument"
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504)
+FORMATS = "a PDF, a Word, PowerPoint or Excel file, HTML, Markdown or plain text"
 
 
-def make_pdf(*pages: list[str], encrypt: StandardEncryption | None = None) -> bytes:
-    """A PDF with the lines of each page."""
-    file = BytesIO()
-    canvas = Canvas(file, encrypt=encrypt)
-    for lines in pages:
-        for at, line in enumerate(lines):
-            canvas.drawString(72, 720 - 14 * at, line)
-        canvas.showPage()
-    canvas.save()
-    return file.getvalue()
-
-
-def make_zip() -> bytes:
+def make_zip(*names: str) -> bytes:
     file = BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("word/document.xml", "<w:document/>")
+        for name in names:
+            archive.writestr(name, "x")
     return file.getvalue()
 
 
@@ -45,38 +29,48 @@ def refusal(call: Callable[[bytes, str], object], data: bytes, name: str) -> str
     return f"{type(caught.value).__name__}: {caught.value}"
 
 
-def test_pages_of_a_pdf_are_counted_from_one_and_blank_ones_stay() -> None:
-    data = make_pdf(["The pump starts.", "It stops."], [], ["Valve 3 opens."])
-    assert parse(data, "pump.pdf") == Parsed(
-        "application/pdf",
-        [Page(1, "The pump starts.\nIt stops."), Page(2, ""), Page(3, "Valve 3 opens.")],
-    )
+def text_of(data: bytes, name: str) -> list[str]:
+    return [block.text for page in parse(data, name).pages for block in page.blocks]
 
 
-def test_a_word_hyphenated_at_the_line_end_is_one_word_again() -> None:
-    assert parse(make_pdf(["reintroduc-", "ing the pump"]), "a.pdf").pages == [
-        Page(1, "reintroducing the pump")
-    ]
-
-
-def test_a_pdf_is_known_by_its_content_whatever_its_name_and_its_first_bytes() -> None:
-    assert recognise(b"\n" * 900 + make_pdf(["x"]), "notes.md") == "application/pdf"
-
-
-@pytest.mark.parametrize("name", ["guide.md", "GUIDE.MARKDOWN", "docs/guide.Md"])
-def test_markdown_is_known_by_its_name(name: str) -> None:
-    assert parse(b"# Pump\n", name) == Parsed("text/markdown", [Page(None, "# Pump\n")])
+@pytest.mark.parametrize(
+    ("data", "name", "mime_type"),
+    [
+        (b"\n" * 900 + b"%PDF-1.7", "notes.md", "application/pdf"),
+        (make_zip("[Content_Types].xml", "word/document2.xml"), "a.pdf", "wordprocessingml"),
+        (make_zip("[Content_Types].xml", "ppt/slides/slide1.xml"), "a.txt", "presentationml"),
+        (make_zip("xl/workbook.xml", "[Content_Types].xml"), "a.docx", "spreadsheetml"),
+        (make_zip("word/document.xml")[:60], "cut-off.docx", "wordprocessingml"),
+        (b"<!DOCTYPE html><p>x", "a.txt", "text/html"),
+        (b"\xef\xbb\xbf <!-- no --> <HTML lang=de>", "a.md", "text/html"),
+        (b'<?xml version="1.0"?><html xmlns="x">', "a", "text/html"),
+        (b"<h1>Pump</h1>", "a.txt", "text/html"),
+        (b"<h1 align=center>Pump</h1>", "README.md", "text/markdown"),
+        (b"<svg><p>", "a.svg", "text/plain"),
+        (b"x < y, <b>", "a.html", "text/plain"),
+        (b"# Pump", "GUIDE.MARKDOWN", "text/markdown"),
+        (b"# Pump", "docs/guide.Md", "text/markdown"),
+        (b"# Pump", "guide", "text/plain"),
+        (b"", "a.docx", "text/plain"),
+    ],
+)
+def test_the_content_tells_the_format_and_the_name_only_markdown_from_text(
+    data: bytes, name: str, mime_type: str
+) -> None:
+    ending = {"w": "document", "p": "presentation", "s": "sheet"}.get(mime_type[0])
+    long = f"{OFFICE}.{mime_type}.{ending}" if mime_type.endswith("ml") and ending else mime_type
+    assert recognise(data, name) == long
 
 
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [
-        ("Größe – 5 °C, naïve\n", "utf-8"),
-        ("Größe – 5 °C, naïve\n", "utf-8-sig"),
-        ("Größe – 5 °C, naïve\n", "utf-16"),
-        ("\ufeffGröße\n", "utf-16-be"),
-        ("Größe – 5 °C, naïve\n", "cp1252"),
-        ("plain words and a single 5 °C\n", "cp1252"),
+        ("Größe – 5 °C, naïve", "utf-8"),
+        ("Größe – 5 °C, naïve", "utf-8-sig"),
+        ("Größe – 5 °C, naïve", "utf-16"),
+        ("\ufeffGröße", "utf-16-be"),
+        ("Größe – 5 °C, naïve", "cp1252"),
+        ("plain words and a single 5 °C", "cp1252"),
         ("café", "cp1252"),
         ("Zażółć gęślą jaźń. Proszę przeczytać instrukcję obsługi urządzenia. " * 4, "cp1250"),
         ("Привет мир, это проверка кодировки текста.", "cp1251"),
@@ -85,50 +79,55 @@ def test_markdown_is_known_by_its_name(name: str) -> None:
 )
 def test_text_is_decoded_whatever_its_encoding(text: str, encoding: str) -> None:
     assert parse(text.encode(encoding), "notes.txt") == Parsed(
-        "text/plain", [Page(None, text.lstrip("\ufeff"))]
+        "text/plain", [Page(None, [Block("text", text.lstrip("\ufeff"))])]
     )
 
 
-def test_line_ends_become_newlines() -> None:
-    assert parse(b"one\r\ntwo\rthree\ffour\vfive\xc2\x85six\n", "a.txt").pages == [
-        Page(None, "one\ntwo\nthree\nfour\nfive\nsix\n")
-    ]
+def test_html_is_decoded_as_it_says_itself() -> None:
+    page = '<html><meta charset="iso-8859-7"><p>Αντλία'
+    assert text_of(page.encode("iso-8859-7"), "a.html") == ["Αντλία"]
+
+
+def test_lone_surrogates_are_left_out() -> None:
+    utf_16 = b"\xff\xfe" + "ab".encode("utf-16-le") + b"\x00\xd8" + "c".encode("utf-16-le")
+    assert [text_of(data, "a.txt") for data in (b"caf\xed\xa0\x80e", utf_16)] == [["cafe"], ["abc"]]
+
+
+def test_paragraphs_of_plain_text_are_blocks_whose_lines_stay() -> None:
+    data = b"one\r\ntwo\rthree\n\n \t\nfour\x0cfive\xc2\x85six\n"
+    assert text_of(data, "a.txt") == ["one\ntwo\nthree", "four\nfive\nsix"]
+
+
+def test_what_is_not_seen_is_taken_out() -> None:
+    data = "a\x01b\x1b[0m\U000e0041 soft\u00adhyphen zero\u200bwidth".encode()
+    assert text_of(data, "a.txt") == ["ab[0m softhyphen zerowidth"]
 
 
 @pytest.mark.parametrize(
     "data",
-    [make_zip(), b"text\0text", "Größe".encode("utf-16-le"), b"\xff\xfeodd", bytes(range(1, 256))],
-    ids=["zip", "nul", "utf-16 without mark", "broken utf-16", "no encoding"],
+    [b"text\0text", "Größe".encode("utf-16-le"), b"\xff\xfeodd", bytes(range(1, 256)), b"{\\rtf1}"],
+    ids=["nul", "utf-16 without mark", "broken utf-16", "no encoding", "rtf"],
 )
 def test_what_is_not_text_is_refused_before_it_is_parsed(data: bytes) -> None:
-    message = "UnsupportedDocument: 'a.txt' is not a PDF, a Markdown or a plain text file."
+    message = f"UnsupportedDocument: 'a.txt' is not {FORMATS}."
     assert [refusal(recognise, data, "a.txt"), refusal(parse, data, "a.txt")] == [message] * 2
 
 
-def test_control_characters_are_taken_out() -> None:
-    data = "a\x01b\x1b[0m\U000e0041".encode()
-    assert parse(data, "a.txt").pages == [Page(None, "ab[0m")]
-
-
-def test_a_damaged_pdf_says_that_it_is_damaged() -> None:
-    message = "UnreadableDocument: 'a.pdf' is damaged and cannot be opened as a PDF."
-    assert refusal(parse, make_pdf(["x"])[:300], "a.pdf") == message
-
-
-def test_an_encrypted_pdf_says_that_it_wants_a_password() -> None:
-    data = make_pdf(["secret"], encrypt=StandardEncryption("pass"))
-    message = "'a.pdf' is protected by a password. Upload a copy without one."
-    assert refusal(parse, data, "a.pdf") == f"UnreadableDocument: {message}"
-
-
-def test_a_pdf_that_only_forbids_printing_is_read() -> None:
-    data = make_pdf(["open"], encrypt=StandardEncryption("", "owner", canPrint=0))
-    assert parse(data, "a.pdf").pages == [Page(1, "open")]
-
-
-def test_a_pdf_without_text_points_to_ocr() -> None:
-    message = "'a.pdf' has no text in it, only images perhaps. Upload a copy with text (OCR)."
-    assert refusal(parse, make_pdf([], []), "a.pdf") == f"UnreadableDocument: {message}"
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (make_zip("notes.txt"), f"is an archive, not {FORMATS}."),
+        (make_zip(), f"is an archive, not {FORMATS}."),
+        (make_zip("reword/document.xml"), f"is an archive, not {FORMATS}."),
+        (OLE, "is in an old format of Office. Save it as .docx, .pptx or .xlsx."),
+        (
+            OLE + "EncryptedPackage".encode("utf-16-le"),
+            "is protected by a password. Upload a copy without one.",
+        ),
+    ],
+)
+def test_a_file_that_only_looks_like_office_is_refused_at_once(data: bytes, reason: str) -> None:
+    assert refusal(recognise, data, "a.docx") == f"UnsupportedDocument: 'a.docx' {reason}"
 
 
 @pytest.mark.parametrize("data", [b"", b" \n\t", b"\xef\xbb\xbf"])
@@ -136,18 +135,14 @@ def test_a_blank_text_is_refused(data: bytes) -> None:
     assert refusal(parse, data, "a.txt") == "UnreadableDocument: 'a.txt' has no text in it."
 
 
-def test_pdfs_are_read_one_at_a_time() -> None:
-    data = make_pdf(["The pump starts."])
-    with ThreadPoolExecutor(1) as threads:
-        with parsing_module._ONE_IN_PDFIUM:
-            reading = threads.submit(parse, data, "a.pdf")
-            with pytest.raises(TimeoutError):
-                reading.result(timeout=0.2)
-        assert reading.result(timeout=10).pages == [Page(1, "The pump starts.")]
+@pytest.mark.parametrize(
+    ("folder", "kind"), [("word", "a Word"), ("ppt", "a PowerPoint"), ("xl", "an Excel")]
+)
+def test_a_damaged_office_file_says_so(folder: str, kind: str) -> None:
+    message = f"'a.bin' is damaged and cannot be opened as {kind} file."
+    assert refusal(parse, make_zip(f"{folder}/x.xml"), "a.bin") == f"UnreadableDocument: {message}"
 
 
-def test_many_threads_get_the_same_pages() -> None:
-    data = make_pdf(*[[f"page {number}"] * 40 for number in range(30)])
-    with ThreadPoolExecutor(8) as threads:
-        results = list(threads.map(lambda _: parse(data, "a.pdf"), range(16)))
-    assert results == [parse(data, "a.pdf")] * 16
+def test_more_text_than_a_document_may_have_is_refused() -> None:
+    message = "has more than 20 million characters, the most that a document may have. Split it."
+    assert refusal(parse, b"x" * 20_000_001, "a.txt") == f"UnreadableDocument: 'a.txt' {message}"

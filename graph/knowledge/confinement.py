@@ -17,8 +17,9 @@ _NICENESS = 10
 _MOST_FILES = 64
 # Python writes its compiled modules when it imports them for the first time; nothing else is.
 _LARGEST_FILE = 4_000_000
-# Nothing of the service's environment, in which there are secrets.
-_ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
+# Nothing of the service's environment, in which there are secrets. openpyxl imports NumPy, whose
+# threads would take the child's memory.
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)

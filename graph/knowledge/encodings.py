@@ -3,7 +3,11 @@
 import codecs
 import importlib
 import re
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from charset_normalizer import CharsetMatch
 
 _WESTERN = "cp1252"
 # Without this list, short texts are taken for EBCDIC or for UTF-16 without a byte order mark.
@@ -82,10 +86,10 @@ def _guessed(data: bytes) -> str | None:
     return data.decode(best.encoding)
 
 
-def _charset_normalizer() -> Any:
+def _charset_normalizer() -> ModuleType:
     """Import it when it is needed, which is seldom: each document is read by a new process."""
     return importlib.import_module("charset_normalizer")
 
 
-def _mess(guess: Any) -> tuple[float, float]:
+def _mess(guess: "CharsetMatch") -> tuple[float, float]:
     return guess.chaos, -guess.coherence

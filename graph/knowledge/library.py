@@ -1,10 +1,13 @@
 """A project's documents: put in, found again by a question, and forgotten."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import UUID, uuid5
 
+from graph.errors import DocumentTooLarge
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.evidence import speaks_of
@@ -12,7 +15,7 @@ from graph.knowledge.passages import Passages, Surroundings
 from graph.knowledge.postings import Place
 from graph.knowledge.questions import Question
 from graph.knowledge.ranking import Passage, fuse, passages
-from graph.knowledge.reading import Reading, read
+from graph.knowledge.reading import LIMITS_ALONE, Reading, read
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
@@ -20,8 +23,10 @@ from graph.settings import PipelineSettings
 
 Progress = Callable[[str, int, int], None]
 
-# Reading takes memory; embedding takes threads from the same few that searching needs.
+# Embedding takes threads from the same few that searching needs.
 _INDEXING_AT_ONCE = 2
+# Reading takes memory, up to `LIMITS.memory` each.
+_READING_AT_ONCE = 2
 _CANDIDATES = 200
 # What the best passages don't speak of, those after them hardly do.
 _TELLING = 8
@@ -42,6 +47,8 @@ class Library:
         self._embedder = embedder
         self._static = static
         self._room = asyncio.Semaphore(_INDEXING_AT_ONCE)
+        self._reading = asyncio.Semaphore(_READING_AT_ONCE)
+        self._alone = asyncio.Lock()
 
     async def search(
         self, project_id: str, question: Question, *, limit: int, floor: bool = True
@@ -71,9 +78,18 @@ class Library:
         return await self._passages.surroundings(chunk_id)
 
     async def read(self, data: bytes, name: str) -> Reading:
-        """Read a file in a process; raises UnsupportedDocument and UnreadableDocument."""
-        async with self._room:
-            return await read(data, name)
+        """Read a file in a process; raises UnsupportedDocument and UnreadableDocument.
+
+        One that needs much memory is read once more while no other is, in the time that is left.
+        """
+        async with self._reading:
+            began = time.monotonic()
+            try:
+                return await read(data, name)
+            except DocumentTooLarge:
+                left_s = LIMITS_ALONE.seconds - (time.monotonic() - began)
+        async with self._alone, self._reading, self._reading:
+            return await read(data, name, replace(LIMITS_ALONE, seconds=max(left_s, 1)))
 
     async def index(
         self,

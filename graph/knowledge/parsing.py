@@ -39,8 +39,9 @@ _TITLES = {
 _PDF_MARK_WITHIN = 1024
 _ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
 _END_OF_ZIP = b"PK\x05\x06"
-# An entry of a zip file's directory whose name begins with a folder of an Office file.
+# An entry of a zip file's directory, and a file in it, in a folder as Office files have them.
 _OFFICE_ENTRY = re.compile(rb"PK\x01\x02.{42}(word|ppt|xl)/", re.DOTALL)
+_OFFICE_FILE = re.compile(rb"PK\x03\x04.{26}(word|ppt|xl)/", re.DOTALL)
 _OFFICE_FOLDERS = {b"word": DOCX, b"ppt": PPTX, b"xl": XLSX}
 _OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _OLE_LOCKED = "EncryptedPackage".encode("utf-16-le")
@@ -77,16 +78,17 @@ def recognise(data: bytes, name: str) -> str:
 def parse(data: bytes, name: str) -> Parsed:
     """Read the whole file. It may be made to do harm: see `reading.read`.
 
-    Raises UnsupportedDocument, and UnreadableDocument for a file that is broken, encrypted,
-    too large or without text.
+    Raises UnsupportedDocument, UnreadableDocument for a file that is broken, encrypted, too large
+    or without text, and MemoryError.
     """
     mime_type = recognise(data, name)
     read = importlib.import_module(_MODULES[mime_type]).read
     try:
         pages = list(_bounded(read(data, name), name))
-    except PipelineError:
+    except (PipelineError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - parsers raise whatever they stumble over
+    except Exception as error:
+        # Parsers raise whatever they stumble over.
         raise UnreadableDocument(_damaged(mime_type, name)) from error
     if not any(page.blocks for page in pages):
         raise UnreadableDocument(_no_text(mime_type, name))
@@ -94,10 +96,16 @@ def parse(data: bytes, name: str) -> Parsed:
 
 
 def _recognise_zip(data: bytes, name: str) -> str:
-    """Look into the zip file's directory, which comes last, without unpacking anything."""
-    end = max(data.rfind(_END_OF_ZIP), 0)
+    """Look into the zip file's directory, which comes last, without unpacking anything.
+
+    A file that was cut off has none: then the first file in it counts.
+    """
+    end = data.rfind(_END_OF_ZIP)
     length = int.from_bytes(data[end + 12 : end + 16], "little")
-    entry = _OFFICE_ENTRY.search(data, max(end - length, 0))
+    if end < 0:
+        entry = _OFFICE_FILE.search(data)
+    else:
+        entry = _OFFICE_ENTRY.search(data, max(end - length, 0))
     if entry is None:
         raise UnsupportedDocument(f"{name!r} is an archive, not {_READ_FORMATS}.")
     return _OFFICE_FOLDERS[entry[1]]

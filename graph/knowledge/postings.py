@@ -147,9 +147,7 @@ def _rarities(
 ) -> dict[str, float]:
     """The share of each term in a perfect match: its weight by its inverse document frequency."""
     everything = total.get("chunks", 0)
-    idf = {
-        term: weight * _idf(counts.get(term, 0), everything) for term, weight in asked.items()
-    }
+    idf = {term: weight * _idf(counts.get(term, 0), everything) for term, weight in asked.items()}
     whole = sum(idf.values()) * (_K1 + 1) * _SCALE
     return {term: value / whole for term, value in idf.items()}
 

@@ -2,12 +2,11 @@
 
 import json
 import logging
-import traceback
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from graph.errors import UnreadableDocument, UnsupportedDocument
+from graph.errors import DocumentTooLarge, UnreadableDocument, UnsupportedDocument
 from graph.knowledge.chunking import Chunk, cut
 from graph.knowledge.confinement import (
     Crashed,
@@ -24,10 +23,12 @@ from graph.knowledge.parsing import parse
 
 log = logging.getLogger(__name__)
 
-LIMITS = Limits(seconds=25, memory=240_000_000, output=120_000_000)
+# What most documents get by with, two at a time, and what a large one may have alone.
+LIMITS = Limits(seconds=25, memory=120_000_000, output=120_000_000)
+LIMITS_ALONE = replace(LIMITS, memory=240_000_000)
 
 _REFUSALS = {error.__name__: error for error in (UnsupportedDocument, UnreadableDocument)}
-_REASONS = {
+_REASONS: dict[type[LimitReached], str] = {
     OutOfTime: "takes longer to read than a document may. Split it.",
     OutOfMemory: "needs more memory than a document may have. Split it.",
     OutOfRoom: "has more text than a document may have. Split it.",
@@ -48,7 +49,7 @@ async def read(data: bytes, name: str, limits: Limits = LIMITS) -> Reading:
     """Read a document in a new process, which ends when the caller is cancelled.
 
     Starts in some 0.2 s. Raises UnsupportedDocument and UnreadableDocument, also for a file that
-    takes too much time, memory or text, and for one on which the reading process dies.
+    takes too much time or text, or on which the process dies; DocumentTooLarge for too much memory.
     """
     try:
         async with confined(__name__, name, data, limits) as lines:
@@ -56,7 +57,8 @@ async def read(data: bytes, name: str, limits: Limits = LIMITS) -> Reading:
             chunks = [Chunk(**json.loads(line)) async for line in lines]
     except LimitReached as error:
         log.warning("a document was not read: %s, %s", type(error).__name__, error)
-        raise UnreadableDocument(f"{name!r} {_REASONS[type(error)]}") from error
+        refusal = DocumentTooLarge if isinstance(error, OutOfMemory) else UnreadableDocument
+        raise refusal(f"{name!r} {_REASONS[type(error)]}") from error
     return Reading(head["mime_type"], head["page_count"], chunks)
 
 
@@ -65,9 +67,8 @@ def _understood(line: bytes) -> dict[str, Any]:
     refusal = _REFUSALS.get(head.get("refusal", ""))
     if refusal:
         raise refusal(head["message"])
-    if "trace" in head:
-        log.error("a document was not read:\n%s", head["trace"])
-        raise Crashed("an error in the parser")
+    if "mime_type" not in head:
+        raise Crashed("no output")
     return head
 
 

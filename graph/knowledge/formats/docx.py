@@ -1,7 +1,6 @@
 """Word files, by way of the HTML that mammoth makes of them."""
 
 from io import BytesIO
-from typing import Any
 
 import mammoth  # type: ignore[import-untyped]
 
@@ -34,5 +33,5 @@ def read(data: bytes, name: str) -> list[Page]:
     return [Page(None, blocks(result.value))]
 
 
-def _no_image(image: Any) -> list[Any]:
+def _no_image(image: object) -> list[object]:
     return []

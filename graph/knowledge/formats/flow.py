@@ -39,10 +39,10 @@ class Flow:
 
     def end_paragraph(self) -> None:
         """End the paragraph, the item or the line of code."""
-        if self._after_term:
+        if self._after_term or not self._words:
             return
         if self._code:
-            self._words.append("" if self._words[-1:] == ["\n"] else "\n")
+            self._words.append("" if self._words[-1] == "\n" else "\n")
             return
         lines = [line.strip() for line in "".join(self._words).split("\n")]
         self._words.clear()

@@ -2,18 +2,28 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from graph.knowledge.formats.lines import Line, usual_size
 
 _EDGE_LINES = 2
 _FEWEST_PAGES = 3
-# The part of the pages on which something must stand to be a running head, or to count pages.
-_MOST_OF_THEM = 0.3
-_NUMBER = re.compile(r"\d+")
-_FIRST_OR_LAST_NUMBER = re.compile(r"^\W*(\d{1,5})(?![\w.])|(?<![\w.])(\d{1,5})\W*$")
+# The part of the pages on which the same words stand when they are a running head, and on which
+# numbers go up with the pages when they count them (a preface has its own).
+_SAME_WORDS = 0.3
+_SAME_COUNT = 0.05
+_LONGEST_HEAD = 120
+_FIRST_NUMBER = re.compile(r"^\W*(\d{1,5}|[ivxlc]{1,7})(?![\w.])", re.IGNORECASE)
+_LAST_NUMBER = re.compile(
+    r"(?<![\w.])(\d{1,5}|[ivxlc]{1,7})(?:\s*(?:/|of|von|de|sur)\s*\d{1,5})?\W*$", re.IGNORECASE
+)
+_ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 _LEADER = re.compile(r"(?:\s*[.…·_]){4,}\s*(\d{1,5}|[ivxlc]{1,7})$")
+_ENTRY = re.compile(r"(?:^|\s)(\d{1,5}|[ivxlc]{1,7})$")
 _FEWEST_ENTRIES = 5
+
+# The words at a place, or a count of the pages at a place: the place is a height.
+_Mark = tuple[str | int, int]
 
 
 def without_furniture(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
@@ -22,60 +32,66 @@ def without_furniture(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
         return [list(lines) for lines in pages]
     largest = 1.05 * usual_size(pages)
     edges = [_edges(lines, largest) for lines in pages]
-    running = _running(edges)
-    offset = _offset(edges)
+    words = _common((map(_words, found) for found in edges), _SAME_WORDS)
+    counts = _common((_all_counts(found, at) for at, found in enumerate(edges)), _SAME_COUNT)
+    running = {
+        id(line)
+        for at, found in enumerate(edges)
+        for line in found
+        if _words(line) in words or not counts.isdisjoint(_counts(line, at))
+    }
     return [
-        _without_contents(
-            [
-                line
-                for line in lines
-                if not (
-                    id(line) in edges[at]
-                    and (_key(line) in running or _is_number(line, at, offset))
-                )
-            ]
-        )
-        for at, lines in enumerate(pages)
+        _without_contents([line for line in lines if id(line) not in running]) for lines in pages
     ]
 
 
-def _edges(lines: Sequence[Line], largest: float) -> dict[int, Line]:
-    """Give the lines at the top and at the foot by their ids, but no titles."""
+def _edges(lines: Sequence[Line], largest: float) -> list[Line]:
+    """Give the lines at the top and at the foot, but no titles."""
     ordered = sorted(lines, key=lambda line: line.y)
-    edges = (*ordered[:_EDGE_LINES], *ordered[-_EDGE_LINES:])
-    return {id(line): line for line in edges if line.size <= largest}
+    edges = {id(line): line for line in (*ordered[:_EDGE_LINES], *ordered[-_EDGE_LINES:])}
+    return [
+        line for line in edges.values() if line.size <= largest and len(line.text) <= _LONGEST_HEAD
+    ]
 
 
-def _key(line: Line) -> tuple[str, int]:
-    return _NUMBER.sub("#", line.text.casefold()), round(line.y / 4)
+def _common(pages: Iterable[Iterable[_Mark]], part: float) -> set[_Mark]:
+    """Give the marks that so large a part of the pages has."""
+    found = [set(marks) for marks in pages]
+    fewest = max(_FEWEST_PAGES, part * len(found))
+    counts = Counter(mark for marks in found for mark in marks)
+    return {mark for mark, count in counts.items() if count >= fewest}
 
 
-def _running(edges: list[dict[int, Line]]) -> set[tuple[str, int]]:
-    counts = Counter(key for lines in edges for key in {_key(line) for line in lines.values()})
-    fewest = max(_FEWEST_PAGES, _MOST_OF_THEM * len(edges))
-    return {key for key, count in counts.items() if count >= fewest}
+def _words(line: Line) -> _Mark:
+    return line.text.casefold(), _place(line)
 
 
-def _offset(edges: list[dict[int, Line]]) -> int | None:
-    """Give what the printed page numbers differ by from the place of the page, if there are any."""
-    counts = Counter(
-        offset
-        for at, lines in enumerate(edges)
-        for offset in {number - at for line in lines.values() for number in _numbers(line)}
+def _all_counts(lines: Iterable[Line], at: int) -> list[_Mark]:
+    return [count for line in lines for count in _counts(line, at)]
+
+
+def _counts(line: Line, at: int) -> list[_Mark]:
+    """Give what the line's numbers differ by from the place of its page in the file."""
+    numbers = [pattern.search(line.text) for pattern in (_FIRST_NUMBER, _LAST_NUMBER)]
+    return [(_value(number[1].lower()) - at, _place(line)) for number in numbers if number]
+
+
+def _value(number: str) -> int:
+    if number.isdigit():
+        return int(number)
+    values = [_ROMAN[letter] for letter in number]
+    return sum(
+        -value if value < after else value
+        for value, after in zip(values, [*values[1:], 0], strict=True)
     )
-    [(offset, count)] = counts.most_common(1) or [(0, 0)]
-    return offset if count >= max(_FEWEST_PAGES, _MOST_OF_THEM * len(edges)) else None
 
 
-def _numbers(line: Line) -> list[int]:
-    return [int(a or b) for a, b in _FIRST_OR_LAST_NUMBER.findall(line.text)]
-
-
-def _is_number(line: Line, at: int, offset: int | None) -> bool:
-    return offset is not None and at + offset in _numbers(line) and len(line.text) < 120
+def _place(line: Line) -> int:
+    return round(line.y / 4)
 
 
 def _without_contents(lines: list[Line]) -> list[Line]:
     """Leave out entries of a table of contents, which lead with dots to a page's number."""
-    others = [line for line in lines if not _LEADER.search(line.text)]
-    return others if len(lines) - len(others) >= _FEWEST_ENTRIES else lines
+    if sum(bool(_LEADER.search(line.text)) for line in lines) < _FEWEST_ENTRIES:
+        return lines
+    return [line for line in lines if not _ENTRY.search(line.text)]

@@ -50,20 +50,27 @@ def by_outline(entries: Iterable[Entry], pages: Sequence[Sequence[Line]]) -> lis
 def _located(entry: Entry, lines: Sequence[Line], start: int) -> Heading:
     level = min(entry.level + 1, _LOWEST)
     title = " ".join(entry.title.split())
+    below = next((at for at, line in enumerate(lines) if entry.y and line.y < entry.y), len(lines))
+    matches = list(_matches(title, lines, start))
+    if not matches:
+        return Heading(title, level, max(below if entry.y else 0, start), 0)
+    # The same words may stand on the page before the place that the outline leads to.
+    text, at, count = min(matches, key=lambda match: (match[1] < below, match[2], match[1]))
+    return Heading(text, level, at, count)
+
+
+def _matches(title: str, lines: Sequence[Line], start: int) -> Iterator[tuple[str, int, int]]:
+    """Give each place of a title: its text there, the first line and the number of lines."""
     wanted = _letters(title)
-    for at in range(start, len(lines)):
+    for at in range(start, len(lines) if wanted else 0):
         text = ""
         for count, line in enumerate(lines[at : at + _MOST_LINES], 1):
             text = f"{text} {line.text}".strip()
-            letters = _letters(text)
-            if len(letters) > len(wanted) + 30:
+            before, found, after = _letters(text).rpartition(wanted)
+            if found and not after and _NUMBERING.fullmatch(before):
+                yield (text if before else title), at, count
+            if len(text) > 2 * len(title) + 40:
                 break
-            if wanted and letters.endswith(wanted):
-                before = letters[: len(letters) - len(wanted)]
-                if _NUMBERING.fullmatch(before):
-                    return Heading(text if before else title, level, at, count)
-    at = next((at for at, line in enumerate(lines) if entry.y and line.y < entry.y), len(lines))
-    return Heading(title, level, max(at if entry.y else 0, start), 0)
 
 
 def _letters(text: str) -> str:
@@ -76,9 +83,7 @@ def by_size(pages: Sequence[Sequence[Line]]) -> list[list[Heading]]:
     ranks = [[_rank(lines, at, body) for at in range(len(lines))] for lines in pages]
     used = sorted({rank for page in ranks for rank in page if rank}, reverse=True)
     levels = {rank: min(level, _LOWEST) for level, rank in enumerate(used, 1)}
-    return [
-        list(_of_page(lines, page, levels)) for lines, page in zip(pages, ranks, strict=True)
-    ]
+    return [list(_of_page(lines, page, levels)) for lines, page in zip(pages, ranks, strict=True)]
 
 
 def _rank(lines: Sequence[Line], at: int, body: float) -> float:

@@ -43,6 +43,8 @@ def blocks(html: str) -> list[Block]:
     Takes time and memory in proportion to the length, however deep the elements are nested.
     """
     parser = etree.HTMLParser(target=_Target(), huge_tree=True)
+    # libxml2 refuses a page without an element.
+    parser.feed("<html>")
     for start in range(0, len(html), _PIECE):
         parser.feed(html[start : start + _PIECE])
     found: list[Block] = parser.close()
@@ -87,7 +89,9 @@ class _Target:
         return self._page.finish()
 
     def _end_link(self) -> None:
-        text = "".join(self._link or ())
+        if self._link is None:
+            return
+        text = "".join(self._link)
         self._link = None
         if text.strip() not in _ANCHORS:
             self._page.flow.write(text)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
-from typing import Any
 
 import pypdfium2 as pdfium  # type: ignore[import-untyped]
 import pypdfium2.raw as pdfium_c  # type: ignore[import-untyped]
@@ -23,7 +22,7 @@ _FIXED_PITCH = 1
 _BOLD = 1 << 18
 _BOLD_NAME = re.compile(r"bold|black|heavy|medi\b|demi", re.IGNORECASE)
 _CODE_NAME = re.compile(
-    r"mono|courier|consol|typewriter|menlo|code|terminal|\w+tt\d*$|sltt|cour", re.IGNORECASE
+    r"mono|nimbusmon|cour|consol|typewriter|menlo|code|terminal|\w+tt\d*$|sltt", re.IGNORECASE
 )
 
 
@@ -65,7 +64,7 @@ def _lines(document: pdfium.PdfDocument, at: int) -> Iterator[Line]:
             visible = text.strip()
             if visible:
                 first = start + _units(text[: len(text) - len(text.lstrip())])
-                yield _line(text_page.raw, visible, first)
+                yield _line(text_page, visible, first)
             start += _units(text) + 2
 
 
@@ -74,46 +73,46 @@ def _units(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _line(raw: Any, text: str, first: int) -> Line:
+def _line(page: pdfium.PdfTextPage, text: str, first: int) -> Line:
     count = _units(text)
     # PDFium makes up spaces, which have neither font nor size.
     half = text[: len(text) // 2].rstrip()
     places = (first, first + max(_units(half) - 1, 0), first + count - 1)
-    begin, middle, end = (pdfium_c.FPDFText_GetCharIndexFromTextIndex(raw, at) for at in places)
-    fonts = [_font(raw, at) for at in {begin, middle, end}]
-    left, y, _ = _box(raw, begin)
-    _, end_y, right = _box(raw, end)
+    begin, middle, end = (pdfium_c.FPDFText_GetCharIndexFromTextIndex(page, at) for at in places)
+    fonts = [_font(page, at) for at in {begin, middle, end}]
+    left, y, _ = _box(page, begin)
+    _, end_y, right = _box(page, end)
     return Line(
         text=text,
         left=left,
         right=right,
         y=y,
         end_y=end_y,
-        size=_size(raw, middle),
+        size=_size(page, middle),
         is_bold=all(_BOLD_NAME.search(name) or flags & _BOLD for name, flags in fonts),
         is_code=all(_CODE_NAME.search(name) or flags & _FIXED_PITCH for name, flags in fonts),
     )
 
 
-def _box(raw: Any, at: int) -> tuple[float, float, float]:
+def _box(page: pdfium.PdfTextPage, at: int) -> tuple[float, float, float]:
     """Give left, foot and right of a letter; the foot is that of the line, not of a `g`."""
     box = pdfium_c.FS_RECTF()
-    pdfium_c.FPDFText_GetLooseCharBox(raw, at, box)
+    pdfium_c.FPDFText_GetLooseCharBox(page, at, box)
     x, y = ctypes.c_double(), ctypes.c_double()
-    pdfium_c.FPDFText_GetCharOrigin(raw, at, x, y)
+    pdfium_c.FPDFText_GetCharOrigin(page, at, x, y)
     return box.left, y.value, box.right
 
 
-def _size(raw: Any, at: int) -> float:
+def _size(page: pdfium.PdfTextPage, at: int) -> float:
     matrix = pdfium_c.FS_MATRIX()
-    pdfium_c.FPDFText_GetMatrix(raw, at, matrix)
-    size = pdfium_c.FPDFText_GetFontSize(raw, at) * math.hypot(matrix.c, matrix.d)
+    pdfium_c.FPDFText_GetMatrix(page, at, matrix)
+    size = pdfium_c.FPDFText_GetFontSize(page, at) * math.hypot(matrix.c, matrix.d)
     return round(size, 1) or 1.0
 
 
-def _font(raw: Any, at: int) -> tuple[str, int]:
+def _font(page: pdfium.PdfTextPage, at: int) -> tuple[str, int]:
     name, flags = ctypes.create_string_buffer(128), ctypes.c_int()
-    pdfium_c.FPDFText_GetFontInfo(raw, at, name, 128, flags)
+    pdfium_c.FPDFText_GetFontInfo(page, at, name, 128, flags)
     return name.value.decode("utf-8", "replace"), flags.value
 
 
@@ -125,7 +124,7 @@ def _outline(document: pdfium.PdfDocument) -> Iterator[Entry]:
             yield Entry(bookmark.get_title(), bookmark.level, page, _height(target))
 
 
-def _height(target: Any) -> float | None:
+def _height(target: pdfium.PdfDest) -> float | None:
     mode, view = target.get_view()
     if mode == pdfium_c.PDFDEST_VIEW_XYZ and len(view) > 1 and view[1]:
         return float(view[1])

@@ -1,11 +1,16 @@
 """PowerPoint files: each slide's title, text, tables and the speaker's notes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
-from typing import Any
 
 from pptx import Presentation
 from pptx.enum.shapes import PP_PLACEHOLDER
+from pptx.shapes.autoshape import Shape
+from pptx.shapes.base import BaseShape
+from pptx.shapes.graphfrm import GraphicFrame
+from pptx.shapes.group import GroupShape
+from pptx.slide import Slide
+from pptx.text.text import TextFrame
 
 from graph.knowledge.blocks import Block, Page
 from graph.knowledge.formats.tables import tables
@@ -21,7 +26,7 @@ def read(data: bytes, name: str) -> Iterator[Page]:
         yield Page(number, list(_slide(slide)))
 
 
-def _slide(slide: Any) -> Iterator[Block]:
+def _slide(slide: Slide) -> Iterator[Block]:
     title = slide.shapes.title
     if title is not None and title.text_frame.text.strip():
         yield Block("heading", _one_line(title.text_frame.text), 1)
@@ -35,31 +40,31 @@ def _slide(slide: Any) -> Iterator[Block]:
             yield Block("text", "\n".join(notes))
 
 
-def _leaves(shapes: Any) -> Iterator[Any]:
+def _leaves(shapes: Iterable[BaseShape]) -> Iterator[BaseShape]:
     """Give the shapes in reading order, those in groups too."""
     waiting = list(shapes)[::-1]
     while waiting:
         shape = waiting.pop()
-        if hasattr(shape, "shapes"):
+        if isinstance(shape, GroupShape):
             waiting += list(shape.shapes)[::-1]
         else:
             yield shape
 
 
-def _shape(shape: Any) -> Iterator[Block]:
+def _shape(shape: BaseShape) -> Iterator[Block]:
     kind = shape.placeholder_format.type if shape.is_placeholder else None
     if kind in _MARGINAL:
         return
-    if getattr(shape, "has_table", False):
+    if isinstance(shape, GraphicFrame) and shape.has_table:
         yield from tables([cell.text for cell in row.cells] for row in shape.table.rows)
-    elif shape.has_text_frame:
+    elif isinstance(shape, Shape):
         is_list = shape.is_placeholder and kind not in _SUBTITLES
         lines = _lines(shape.text_frame, is_list=is_list)
         if lines:
             yield Block("text", "\n".join(lines))
 
 
-def _lines(frame: Any, *, is_list: bool) -> list[str]:
+def _lines(frame: TextFrame, *, is_list: bool) -> list[str]:
     found = [(paragraph.level, _one_line(paragraph.text)) for paragraph in frame.paragraphs]
     return ["  " * level + "- " * is_list + text for level, text in found if text]
 

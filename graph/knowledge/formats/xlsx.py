@@ -4,15 +4,18 @@ import re
 import warnings
 from collections.abc import Iterator
 from datetime import datetime, time
+from functools import lru_cache
 from io import BytesIO
 from itertools import chain
-from typing import Any
 
 from openpyxl import load_workbook  # type: ignore[import-untyped]
+from openpyxl.cell.read_only import ReadOnlyCell  # type: ignore[import-untyped]
+from openpyxl.worksheet._read_only import ReadOnlyWorksheet  # type: ignore[import-untyped]
 
 from graph.knowledge.blocks import Block, Page
 from graph.knowledge.formats.tables import tables
 
+_LITERALS = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
 _DECIMALS = re.compile(r"0\.(0+)")
 
 
@@ -37,14 +40,14 @@ def _sheet(title: str, rows: Iterator[list[str]]) -> list[Block]:
     return found if len(found) > 1 else []
 
 
-def _rows(sheet: Any) -> Iterator[list[str]]:
+def _rows(sheet: ReadOnlyWorksheet) -> Iterator[list[str]]:
     for row in sheet.iter_rows():
         texts = [_shown(cell) for cell in row]
         if any(texts):
             yield texts
 
 
-def _shown(cell: Any) -> str:
+def _shown(cell: ReadOnlyCell) -> str:
     value = cell.value
     if value is None:
         return ""
@@ -64,12 +67,22 @@ def _moment(value: datetime) -> str:
 
 
 def _number(value: float, form: str) -> str:
-    positive = re.sub(r'"[^"]*"|\\.|\[[^\]]*\]', "", form.split(";")[0])
-    if not re.search("[0#]", positive) or "E+" in positive or "/" in positive:
+    shown = _format_of(form)
+    if shown is None:
         return f"{value:.15g}"
+    is_percentage, specification = shown
+    return f"{100 * value:{specification}}%" if is_percentage else f"{value:{specification}}"
+
+
+@lru_cache(maxsize=256)
+def _format_of(form: str) -> tuple[bool, str] | None:
+    """Give whether an Excel format is a percentage, and what is nearest to it in Python.
+
+    None is for formats that show a number as it is, as a fraction or in powers of ten.
+    """
+    positive = _LITERALS.sub("", form.split(";")[0])
+    if not re.search("[0#]", positive) or re.search("E[+-]|/", positive):
+        return None
     decimals = _DECIMALS.search(positive)
-    places = len(decimals[1]) if decimals else 0
-    thousands = "," if re.search(r"[#0],[#0]", positive) else ""
-    if "%" in positive:
-        return f"{100 * value:{thousands}.{places}f}%"
-    return f"{value:{thousands}.{places}f}"
+    thousands = "," if re.search("[#0],[#0]", positive) else ""
+    return "%" in positive, f"{thousands}.{len(decimals[1]) if decimals else 0}f"
