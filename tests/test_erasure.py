@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from io import BytesIO
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +103,14 @@ def test_after_erasing_no_canary_is_left_in_a_dump_or_in_any_file(
                 upload(http, kept, "birds.md", markdown(CANARIES[:4])),
                 upload(http, kept, "birds.md", markdown(CANARIES[4:8])),
                 upload(http, kept, "birds.txt", plain(CANARIES[8:12])),
-                upload(http, kept, "birds.pdf", pdf(CANARIES[12:16])),
+                upload(http, kept, f"{CANARIES[12]}.pdf", pdf(CANARIES[13:16])),
             ]
             upload(http, erased, "more.md", markdown(CANARIES[16:18]))
             runs = [asked(http, kept, f"Where sings {one}?")[0] for one in ("it", "the tame one")]
             _, conversation = asked(http, kept, f"Where is {CANARIES[18]}?")
             asked(http, erased, f"Where is {CANARIES[19]}?")
+            with pytest.raises(psycopg.errors.NotNullViolation):
+                database.execute(f"insert into chunks (text) values ('{CANARIES[0]}')")
             quote(database, runs[0], documents[1], CANARIES[4])
             quote(database, runs[1], documents[0], CANARIES[0])
             database.execute("analyze")
@@ -190,15 +193,18 @@ def test_a_run_that_goes_on_while_its_document_is_erased_cannot_be_followed_afte
     http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
     document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
-    model.will(Answer(["one ", "two"], first_delay_s=0.5))
+    model.will(Answer(["The pier is made of oak ", "[1]."], first_delay_s=0.5))
     body = {"message": "pier?"}
     with http.stream("POST", f"/chat/projects/{project}", json=body) as response:
         events = live(response.iter_lines())
-        run = next(events).data["messageId"]
+        run, conversation = itemgetter("messageId", "conversationId")(next(events).data)
         assert len(next(events).data["chunks"]) == 1
         http.delete(f"/documents/{document['id']}").raise_for_status()
         assert [event.name for event in events] == ["text", "text", "done"]
     eventually(lambda: http.get(f"/runs/{run}/stream").status_code == 410, 5)
+    messages = http.get(f"/chat/conversations/{conversation}").json()["conversation"]["messages"]
+    assert messages[1]["content"] == "The pier is made of oak [1]."
+    assert [one.get("quote", "") for one in messages[1]["citations"]] == [""]
 
 
 def test_a_stream_that_showed_an_older_version_is_gone_with_the_document(
@@ -224,12 +230,13 @@ def test_vectors_that_could_not_be_erased_are_erased_by_the_next_process(
             with Vectors.open_embedded(tmp_path, "model") as vectors:
                 await vectors.add(str(project), str(document), ["a"], [[1, 0]])
             # The store is closed, and answers no more.
-            await (await erasing(pool, vectors)).document(project, document, "a.md")
+            closed = await erasing(pool, vectors)
+            await closed.document(project, document, "a.md")
+            await worked_off(pool, closed, "select from erasures where not is_scrubbed")
             with Vectors.open_embedded(tmp_path, "model") as vectors:
                 before = await vectors.count(str(project))
-                work = asyncio.create_task((await erasing(pool, vectors)).work())
-                await until_nothing_is_left(pool)
-                work.cancel()
+                again = await erasing(pool, vectors)
+                await worked_off(pool, again, "select from erasures")
                 return before, await vectors.count(str(project))
 
     assert asyncio.run(scenario()) == (1, 0)
@@ -255,13 +262,16 @@ async def erasing(pool: Pool, vectors: Vectors) -> Erasure:
     return Erasure(pool, library, threads, Runs(RunRows(pool), threads, retention_s=60), None)
 
 
-async def until_nothing_is_left(pool: Pool) -> None:
+async def worked_off(pool: Pool, erasure: Erasure, left: str) -> None:
+    """Let the erasure work until the statement `left` finds nothing."""
+    work = asyncio.create_task(erasure.work())
     async with pool.connection() as connection:
         for _ in range(500):
-            if not await (await connection.execute("select from erasures")).fetchall():
-                return
             await asyncio.sleep(0.02)
-    raise TimeoutError("something is left to erase")
+            if not await (await connection.execute(left)).fetchall():
+                break
+    await asyncio.sleep(0.1)
+    work.cancel()
 
 
 def test_the_files_are_not_taken_for_clean_while_somebody_may_still_read_what_was_erased(
@@ -272,7 +282,7 @@ def test_the_files_are_not_taken_for_clean_while_somebody_may_still_read_what_wa
     migrate(url)
     with psycopg.connect(url) as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        reader.execute("select from users")
+        reader.execute("select 1")
         with psycopg.connect(url) as eraser:
             eraser.execute("delete from documents")
             eraser.execute("select pg_current_xact_id()")
