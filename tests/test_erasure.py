@@ -29,6 +29,8 @@ from api.runs.engine import Runs
 from api.runs.rows import RunRows
 from api.traces import without_quotes
 from graph.checkpoints import Threads, open_checkpoints
+from graph.errors import RetrievalFailed
+from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import local_embeddings
 from graph.knowledge.library import Library
 from graph.knowledge.passages import Passages
@@ -272,6 +274,25 @@ async def worked_off(pool: Pool, erasure: Erasure, left: str) -> None:
                 break
     await asyncio.sleep(0.1)
     work.cancel()
+
+
+def test_what_is_indexed_after_its_document_was_erased_is_not_even_written(
+    postgres_url: str,
+) -> None:
+    url = make_database(postgres_url)
+    migrate(url)
+    chunk = Chunk(position=0, page_number=None, text=CANARIES[0])
+
+    async def scenario() -> None:
+        async with open_pool(url) as pool:
+            await Passages(pool).store(
+                str(uuid.uuid4()), str(uuid.uuid4()), [(str(uuid.uuid4()), chunk)]
+            )
+
+    with pytest.raises(RetrievalFailed, match="was deleted while"):
+        asyncio.run(scenario())
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select pg_relation_size('chunks')").fetchall() == [(0,)]
 
 
 def test_the_files_are_not_taken_for_clean_while_somebody_may_still_read_what_was_erased(

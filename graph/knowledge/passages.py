@@ -19,6 +19,8 @@ _FETCH = """
       from chunks c join documents d on d.id = c.document_id
      where c.project_id = %s and c.id = any(%s) and d.status = 'indexed'
 """
+_HOLD_DOCUMENT = "select from documents where id = %s for key share"
+_DELETED = "The document was deleted while it was being indexed."
 _SURROUNDINGS = """
     select n.id, n.project_id, n.document_id, d.name, n.page_number, n.text, n.id = c.id as asked
       from chunks c
@@ -62,6 +64,10 @@ class Passages:
         owner = (UUID(document_id), UUID(project_id))
         with _translated():
             async with self._pool.connection() as conn, conn.transaction(), conn.cursor() as cursor:
+                # Rows that are refused only after they were written stay in the database's files.
+                await cursor.execute(_HOLD_DOCUMENT, owner[:1])
+                if not cursor.rowcount:
+                    raise RetrievalFailed(_DELETED)
                 await cursor.execute("delete from chunks where document_id = %s", owner[:1])
                 async with cursor.copy(
                     "copy chunks (id, document_id, project_id, position, page_number, text)"
@@ -137,7 +143,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except psycopg.errors.ForeignKeyViolation as error:
-        raise RetrievalFailed("The document was deleted while it was being indexed.") from error
+        raise RetrievalFailed(_DELETED) from error
     except (*UNREACHABLE, psycopg.InterfaceError) as error:
         raise RetrievalFailed(
             "The documents' text could not be read from the database. Try again.", transient=True
