@@ -26,7 +26,9 @@ from api import (
 )
 from api.access import know_principals
 from api.database.migrations import migrate
+from api.database.scrubbing import scrub
 from api.dependencies import Parts
+from api.erasure import Erasure
 from api.errors import add_error_handlers
 from api.hosts import KnownHosts
 from api.ingestion import Ingestion
@@ -89,6 +91,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         ingestion = Ingestion(pool, library)
         stack.push_async_callback(ingestion.close)
         await ingestion.resume()
+        # Only the embedded server is the service's own.
+        clean = None if settings.database_url else partial(scrub, url)
+        erasure = Erasure(pool, library, threads, runs, clean)
+        stack.push_async_callback(_cancelled, asyncio.create_task(erasure.work()))
 
         yield Parts(
             settings=settings,
@@ -101,6 +107,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             forgetful_pipeline=build(),
             runs=runs,
             ingestion=ingestion,
+            erasure=erasure,
         )
 
 

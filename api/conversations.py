@@ -176,10 +176,7 @@ async def delete_conversation(
 ) -> Response:
     """Erase a conversation with its messages, runs and checkpoints."""
     await own_conversation(service.pool, conversation_id, caller)
-    await service.runs.forget_conversation(conversation_id)
-    await service.threads.forget([str(conversation_id)])
-    async with service.pool.connection() as connection:
-        await connection.execute("delete from conversations where id = %s", (conversation_id,))
+    await service.erasure.conversation(conversation_id)
     return Response(status_code=204)
 
 

@@ -9,6 +9,7 @@ from fastapi.security import APIKeyHeader
 
 from api import access
 from api.access import Principal
+from api.erasure import Erasure
 from api.errors import Refusal
 from api.ingestion import Ingestion
 from api.runs.engine import Runs
@@ -38,6 +39,7 @@ class Parts:
     forgetful_pipeline: Pipeline
     runs: Runs
     ingestion: Ingestion
+    erasure: Erasure
 
 
 async def get_parts(request: Request) -> Parts:

@@ -109,12 +109,9 @@ async def get_content(document_id: uuid.UUID, service: Service, caller: Caller) 
 
 @router.delete("/{document_id}", status_code=204)
 async def delete_document(document_id: uuid.UUID, service: Service, caller: Caller) -> Response:
-    """Erase a document with its file, chunks and vectors."""
+    """Erase a document with its file, chunks and vectors, and what answers quote of it."""
     row = await _require(document_id, service, caller, "edit")
-    await service.library.forget_document(str(row["project_id"]), str(document_id))
-    async with service.pool.connection() as connection:
-        await connection.execute("delete from documents where id = %s", (document_id,))
-    service.runs.forget_document(str(document_id))
+    await service.erasure.document(row["project_id"], document_id, row["name"])
     return Response(status_code=204)
 
 

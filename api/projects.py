@@ -145,19 +145,7 @@ async def change_project(
 @router.delete("/{project_id}", status_code=204)
 async def delete_project(project_id: OwnProject, service: Service) -> Response:
     """Erase the project with its documents, vectors and conversations."""
-    async with service.pool.connection() as connection:
-        rows = await (
-            await connection.execute(
-                "select id from conversations where project_id = %s", (project_id,)
-            )
-        ).fetchall()
-    for row in rows:
-        await service.runs.forget_conversation(row["id"])
-    # The rows go last: should a part be away, the same request can be sent again.
-    await service.threads.forget([str(row["id"]) for row in rows])
-    await service.library.forget_project(str(project_id))
-    async with service.pool.connection() as connection:
-        await connection.execute("delete from projects where id = %s", (project_id,))
+    await service.erasure.project(project_id)
     return Response(status_code=204)
 
 

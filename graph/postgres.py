@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 from fasteners import InterProcessLock  # type: ignore[import-untyped]
-from psycopg import AsyncConnection, InterfaceError, OperationalError
+from psycopg import AsyncConnection, InterfaceError, OperationalError, connect
 from psycopg.rows import DictRow, dict_row
-from psycopg.sql import SQL, Literal
+from psycopg.sql import SQL, Identifier, Literal
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
@@ -29,6 +29,11 @@ Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 UNREACHABLE = (OperationalError, InterfaceError)
 """What psycopg raises when the database is away."""
 
+_LITTLE_KEPT = {
+    "wal_recycle": "off",
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+}
 _CHECK_S = 1.0
 
 WAIT_S = 4.5
@@ -44,7 +49,9 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
     PostgresServer._lock = InterProcessLock(Path(gettempdir()) / f"archwright-{getuser()}.lock")
     with get_server(folder) as server:
         _forget_the_dead(server)
-        yield server.get_uri()
+        url = server.get_uri()
+        _keep_little(url)
+        yield url
 
 
 def _forget_the_dead(server: PostgresServer) -> None:
@@ -53,6 +60,17 @@ def _forget_the_dead(server: PostgresServer) -> None:
     with PostgresServer._lock:
         before = users.get_and_add(os.getpid())
         users.put([pid for pid in {*before, os.getpid()} if psutil.pid_exists(pid)])
+
+
+def _keep_little(url: str) -> None:
+    """Let old text not outlive its rows in files of the write-ahead log that are used again.
+
+    Nor may it reach the server's own log, which would name the values of what it refuses.
+    """
+    with connect(url, autocommit=True) as connection:
+        for name, value in _LITTLE_KEPT.items():
+            connection.execute(SQL("alter system set {} = {}").format(Identifier(name), value))
+        connection.execute("select pg_reload_conf()")
 
 
 @asynccontextmanager

@@ -22,7 +22,21 @@ from api.app import create_app
 from api.settings import Settings
 from graph.postgres import embedded_postgres
 
+# Their tests wait for processes more than they compute.
+_FIRST = (
+    "test_server.py",
+    "test_studio.py",
+    "test_faults.py",
+    "test_cli.py",
+    "test_local_model.py",
+)
+
 ServiceFactory = Callable[..., AbstractContextManager["Service"]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left alone with one."""
+    items.sort(key=lambda item: item.path.name not in _FIRST)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Process:
     """A service in a process of its own; what it wrote is in `out` and `err`."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.child = subprocess.Popen(
@@ -71,30 +72,45 @@ def environment(**settings: str) -> dict[str, str]:
     return {**kept, **settings}
 
 
+@contextmanager
+def process(folder: Path, **settings: str) -> Iterator[Process]:
+    """A service that is ready, in a process that works in `folder`."""
+    process = Process(folder, environment(**settings))
+    try:
+        process.wait_until_ready()
+        yield process
+    finally:
+        process.child.kill()
+        process.child.wait()
+
+
+def stood_in(model: OpenAIStandIn, postgres_url: str) -> dict[str, str]:
+    """The settings for a database of its own and the stand-in model."""
+    return {
+        "DATABASE_URL": make_database(postgres_url),
+        "OPENAI_BASE_URL": model.base_url,
+        "OPENAI_MODEL": "stand-in",
+    }
+
+
 @pytest.fixture
 def start(model: OpenAIStandIn, postgres_url: str, tmp_path: Path) -> Start:
     """Start a service with a database of its own, which asks the stand-in model."""
-
-    @contextmanager
-    def started(**settings: str) -> Iterator[Process]:
-        own = {
-            "DATABASE_URL": make_database(postgres_url),
-            "OPENAI_BASE_URL": model.base_url,
-            "OPENAI_MODEL": "stand-in",
-            **settings,
-        }
-        process = Process(tmp_path, environment(**own))
-        try:
-            process.wait_until_ready()
-            yield process
-        finally:
-            process.child.kill()
-            process.child.wait()
-
-    return started
+    return lambda **more: process(tmp_path, **stood_in(model, postgres_url), **more)
 
 
-def drafting_body(message: str = "Draft it.") -> dict[str, str]:
+@pytest.fixture(scope="module")
+def served(
+    shared_model: OpenAIStandIn, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Process]:
+    """One service with a key, for the tests that leave it as it is."""
+    folder = tmp_path_factory.mktemp("served")
+    settings = stood_in(shared_model, postgres_url)
+    with process(folder, **settings, API_KEY="canary-of-a-key") as service:
+        yield service
+
+
+def drafting_body(message: str) -> dict[str, str]:
     return {
         "conversation_id": str(uuid.uuid4()),
         "project_id": str(uuid.uuid4()),
@@ -105,16 +121,16 @@ def drafting_body(message: str = "Draft it.") -> dict[str, str]:
 class Draft(threading.Thread):
     """A draft that is being read; `events` are its events so far."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, message: str = "Draft it.") -> None:
         super().__init__(daemon=True)
-        self._url = url
+        self._url, self._body = url, drafting_body(message)
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.start()
         wait_until(lambda: bool(self.events), 20)
 
     def run(self) -> None:
         path = f"{self._url}/api/v1/chat/stream"
-        with httpx.stream("POST", path, json=drafting_body(), timeout=30) as response:
+        with httpx.stream("POST", path, json=self._body, timeout=30) as response:
             name = ""
             for line in response.iter_lines():
                 field, _, value = line.partition(": ")
@@ -150,18 +166,23 @@ def test_sigterm_ends_a_long_run_with_one_terminal_event_and_exits_0_within_15_s
 def refuses_new_runs(url: str) -> bool:
     # Not read: a run that was let in just before the signal was seen would go on for long.
     path = f"{url}/api/v1/chat/stream"
-    with httpx.stream("POST", path, json=drafting_body(), timeout=20) as answer:
+    with httpx.stream("POST", path, json=drafting_body("Draft it."), timeout=20) as answer:
         return answer.status_code == 503 and "Retry-After" in answer.headers
 
 
-def test_sigterm_lets_a_short_run_finish(start: Start, model: OpenAIStandIn) -> None:
+def test_sigterm_lets_a_short_run_finish_and_the_log_holds_nothing_that_was_asked(
+    start: Start, model: OpenAIStandIn
+) -> None:
     model.will(Answer(["one ", "two ", "three"], delay_s=0.5))
-    with start() as service:
-        draft = Draft(service.url)
+    with start(LOG_FORMAT="json", LOG_LEVEL="DEBUG") as service:
+        draft = Draft(service.url, "canary of a message")
         service.child.send_signal(signal.SIGTERM)
         assert service.wait_for_exit(10) == 0
         [(name, data)] = draft.terminal
         assert (name, data["full_response"]) == ("done", "one two three")
+        lines = [json.loads(line) for line in service.err.splitlines()]
+        assert {"time", "level", "logger", "message"} <= lines[0].keys()
+        assert "canary" not in service.err
 
 
 def test_a_second_interrupt_does_not_wait_for_runs(start: Start, model: OpenAIStandIn) -> None:
@@ -177,45 +198,29 @@ def test_a_second_interrupt_does_not_wait_for_runs(start: Start, model: OpenAISt
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 def test_the_curl_line_works_as_printed_and_does_not_show_the_key(
-    start: Start, model: OpenAIStandIn
+    served: Process, model: OpenAIStandIn
 ) -> None:
     model.will(Answer(["Tide", "watch"]))
-    with start(API_KEY="canary-of-a-key") as service:
-        [line] = [line for line in service.out.splitlines() if line.startswith("curl")]
-        key = {"API_KEY": "canary-of-a-key"}
-        asked = subprocess.run(
-            ["sh", "-c", line], env=environment(**key), capture_output=True, timeout=30, check=True
-        )
-        assert b'"token":"Tide"' in asked.stdout
-        assert b"event: done" in asked.stdout
-        assert "canary-of-a-key" not in service.out + service.err
+    [line] = [line for line in served.out.splitlines() if line.startswith("curl")]
+    key = {"API_KEY": "canary-of-a-key"}
+    asked = subprocess.run(
+        ["sh", "-c", line], env=environment(**key), capture_output=True, timeout=30, check=True
+    )
+    assert b'"token":"Tide"' in asked.stdout
+    assert b"event: done" in asked.stdout
+    assert "canary-of-a-key" not in served.out + served.err
 
 
-def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(
-    start: Start, tmp_path: Path
-) -> None:
-    with start() as service:
-        facts = dict(re.findall(r"^  (\w[\w ]*?)  +(\S.*)$", service.out, re.MULTILINE))
-        assert facts["Database"].endswith(", external")
-        assert facts["Vectors"] == "Chroma, embedded"
-        assert facts["Embeddings"] == "WordLlama, embedded"
-        assert re.fullmatch(r"stand-in at 127\.0\.0\.1:\d+, external", facts["Language model"])
-        assert facts["Data"] == str(tmp_path / "data")
-        assert facts["API"] == f"{service.url}/docs"
-        assert "\x1b" not in service.out
-        assert httpx.get(service.url).json()["status"] == "running"
-
-
-def test_json_logs_are_one_object_a_line_and_hold_nothing_that_was_asked(start: Start) -> None:
-    with start(LOG_FORMAT="json", LOG_LEVEL="DEBUG") as service:
-        body = drafting_body("canary of a message")
-        answer = httpx.post(f"{service.url}/api/v1/chat/stream", json=body, timeout=20)
-        assert "event: done" in answer.text
-        service.child.send_signal(signal.SIGTERM)
-        service.wait_for_exit(15)
-        lines = [json.loads(line) for line in service.err.splitlines()]
-        assert {"time", "level", "logger", "message"} <= lines[0].keys()
-        assert "canary" not in service.err
+def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(served: Process) -> None:
+    facts = dict(re.findall(r"^  (\w[\w ]*?)  +(\S.*)$", served.out, re.MULTILINE))
+    assert facts["Database"].endswith(", external")
+    assert facts["Vectors"] == "Chroma, embedded"
+    assert facts["Embeddings"] == "WordLlama, embedded"
+    assert re.fullmatch(r"stand-in at 127\.0\.0\.1:\d+, external", facts["Language model"])
+    assert facts["Data"] == str(served.folder / "data")
+    assert facts["API"] == f"{served.url}/docs"
+    assert "\x1b" not in served.out
+    assert httpx.get(served.url).json()["status"] == "running"
 
 
 def refused(folder: Path, **settings: str) -> tuple[int, str]:
@@ -259,15 +264,14 @@ def test_a_database_that_is_away_is_one_line(tmp_path: Path, url: str) -> None:
     assert said.startswith("DATABASE_URL: ")
 
 
-def test_a_data_folder_in_use_is_one_line(start: Start, tmp_path: Path, postgres_url: str) -> None:
-    with start() as service:
-        code, said = refused(
-            tmp_path,
-            PORT="0",
-            DATABASE_URL=make_database(postgres_url),
-            OPENAI_BASE_URL="http://127.0.0.1:1/v1",
-            OPENAI_MODEL="any",
-        )
-        assert code == 1
-        assert f"in use by process {service.child.pid}" in said
-        assert said.count("\n") == 1
+def test_a_data_folder_in_use_is_one_line(served: Process, postgres_url: str) -> None:
+    code, said = refused(
+        served.folder,
+        PORT="0",
+        DATABASE_URL=make_database(postgres_url),
+        OPENAI_BASE_URL="http://127.0.0.1:1/v1",
+        OPENAI_MODEL="any",
+    )
+    assert code == 1
+    assert f"in use by process {served.child.pid}" in said
+    assert said.count("\n") == 1

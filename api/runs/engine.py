@@ -31,7 +31,10 @@ Dialect = Callable[[Event], Sequence[Frame]]
 
 @dataclass(slots=True)
 class Run:
-    """One execution of the pipeline. `turn` is null where nothing is stored (legacy)."""
+    """One execution of the pipeline. `turn` is null where nothing is stored (legacy).
+
+    `documents` are those whose passages it showed, names by id.
+    """
 
     row: RunRow
     turn: NewTurn | None
@@ -39,7 +42,7 @@ class Run:
     log: RunLog = field(default_factory=RunLog)
     stop: Stop = field(default_factory=Stop)
     web_sources: list[Source] = field(default_factory=list)
-    documents: set[str] = field(default_factory=set)
+    documents: dict[str, str] = field(default_factory=dict)
     forgotten: bool = False
     readers: int = 0
     task: asyncio.Task[None] = field(init=False)
@@ -53,7 +56,9 @@ class Run:
         """Append an event to the log, in the dialect that the run was started with."""
         if isinstance(event, SourcesFound):
             self.web_sources = [source for source in event.sources if source["url"]]
-            self.documents = {s["document_id"] for s in event.sources if s["document_id"]}
+            self.documents = {
+                s["document_id"]: s["document_name"] for s in event.sources if s["document_id"]
+            }
         if frames := self.dialect(event):
             self.log.append(frames)
 
@@ -166,12 +171,19 @@ class Runs:
                 await self._stop(run)
                 self._runs.pop(run.id, None)
 
-    def forget_document(self, document_id: str) -> None:
-        """Drop the streams that showed passages of a document that was erased."""
+    def forget_document(
+        self, document_id: str, project_id: uuid.UUID | None = None, name: str | None = None
+    ) -> None:
+        """Drop the streams that showed passages of a document that was erased.
+
+        With its project and name, those too that showed its older versions.
+        """
         for run in list(self._runs.values()):
-            if document_id in run.documents:
+            in_project = run.turn is not None and run.turn.project_id == project_id
+            named = in_project and name in run.documents.values()
+            if named or document_id in run.documents:
                 run.forgotten = True
-                if run.task.done():
+                if run.row.status != "running":
                     self._runs.pop(run.id, None)
 
     async def stream(

@@ -10,6 +10,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from api.errors import Refusal
+from api.traces import names_left, without_quotes
 from graph.events import Answer, Citation, Failed, Terminal
 from graph.postgres import Pool
 from graph.state import Message, Source
@@ -85,14 +86,18 @@ class RunRows:
 
         What the web search found is kept too, so that its chunk ids resolve.
         """
-        citations = Jsonb([citation_row(citation) for citation in answer.citations])
+        citations = [citation_row(citation) for citation in answer.citations]
+        cited = {citation.source["document_name"] for citation in answer.citations}
         status = "complete" if row.status == "done" else row.status
         found = [
             (s["id"], row.id, turn.project_id, s["document_name"], s["url"], s["text"])
             for s in web_sources
         ]
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(_END_MESSAGE, (answer.text, status, citations, row.id))
+            # What was erased while the run was going on is not quoted again.
+            names = await names_left(connection, turn.project_id, cited)
+            stored = Jsonb(without_quotes(citations, names))
+            await connection.execute(_END_MESSAGE, (answer.text, status, stored, row.id))
             await connection.execute(
                 _END_RUN,
                 (row.status, row.seq, row.finish_reason, row.error and Jsonb(row.error), row.id),

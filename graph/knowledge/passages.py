@@ -31,6 +31,8 @@ _FETCH = f"""
 _COPY = """
     copy chunks (id, document_id, project_id, position, page_number, heading, text) from stdin
 """
+_HOLD_DOCUMENT = "select from documents where id = %s for key share"
+_DELETED = "The document was deleted while it was being indexed."
 _SURROUNDINGS = """
     select n.id, n.project_id, n.document_id, d.name, n.page_number, n.text, n.id = c.id as asked
       from chunks c
@@ -80,9 +82,13 @@ class Passages:
         rows = await asyncio.to_thread(postings.rows_of, [chunk for _, chunk in chunks])
         owner = (UUID(document_id), UUID(project_id))
         with _translated():
-            async with self._pool.connection() as conn, conn.transaction():
-                await conn.execute("delete from chunks where document_id = %s", owner[:1])
-                async with conn.cursor() as cursor, cursor.copy(_COPY) as copy:
+            async with self._pool.connection() as conn, conn.transaction(), conn.cursor() as cursor:
+                # Rows that are refused only after they were written stay in the database's files.
+                await cursor.execute(_HOLD_DOCUMENT, owner[:1])
+                if not cursor.rowcount:
+                    raise RetrievalFailed(_DELETED)
+                await cursor.execute("delete from chunks where document_id = %s", owner[:1])
+                async with cursor.copy(_COPY) as copy:
                     for chunk_id, chunk in chunks:
                         place = (chunk.position, chunk.page_number, chunk.heading, chunk.text)
                         await copy.write_row((UUID(chunk_id), *owner, *place))
@@ -155,7 +161,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except psycopg.errors.ForeignKeyViolation as error:
-        raise RetrievalFailed("The document was deleted while it was being indexed.") from error
+        raise RetrievalFailed(_DELETED) from error
     except (*UNREACHABLE, psycopg.InterfaceError) as error:
         raise RetrievalFailed(
             "The documents' text could not be read from the database. Try again.", transient=True

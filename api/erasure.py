@@ -1,0 +1,175 @@
+"""Erases for good: the rows at once, then vectors and memories, then what files held of them."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from api.runs.engine import Runs
+from api.traces import erase_traces
+from graph.checkpoints import Threads
+from graph.errors import PipelineError
+from graph.knowledge.library import Library
+from graph.postgres import UNREACHABLE, Pool
+
+log = logging.getLogger(__name__)
+
+Scrub = Callable[[bool], Awaitable[bool]]
+"""Takes what was deleted out of the database's files; told whether documents were among it.
+
+False if it must be tried again.
+"""
+
+SETTLE_S = 10.0
+RETRY_S = 20.0
+
+
+class Erasure:
+    """Erases documents, projects and conversations.
+
+    When one of its methods returns, nothing of it is found any more. What may be left in files
+    is noted in the table `erasures` and worked off by `work`, in whichever process, until it is
+    gone. Without `scrub` the database's files are the business of its operator.
+    """
+
+    def __init__(
+        self, pool: Pool, library: Library, threads: Threads, runs: Runs, scrub: Scrub | None
+    ) -> None:
+        self._pool = pool
+        self._library = library
+        self._threads = threads
+        self._runs = runs
+        self._scrub = scrub
+        self._news = asyncio.Event()
+
+    async def document(self, project_id: uuid.UUID, document_id: uuid.UUID, name: str) -> None:
+        """Erase a document, what answers quote of it, and the streams that showed it."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_TAKE_TURNS, (project_id,))
+            await connection.execute("delete from documents where id = %s", (document_id,))
+            await erase_traces(connection, project_id, document_id, name)
+            left = await _note(connection, project_id=project_id, document_id=document_id)
+        self._runs.forget_document(str(document_id), project_id, name)
+        await self._go_on(left)
+
+    async def project(self, project_id: uuid.UUID) -> None:
+        """Erase a project with its documents and conversations."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_SELECT_CONVERSATIONS, (project_id,))
+            conversations = [row["id"] for row in await cursor.fetchall()]
+        await self._end_runs(conversations)
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_NOTE_CONVERSATIONS, (project_id,))
+            await connection.execute("delete from projects where id = %s", (project_id,))
+            left = await _note(connection, project_id=project_id)
+        await self._go_on(left)
+
+    async def conversation(self, conversation_id: uuid.UUID) -> None:
+        """Erase a conversation with its messages and its memory."""
+        await self._end_runs([conversation_id])
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute("delete from conversations where id = %s", (conversation_id,))
+            left = await _note(connection, conversation_id=conversation_id)
+        await self._go_on(left)
+
+    async def work(self) -> None:
+        """Carry out what is left of erasures, for ever; begins with what others left behind."""
+        while True:
+            self._news.clear()
+            try:
+                await self._finish()
+            except UNREACHABLE:
+                log.warning("erasures wait: the database is away")
+            except Exception:
+                log.exception("erasures could not be carried out to the end")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_S):
+                    await self._news.wait()
+                # Others that come now are erased with it, and a run or an upload that was under
+                # way has written what it had.
+                await asyncio.sleep(SETTLE_S)
+
+    async def _end_runs(self, conversations: list[uuid.UUID]) -> None:
+        for conversation_id in conversations:
+            await self._runs.forget_conversation(conversation_id)
+        # Before the rows: should this fail, the same request can be sent again.
+        await self._threads.forget([str(one) for one in conversations])
+
+    async def _go_on(self, left: DictRow) -> None:
+        self._news.set()
+        await self._forget(left)
+
+    async def _finish(self) -> None:
+        async with self._pool.connection() as connection:
+            rows = await (await connection.execute(_SELECT_LEFT)).fetchall()
+        gone = [row["id"] for row in rows if await self._forget(row)]
+        unscrubbed = [row for row in rows if not row["is_scrubbed"]]
+        if unscrubbed and await self._scrubbed(unscrubbed):
+            async with self._pool.connection() as connection:
+                await connection.execute(_SCRUBBED, ([row["id"] for row in unscrubbed],))
+        async with self._pool.connection() as connection:
+            await connection.execute(_CROSS_OUT, (gone,))
+
+    async def _scrubbed(self, rows: list[DictRow]) -> bool:
+        return self._scrub is None or await self._scrub(any(row["project_id"] for row in rows))
+
+    async def _forget(self, row: dict[str, Any]) -> bool:
+        """Delete what lies outside the service's own tables; false if it must be tried again."""
+        try:
+            if row["document_id"]:
+                self._runs.forget_document(str(row["document_id"]))
+                await self._library.forget_document(str(row["project_id"]), str(row["document_id"]))
+            elif row["project_id"]:
+                await self._forget_project(row["project_id"])
+            else:
+                await self._forget_conversation(row["conversation_id"])
+        except (PipelineError, *UNREACHABLE) as error:
+            log.warning("an erasure waits: %s", error)
+            return False
+        return True
+
+    async def _forget_project(self, project_id: uuid.UUID) -> None:
+        # A caller of the drafting API chooses ids, and may have begun it anew.
+        if not await self._is_there("projects", project_id):
+            await self._library.forget_project(str(project_id))
+
+    async def _forget_conversation(self, conversation_id: uuid.UUID) -> None:
+        if not await self._is_there("conversations", conversation_id):
+            await self._threads.forget([str(conversation_id)])
+
+    async def _is_there(self, table: str, row_id: uuid.UUID) -> bool:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(f"select from {table} where id = %s", (row_id,))
+            return bool(cursor.rowcount)
+
+
+async def _note(connection: AsyncConnection[DictRow], **ids: uuid.UUID) -> DictRow:
+    cursor = await connection.execute(
+        _NOTE, {"project_id": None, "document_id": None, "conversation_id": None, **ids}
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row
+
+
+# Two that erase quotes from the same messages would wait for each other.
+_TAKE_TURNS = "select from projects where id = %s for no key update"
+_NOTE = """
+insert into erasures (project_id, document_id, conversation_id)
+values (%(project_id)s, %(document_id)s, %(conversation_id)s)
+returning id, project_id, document_id, conversation_id, is_scrubbed
+"""
+_NOTE_CONVERSATIONS = """
+insert into erasures (conversation_id) select id from conversations where project_id = %s
+"""
+_SELECT_CONVERSATIONS = "select id from conversations where project_id = %s"
+_SELECT_LEFT = """
+select id, project_id, document_id, conversation_id, is_scrubbed from erasures order by id
+"""
+_CROSS_OUT = "delete from erasures where id = any(%s) and is_scrubbed"
+_SCRUBBED = "update erasures set is_scrubbed = true where id = any(%s)"

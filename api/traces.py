@@ -1,0 +1,64 @@
+"""What stored answers hold of documents, and how it goes when a document is erased."""
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+
+async def erase_traces(
+    connection: AsyncConnection[DictRow], project_id: uuid.UUID, document_id: uuid.UUID, name: str
+) -> None:
+    """Take out of a project's answers what they quote of a document and of its older versions.
+
+    Called in the transaction that erases the document, after its row was deleted.
+    """
+    for statement in _STATEMENTS:
+        await connection.execute(
+            statement, {"project": project_id, "document": str(document_id), "name": name}
+        )
+
+
+async def names_left(
+    connection: AsyncConnection[DictRow], project_id: uuid.UUID, names: Iterable[str]
+) -> set[str]:
+    """Those of the names that are still names of documents in the project.
+
+    They stay until the transaction ends: who erases one of them waits, and then finds what the
+    transaction stored.
+    """
+    cursor = await connection.execute(_NAMES_LEFT, (project_id, list(names)))
+    return {row["name"] for row in await cursor.fetchall()}
+
+
+def without_quotes(citations: list[dict[str, Any]], names: set[str]) -> list[dict[str, Any]]:
+    """The citations as they are stored: quoting only web pages and documents of these names."""
+    return [
+        {**one, "quote": ""} if _is_erased(one, names) and "quote" in one else one
+        for one in citations
+    ]
+
+
+def _is_erased(citation: dict[str, Any], names: set[str]) -> bool:
+    return citation["documentId"] is not None and citation["documentName"] not in names
+
+
+_NAMES_LEFT = """
+select name from documents where project_id = %s and name = any(%s) order by id for key share
+"""
+_ERASE_QUOTES = """
+update messages set citations = (
+    select jsonb_agg(
+        case when one ->> 'documentId' = %(document)s
+            or one ->> 'documentId' is not null and one ->> 'documentName' = %(name)s
+        then one || '{"quote": ""}' else one end order by place)
+    from jsonb_array_elements(citations) with ordinality as cited(one, place))
+where conversation_id in (select id from conversations where project_id = %(project)s)
+    and exists (
+        select from jsonb_array_elements(citations) as cited(one)
+        where one ->> 'quote' <> '' and (one ->> 'documentId' = %(document)s
+            or one ->> 'documentId' is not null and one ->> 'documentName' = %(name)s))
+"""
+_STATEMENTS = (_ERASE_QUOTES,)
