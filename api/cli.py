@@ -103,9 +103,9 @@ def ingest(
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Take documents into a project."""
+    """Take documents into a project, and show how far they are."""
     failures = 0
-    with _client(url, api_key) as client:
+    with _client(url, api_key) as client, _left_to_the_service():
         files = files_in(paths)
         project_id = client.project(project.strip())
         for path, trouble in taken_in(client, project_id, files):
@@ -146,6 +146,15 @@ def demo() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _failing(StartFailed, 1), _failing(ServiceError, 1):
         raise typer.Exit(demonstrate(settings))
+
+
+@contextmanager
+def _left_to_the_service() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        sentence = "Interrupted. The service goes on with the documents that were uploaded."
+        _stop(sentence, 128 + signal.SIGINT)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:
