@@ -1,4 +1,4 @@
-"""The command `archwright`: serves, asks, drafts, takes documents in, and says what is wrong."""
+"""The command `archwright`: serves, asks, drafts, takes documents in, says what is wrong."""
 
 import asyncio
 import signal
@@ -116,6 +116,23 @@ def ingest(
     out().print(f"{done} of {len(files)} documents are in {project.strip()!r}.", markup=False)
     if failures or not files:
         raise typer.Exit(1)
+
+
+@app.command()
+def reindex(
+    data_dir: Annotated[Path | None, typer.Option(help="Where the data lies (DATA_DIR).")] = None,
+) -> None:
+    """Make all vectors anew from Postgres, as after a change of the embedding model."""
+    from api.reindex import ReindexFailed, rebuild_all  # noqa: PLC0415
+
+    settings = _settings(data_dir=data_dir)
+    set_up_logging("ERROR", settings.log_format)
+    try:
+        with _failing(ReindexFailed, 1):
+            projects = rebuild_all(settings, err())
+    except KeyboardInterrupt:
+        _stop("Interrupted. Run `archwright reindex` again to finish.", 128 + signal.SIGINT)
+    out().print(f"The vectors of {projects} projects were made anew.")
 
 
 @app.command()

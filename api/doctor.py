@@ -20,7 +20,8 @@ from api.database.migrations import newest_version
 from api.server import sentence_of
 from api.settings import Settings
 from graph.knowledge.embeddings import local_embeddings, remote_embeddings
-from graph.knowledge.vectors import Vectors, VectorsInUse
+from graph.knowledge.ownership import VectorsInUse
+from graph.knowledge.vectors import Vectors
 from graph.models import EMBEDDED, open_models
 from graph.postgres import embedded_postgres
 from graph.texts import Texts

@@ -10,7 +10,7 @@ PipelineError
 ├── RetrievalFailed            the knowledge base could not be searched
 ├── UnsupportedDocument        a file is none of the formats that are read (knowledge/parsing.py)
 ├── UnreadableDocument         a file is damaged, locked or without text (knowledge/parsing.py)
-├── VectorsInUse               another process owns the vectors (knowledge/vectors.py)
+├── VectorsInUse               another process owns the vectors (knowledge/ownership.py)
 ├── WebSearchFailed            the web search could not be done
 ├── TemplateFailed             a template or prompt cannot be loaded or rendered
 ├── MemoryFailed               the conversation could not be read or written

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid5
 
+from graph.errors import RetrievalFailed
 from graph.knowledge.chunking import Chunk, cut
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.parsing import Parsed, parse
 from graph.knowledge.passages import Passages, Surroundings
+from graph.knowledge.rebuilding import Rebuilding
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
 from graph.settings import PipelineSettings
@@ -93,6 +95,11 @@ class Library:
             await self._embed(project_id, document_id, texts, report)
         return len(chunks)
 
+    async def reindex(self, project_id: str, *, progress: Progress | None = None) -> None:
+        """Make all vectors of a project anew from its chunks; may be interrupted and repeated."""
+        rebuilding = Rebuilding(self._vectors, self._passages, self._embedder)
+        await rebuilding.rebuild(project_id, progress or _silent)
+
     async def forget_document(self, project_id: str, document_id: str) -> None:
         """Delete a document's vectors; its text goes with its row."""
         await self._vectors.delete_document(project_id, document_id)
@@ -132,12 +139,21 @@ class Library:
             ids = [chunk_id for chunk_id, _ in batch]
             await self._vectors.add(project_id, document_id, ids, vectors)
             report("embedding", start + len(batch), len(texts))
-        await self._forget_if_deleted(project_id, document_id)
-
-    async def _forget_if_deleted(self, project_id: str, document_id: str) -> None:
-        """Undo what was added after the document had been deleted."""
-        if not await self._passages.has_document(document_id):
+        if await self._passages.has_document(document_id):
+            await self._verify(project_id, document_id, len(texts))
+        else:
+            # Undo what was added after the document had been deleted.
             await self._vectors.delete_document(project_id, document_id)
+
+    async def _verify(self, project_id: str, document_id: str, chunks: int) -> None:
+        """Raise RetrievalFailed unless the vector store has all that it was given."""
+        found = await self._vectors.count_document(project_id, document_id)
+        if found != chunks:
+            raise RetrievalFailed(
+                f"The vector store kept {found} of the document's {chunks} passages. Upload the "
+                "document again.",
+                transient=True,
+            )
 
 
 @asynccontextmanager

@@ -19,6 +19,11 @@ _FETCH = """
       from chunks c join documents d on d.id = c.document_id
      where c.project_id = %s and c.id = any(%s) and d.status = 'indexed'
 """
+_INDEXED = """
+    select d.id, count(c.id) as chunks
+      from documents d left join chunks c on c.document_id = d.id
+     where d.project_id = %s and d.status = 'indexed' group by d.id
+"""
 _SURROUNDINGS = """
     select n.id, n.project_id, n.document_id, d.name, n.page_number, n.text, n.id = c.id as asked
       from chunks c
@@ -74,6 +79,19 @@ class Passages:
     async def has_document(self, document_id: str) -> bool:
         """Tell whether the document is still there."""
         return bool(await self._rows("select 1 from documents where id = %s", UUID(document_id)))
+
+    async def indexed_documents(self, project_id: str) -> dict[str, int]:
+        """Give the project's indexed documents, each with the number of its chunks."""
+        rows = await self._rows(_INDEXED, UUID(project_id))
+        return {str(row["id"]): row["chunks"] for row in rows}
+
+    async def texts(self, document_id: str) -> list[tuple[str, str]]:
+        """Give a document's chunks in order, as (id, text)."""
+        rows = await self._rows(
+            "select id, text from chunks where document_id = %s order by position",
+            UUID(document_id),
+        )
+        return [(str(row["id"]), row["text"]) for row in rows]
 
     async def fetch(self, project_id: str, ids: Sequence[str]) -> dict[str, Source]:
         """Give those of the chunks, by id, that are in the project and in indexed documents."""
