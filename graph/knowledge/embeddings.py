@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+import httpx
 import numpy as np
 import openai
 from langchain_core.embeddings import Embeddings
@@ -38,6 +39,7 @@ class Embedder:
     name: str
     model: Embeddings
     batch_size: int = LOCAL_BATCH
+    http: httpx.AsyncClient | None = None
 
     async def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
         """Give one vector for each text, in order; transient failures are tried again.
@@ -55,6 +57,11 @@ class Embedder:
         Raises RetrievalFailed.
         """
         return await _translated(self.model.aembed_query(text))
+
+    async def close(self) -> None:
+        """Close the connections to an endpoint; an event loop cannot end while one is open."""
+        if self.http is not None:
+            await self.http.aclose()
 
     async def _embed_patiently(self, texts: list[str]) -> list[list[float]]:
         for wait_s in _WAITS_S:
@@ -85,7 +92,10 @@ def remote_embeddings(
     base_url: str, api_key: SecretStr | None, model: str, *, timeout_s: float = 30
 ) -> Embedder:
     """Ask `POST {base_url}/embeddings` for the vectors of `model`; connects when first used."""
+    # The client's own would be shared with other event loops, and never closed.
+    http = openai.DefaultAsyncHttpxClient()
     client = OpenAIEmbeddings(
+        http_async_client=http,
         openai_api_base=base_url,
         openai_api_key=api_key or SecretStr("none"),
         model=model,
@@ -96,7 +106,7 @@ def remote_embeddings(
         max_retries=0,
         request_timeout=openai.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
     )
-    return Embedder(model, client, REMOTE_BATCH)
+    return Embedder(model, client, REMOTE_BATCH, http)
 
 
 class _WordLlamaEmbeddings(Embeddings):

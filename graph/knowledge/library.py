@@ -170,6 +170,7 @@ async def open_library(settings: PipelineSettings, pool: Pool) -> AsyncIterator[
         yield Library(vectors, Passages(pool), embedder)
     finally:
         await asyncio.to_thread(vectors.close)
+        await embedder.close()
 
 
 def _open_embedder(settings: PipelineSettings) -> Embedder:
