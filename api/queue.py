@@ -78,9 +78,11 @@ class Queue:
         One of the same `key` that still waits makes this one superfluous; then nothing is put.
         Inside a transaction that would break the transaction: there `key` must be new.
         """
-        job = self._app.configure_task(name, lock=lock, queueing_lock=key, connection=connection)
+        options = self._app.configure_task(
+            name, queue=_QUEUE, lock=lock, queueing_lock=key, connection=connection
+        )
         with suppress(AlreadyEnqueued):
-            await job.defer_async(**arguments)
+            await options.defer_async(**arguments)
 
     async def without_job(self, keys: Sequence[str]) -> set[str]:
         """Those of `keys` for which no job waits or is being done."""
