@@ -132,7 +132,7 @@ def reindex(
             projects = rebuild_all(settings, err())
     except KeyboardInterrupt:
         _stop("Interrupted. Run `archwright reindex` again to finish.", 128 + signal.SIGINT)
-    out().print(f"The vectors of {projects} projects were made anew.")
+    out().print(f"Made anew: the vectors of {projects} project{(projects != 1) * 's'}.")
 
 
 @app.command()

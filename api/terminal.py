@@ -198,7 +198,8 @@ def _watched(client: Client, document: dict[str, Any], progress: Progress) -> st
                 return str(data["message"])
             if event == "progress":
                 about = f"{name}: {data['stage']}"
-                progress.update(bar, description=about, completed=data["done"], total=data["total"])
+                done, total = data["done"], data["total"]
+                progress.update(bar, description=about, completed=done, total=total, refresh=True)
     except ServiceError as error:
         return str(error)
     finally:

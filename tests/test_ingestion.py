@@ -1,9 +1,13 @@
 """Documents on their way in: progress that can be followed, versions, outages, odd names."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
@@ -14,6 +18,7 @@ from conftest import Service, ServiceFactory, upload
 from sse import Event, live, names, read
 from standins.openai import OpenAIStandIn
 from test_documents import search, status
+from test_server import environment
 
 import api.ingestion
 import graph.knowledge.embeddings
@@ -168,6 +173,26 @@ def test_a_document_that_is_deleted_meanwhile_ends_its_readers_and_leaves_nothin
     # The next one of that name is not held up, and the first one leaves no vectors.
     assert ends(held, send(held, held_project, "pier.md", STEEL)).name == "done"
     assert status(held, held_project)["vectors"] == 1
+
+
+def test_ingest_that_is_interrupted_leaves_the_documents_to_the_service(
+    held_service: Service, held: httpx.Client, gate: OpenAIStandIn, tmp_path: Path
+) -> None:
+    (tmp_path / "pier.md").write_bytes(OAK)
+    line = [sys.executable, "-m", "api.cli", "ingest", "pier.md", "--project", "Left"]
+    with subprocess.Popen(
+        [*line, "--url", held_service.url], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE
+    ) as ingesting:
+        gate.wait_for_request(timeout_s=20)
+        ingesting.send_signal(signal.SIGINT)
+        assert ingesting.stderr is not None
+        said = ingesting.stderr.read().decode()
+        assert ingesting.wait(10) == 130
+    assert said == "Interrupted. The service goes on with the documents that were uploaded.\n"
+    gate.embeddings_may_pass.set()
+    [project] = [one for one in held.get("/projects").json()["projects"] if one["name"] == "Left"]
+    [(document, _)] = listed(held, project["id"])
+    assert ends(held, document).name == "done"
 
 
 # --- versions

@@ -3,13 +3,12 @@
 import asyncio
 import importlib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-import httpx
 import numpy as np
 import openai
 from langchain_core.embeddings import Embeddings
@@ -39,7 +38,7 @@ class Embedder:
     name: str
     model: Embeddings
     batch_size: int = LOCAL_BATCH
-    http: httpx.AsyncClient | None = None
+    hang_up: Callable[[], Awaitable[None]] | None = None
 
     async def embed_documents(self, texts: Sequence[str]) -> list[list[float]]:
         """Give one vector for each text, in order; transient failures are tried again.
@@ -60,8 +59,8 @@ class Embedder:
 
     async def close(self) -> None:
         """Close the connections to an endpoint; an event loop cannot end while one is open."""
-        if self.http is not None:
-            await self.http.aclose()
+        if self.hang_up is not None:
+            await self.hang_up()
 
     async def _embed_patiently(self, texts: list[str]) -> list[list[float]]:
         for wait_s in _WAITS_S:
@@ -106,7 +105,7 @@ def remote_embeddings(
         max_retries=0,
         request_timeout=openai.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
     )
-    return Embedder(model, client, REMOTE_BATCH, http)
+    return Embedder(model, client, REMOTE_BATCH, http.aclose)
 
 
 class _WordLlamaEmbeddings(Embeddings):
