@@ -78,10 +78,13 @@ def test_after_each_kill_a_document_is_wholly_retrievable_or_not_at_all_and_in_t
             while "processing" in statuses(http, project):
                 assert time.monotonic() - began < 30 + 10 * ROUNDS
                 time.sleep(0.2)
+            took = time.monotonic() - began
             look(rows, http, project, set())
             names = (ROUNDS + 1) // 2 * DOCUMENTS
             assert statuses(http, project) == ["indexed"] * names
-            sys.stderr.write(f"\n{hit} documents were under way at {ROUNDS} kills\n")
+            sys.stderr.write(
+                f"\n{hit} documents were under way at {ROUNDS} kills; the rest took {took:.1f} s\n"
+            )
 
 
 def new_project(http: httpx.Client) -> str:

@@ -1,5 +1,6 @@
 """Documents on their way in: progress that can be followed, versions, outages, odd names."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -10,19 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from conftest import Service, ServiceFactory, upload
-from sse import Event, live, names, read
+from sse import Event, events_of, live, names, read
 from standins.openai import OpenAIStandIn
 from test_documents import search, status
 from test_server import environment
 
 import api.ingestion
 import graph.knowledge.embeddings
-from api.progress import GONE
+from api.progress import GONE, Progress
+from api.queue import Queue
+from api.versions import Versions
+from graph.postgres import open_pool
 
 OAK = b"# Pier\n\nThe pier is made of oak."
 STEEL = b"# Pier\n\nThe pier is made of steel."
@@ -156,6 +160,44 @@ def test_a_reader_sees_a_document_while_it_is_taken_in(
         seen += events
     assert names(seen[-2:]) == ["progress", "done"]
     assert read(held, "GET", f"/documents/{document}/events") == seen
+
+
+def test_another_process_follows_a_document_too_and_ends_its_readers_when_it_goes_down(
+    held_service: Service, held: httpx.Client, held_project: str, gate: OpenAIStandIn
+) -> None:
+    assert held_service.settings.database_url is not None
+    url = held_service.settings.database_url.get_secret_value()
+
+    async def follow(document: str) -> tuple[bytes, bytes]:
+        async with open_pool(url) as pool:
+            going, staying = (Progress(pool, Versions(pool, Queue({}))) for _ in range(2))
+            reading = asyncio.create_task(_whole(going, document))
+            waiting = asyncio.create_task(_whole(staying, document))
+            await asyncio.sleep(0.5)
+            going.close()
+            cut = await reading
+            gate.embeddings_may_pass.set()
+            return cut, await waiting
+
+    document = send(held, held_project, "pier.md", OAK)
+    gate.wait_for_request()
+    cut, whole = asyncio.run(follow(document))
+    assert names(events_of(cut))[-1] == "progress"
+    assert events_of(whole) == read(held, "GET", f"/documents/{document}/events")
+    assert names(events_of(whole))[-1] == "done"
+
+
+async def _whole(progress: Progress, document: str) -> bytes:
+    return b"".join([part async for part in progress.follow(UUID(document))])
+
+
+def test_a_document_at_which_the_service_crashed_too_often_is_given_up_with_a_sentence(
+    http: httpx.Client, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.ingestion, "_MOST_CRASHES", -1)
+    document = upload(http, project, "bomb.md", OAK)
+    assert document["status"] == "failed"
+    assert document["error"].startswith("The service ended again and again")
 
 
 def test_a_document_that_is_deleted_meanwhile_ends_its_readers_and_leaves_nothing(

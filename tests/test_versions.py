@@ -156,3 +156,14 @@ def test_a_document_that_has_lost_its_job_gets_another(url: str) -> None:
         assert jobs == [(str(document),)]
 
     at_desk(url, scenario)
+
+
+def test_crashes_are_counted_for_what_was_under_way_only(url: str) -> None:
+    async def scenario(desk: Desk) -> None:
+        done, open_ = await desk.accept(b"1"), await desk.accept(b"2")
+        await desk.versions.fail(await desk.take_up(done), "It failed.")
+        await desk.versions.count_crashes([done, open_, uuid4()])
+        assert (await desk.take_up(open_)).crashes == 1
+        assert await desk.rows("select crashes from documents where id = %s", done) == [(0,)]
+
+    at_desk(url, scenario)
