@@ -48,6 +48,7 @@ from graph.web import open_web_search
 log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 10
+_JOB_CONNECTIONS = 4
 
 
 class AppState(TypedDict):
@@ -89,8 +90,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(runs.close, SHUTDOWN_GRACE_S)
         stack.push_async_callback(_cancelled, asyncio.create_task(runs.keep_leases()))
         ingestion = Ingestion(pool, library)
-        stack.push_async_callback(ingestion.close)
-        await ingestion.resume()
+        job_pool = await stack.enter_async_context(open_pool(url, max_size=_JOB_CONNECTIONS))
+        await stack.enter_async_context(ingestion.open(job_pool, alone=settings.chroma_url is None))
         # Only the embedded server is the service's own.
         clean = None if settings.database_url else partial(scrub, url)
         erasure = Erasure(pool, library, threads, runs, clean)

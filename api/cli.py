@@ -1,4 +1,4 @@
-"""The command `archwright`: serves, asks, drafts, takes documents in, and says what is wrong."""
+"""The command `archwright`: serves, asks, drafts, takes documents in, says what is wrong."""
 
 import asyncio
 import signal
@@ -103,9 +103,9 @@ def ingest(
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Take documents into a project."""
+    """Take documents into a project, and show how far they are."""
     failures = 0
-    with _client(url, api_key) as client:
+    with _client(url, api_key) as client, _left_to_the_service():
         files = files_in(paths)
         project_id = client.project(project.strip())
         for path, trouble in taken_in(client, project_id, files):
@@ -116,6 +116,23 @@ def ingest(
     out().print(f"{done} of {len(files)} documents are in {project.strip()!r}.", markup=False)
     if failures or not files:
         raise typer.Exit(1)
+
+
+@app.command()
+def reindex(
+    data_dir: Annotated[Path | None, typer.Option(help="Where the data lies (DATA_DIR).")] = None,
+) -> None:
+    """Make all vectors anew from Postgres, as after a change of the embedding model."""
+    from api.reindex import ReindexFailed, rebuild_all  # noqa: PLC0415
+
+    settings = _settings(data_dir=data_dir)
+    set_up_logging("ERROR", settings.log_format)
+    try:
+        with _failing(ReindexFailed, 1):
+            projects = rebuild_all(settings, err())
+    except KeyboardInterrupt:
+        _stop("Interrupted. Run `archwright reindex` again to finish.", 128 + signal.SIGINT)
+    out().print(f"Made anew: the vectors of {projects} project{(projects != 1) * 's'}.")
 
 
 @app.command()
@@ -146,6 +163,15 @@ def demo() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _failing(StartFailed, 1), _failing(ServiceError, 1):
         raise typer.Exit(demonstrate(settings))
+
+
+@contextmanager
+def _left_to_the_service() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        sentence = "Interrupted. The service goes on with the documents that were uploaded."
+        _stop(sentence, 128 + signal.SIGINT)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:

@@ -24,7 +24,6 @@ _TIMEOUT = httpx.Timeout(60, connect=5, read=45)
 _PAGE = 200
 _TRIES_TO_RESUME = 6
 _FIRST_WAIT_S = 0.2
-_POLL_S = 0.1
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -86,15 +85,9 @@ class Client:
         document: dict[str, Any] = answer["documents"][0]
         return document
 
-    def wait_for(self, document: dict[str, Any], within_s: float = 1800) -> dict[str, Any]:
-        """Give the document once it is `indexed` or `failed`."""
-        until = time.monotonic() + within_s
-        while document["status"] == "processing":
-            if time.monotonic() > until:
-                raise ServiceError(f"It is still being processed after {within_s:g} seconds.")
-            time.sleep(_POLL_S)
-            document = self._json("GET", f"/documents/{document['id']}")["document"]
-        return document
+    def follow(self, document_id: str) -> "Stream":
+        """How far a document is: `progress` again and again, then `done` or `error`."""
+        return Stream(self._http, f"/documents/{document_id}/events")
 
     def health(self) -> dict[str, Any]:
         """The service's own account of its parts, also where it is bad."""
@@ -138,10 +131,11 @@ class Client:
 class Stream:
     """The events of one run, the terminal one last. Goes on where it was if a connection breaks.
 
-    `run_id` is null until the first answer of the service.
+    Without `body` there is nothing to start: `path` is the stream itself. `run_id` is null until
+    the first answer of the service.
     """
 
-    def __init__(self, http: httpx.Client, path: str, body: dict[str, Any]) -> None:
+    def __init__(self, http: httpx.Client, path: str, body: dict[str, Any] | None = None) -> None:
         self._http = http
         self._path = path
         self._body = body
@@ -187,10 +181,11 @@ class Stream:
                 raise ServiceError(_NOT_ARCHWRIGHT) from error
 
     def _connect(self) -> AbstractContextManager[httpx.Response]:
-        if self.run_id is None:
+        if self._body is not None and self.run_id is None:
             return self._http.stream("POST", self._path, json=self._body)
         headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
-        return self._http.stream("GET", f"/runs/{self.run_id}/stream", headers=headers)
+        path = self._path if self._body is None else f"/runs/{self.run_id}/stream"
+        return self._http.stream("GET", path, headers=headers)
 
 
 def sentence_of(response: httpx.Response) -> str:

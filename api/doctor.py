@@ -20,8 +20,9 @@ from api.database.migrations import newest_version
 from api.server import sentence_of
 from api.settings import Settings
 from graph.knowledge.embeddings import local_embeddings, remote_embeddings
+from graph.knowledge.ownership import VectorsInUse
 from graph.knowledge.static_model import StaticModel
-from graph.knowledge.vectors import Vectors, VectorsInUse
+from graph.knowledge.vectors import Vectors
 from graph.models import EMBEDDED, open_models
 from graph.postgres import embedded_postgres
 from graph.texts import Texts

@@ -1,10 +1,9 @@
 """A project's documents: uploaded, listed, read and erased."""
 
 import asyncio
+import re
 import uuid
-from datetime import datetime
-from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Response, UploadFile
@@ -12,28 +11,21 @@ from fastapi import APIRouter, Response, UploadFile
 from api.access import Tier, access_to
 from api.dependencies import Caller, EditableProject, Parts, Service, UsableProject
 from api.errors import Refusal, not_found
-from api.ingestion import COLUMNS
 from api.lists import Before, Limit
+from api.resuming import After, LastEventId, place
 from api.schema import CamelModel
+from api.streams import ingestion_stream_docs
+from api.versions import COLUMNS, Document, told
+from api.wire import EventStream
 from graph.errors import UnsupportedDocument
 from graph.knowledge.parsing import recognise
 from graph.sanitizing import one_line
 
 router = APIRouter(prefix="/documents", tags=["documents"])
 
-
-class Document(CamelModel):
-    """A document; `error` says in a sentence why it failed."""
-
-    id: uuid.UUID
-    name: str
-    mime_type: str
-    size_bytes: int
-    page_count: int | None
-    chunk_count: int
-    status: Literal["processing", "indexed", "failed"]
-    error: str | None
-    created_at: datetime
+_LONGEST_NAME = 255
+# They turn the order of letters around, so that a name looks like another one.
+_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class DocumentAnswer(CamelModel):
@@ -59,10 +51,7 @@ async def upload_documents(
         await service.ingestion.accept(project_id, name, data, kind)
         for (name, data), kind in zip(files, kinds, strict=True)
     ]
-    for row in rows:
-        if row["status"] == "processing":
-            service.ingestion.work_on(row["id"])
-    return DocumentList(documents=[Document(**_told(row)) for row in rows])
+    return DocumentList(documents=[told(row) for row in rows])
 
 
 @router.get("/projects/{project_id}")
@@ -75,14 +64,14 @@ async def list_documents(
             _SELECT_LIST, {"project": project_id, "before": before, "limit": limit}
         )
         rows = await cursor.fetchall()
-    return DocumentList(documents=[Document(**_told(row)) for row in rows])
+    return DocumentList(documents=[told(row) for row in rows])
 
 
 @router.get("/{document_id}")
 async def get_document(document_id: uuid.UUID, service: Service, caller: Caller) -> DocumentAnswer:
     """One document, without its content."""
     row = await _require(document_id, service, caller, "use")
-    return DocumentAnswer(document=Document(**_told(row)))
+    return DocumentAnswer(document=told(row))
 
 
 @router.get("/{document_id}/content", response_class=Response)
@@ -101,10 +90,25 @@ async def get_content(document_id: uuid.UUID, service: Service, caller: Caller) 
         headers={
             # Not as media_type: Starlette would add a charset, which nobody knows.
             "Content-Type": row["mime_type"],
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row['name'], safe='')}",
+            "Content-Disposition": _disposition(row["name"]),
             "X-Content-Type-Options": "nosniff",
         },
     )
+
+
+@router.get("/{document_id}/events", response_class=EventStream, responses=ingestion_stream_docs())
+async def follow_document(
+    document_id: uuid.UUID,
+    service: Service,
+    caller: Caller,
+    after: After = None,
+    last_event_id: LastEventId = None,
+) -> EventStream:
+    """How far a document is: from the start, or after `Last-Event-ID` or `after`; then live."""
+    await _require(document_id, service, caller, "use")
+    last = place(document_id, after, last_event_id)
+    content = service.ingestion.progress.follow(document_id, last)
+    return EventStream(content, run_id=str(document_id))
 
 
 @router.delete("/{document_id}", status_code=204)
@@ -131,17 +135,25 @@ async def _require(
     return row
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != "project_id"}
-
-
 def _name(upload: UploadFile) -> str:
     # A browser may send a path; its last part is the name, whatever the separators.
-    name = PurePath((upload.filename or "").replace("\\", "/")).name
-    cleaned = one_line(name, 255)
-    if not cleaned:
-        raise Refusal(400, "bad_request", "Each file needs a name.")
-    return cleaned
+    last = (upload.filename or "").replace("\\", "/").rpartition("/")[2]
+    name = one_line(_BIDI.sub("", last), len(last))
+    if not name.strip("."):
+        raise Refusal(400, "bad_request", "Each file needs a name, of more than dots.")
+    if len(name) > _LONGEST_NAME:
+        about = f"{name[:40]}…"
+        raise Refusal(
+            400, "bad_request", f"The name {about!r} has more than {_LONGEST_NAME} characters."
+        )
+    return name
+
+
+def _disposition(name: str) -> str:
+    """`name` as a browser saves it: an ingested text may be called like a path."""
+    last = name.rpartition("/")[2] or "document"
+    plain = "".join(one if one.isascii() and one not in '"\\%' else "_" for one in last)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(last, safe='')}"
 
 
 async def _read(upload: UploadFile, service: Parts) -> bytes:

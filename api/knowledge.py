@@ -4,11 +4,13 @@ import uuid
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from psycopg.rows import DictRow
 from pydantic import BaseModel, StringConstraints
 
 from api.access import Principal, access_to
 from api.dependencies import Caller, Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal
+from api.progress import GONE
 from api.projects import NewProject, insert_project, project_row
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText
 from graph.knowledge.parsing import MARKDOWN
@@ -16,6 +18,9 @@ from graph.knowledge.questions import understood
 from graph.knowledge.ranking import Passage
 
 router = APIRouter(prefix=DRAFTING_PREFIX, tags=["knowledge"])
+
+# Proxies give up after a minute; the text is taken in all the same.
+_INGEST_S = 50.0
 
 
 class IngestRequest(BaseModel):
@@ -75,12 +80,12 @@ async def ingest(
     row = await service.ingestion.accept(
         project_id, body.doc_name, body.markdown_content.encode(), MARKDOWN
     )
-    chunks = row["chunk_count"]
     if row["status"] == "processing":
-        chunks = await service.ingestion.work_on(row["id"])
-    if not chunks:
-        raise await _not_indexed(service, row["id"])
-    return IngestAnswer(project_id=project_id, doc_name=body.doc_name, chunks_ingested=chunks)
+        settled = await service.ingestion.progress.settled(row["id"], _INGEST_S)
+        row = _indexed(settled)
+    return IngestAnswer(
+        project_id=project_id, doc_name=body.doc_name, chunks_ingested=row["chunk_count"]
+    )
 
 
 @router.get("/knowledge/search")
@@ -132,17 +137,20 @@ async def status(project_id: uuid.UUID, service: Service, caller: Caller) -> Kno
     )
 
 
-async def _not_indexed(service: Parts, document_id: uuid.UUID) -> Refusal:
-    """Why a text is not searchable: for good, as its row says, or for the moment."""
-    async with service.pool.connection() as connection:
-        cursor = await connection.execute(
-            "select error from documents where id = %s", (document_id,)
-        )
-        row = await cursor.fetchone()
-    if row and row["error"]:
-        return Refusal(400, "not_indexed", row["error"])
-    sentence = "The text is not searchable yet. Try again in a few seconds."
-    return Refusal(503, "not_indexed", sentence, headers={"Retry-After": "5"})
+def _indexed(row: DictRow | None) -> DictRow:
+    """The row of a text that is searchable now.
+
+    Raises:
+        Refusal: it is not: for good (400), for the moment (503), or not any more (409).
+    """
+    if row is None:
+        raise Refusal(409, "replaced", GONE)
+    if row["status"] == "failed":
+        raise Refusal(400, "not_indexed", row["error"])
+    if row["status"] == "processing":
+        sentence = "The text is not searchable yet. Try again in a few seconds."
+        raise Refusal(503, "not_indexed", sentence, headers={"Retry-After": "5"})
+    return row
 
 
 async def require_tier(

@@ -125,6 +125,7 @@ class Server(uvicorn.Server):
             await asyncio.wait({closing}, timeout=0.1)
         # Closes at once what a second Ctrl-C did not want to wait for.
         await self._parts.runs.close(0)
+        self._parts.ingestion.progress.close()
         await super().shutdown(sockets)
         await self._open.aclose()
 

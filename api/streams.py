@@ -97,6 +97,25 @@ LEGACY_EXAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
+INGESTION_EXAMPLES: dict[str, dict[str, Any]] = {
+    "progress": {"stage": "embedding", "done": 12, "total": 40},
+    "done": {
+        "document": {
+            "id": _DOCUMENT,
+            "name": "sensor-handbook.pdf",
+            "mimeType": "application/pdf",
+            "sizeBytes": 48213,
+            "pageCount": 4,
+            "chunkCount": 40,
+            "status": "indexed",
+            "error": None,
+            "createdAt": "2026-11-22T09:30:00Z",
+        }
+    },
+    "error": {"message": "The PDF file is damaged."},
+}
+
+
 def chat_stream_docs() -> Docs:
     """The stream of `POST /chat/projects/{projectId}`."""
     return {
@@ -127,7 +146,17 @@ def resumed_stream_docs() -> Docs:
     return {**_stream(CHAT_EXAMPLES, note), **_refusals(400, 401, 404, 410)}
 
 
-def _stream(examples: dict[str, dict[str, Any]], description: str) -> Docs:
+def ingestion_stream_docs() -> Docs:
+    """The stream of `GET /documents/{documentId}/events`."""
+    note = "`progress` for each stage and about each tenth of it, then `done` or `error`."
+    docs = {**_stream(INGESTION_EXAMPLES, note, _DOCUMENT), **_refusals(400, 401, 403, 404, 503)}
+    docs[200]["headers"] = {
+        "X-Run-Id": {"description": "The document's id, as in `id`.", "schema": {"type": "string"}}
+    }
+    return docs
+
+
+def _stream(examples: dict[str, dict[str, Any]], description: str, stream_id: str = _RUN) -> Docs:
     events = [frame(name, data) for name, data in examples.items()]
     whole = [one for one in events if one[0] != "error"]
     content = {
@@ -136,9 +165,15 @@ def _stream(examples: dict[str, dict[str, Any]], description: str) -> Docs:
             "description": f"Server-Sent Events. {description} Keep-alives are comments.",
         },
         "examples": {
-            "finished": {"summary": "An answer", "value": encode(_RUN, 1, whole).decode()},
+            "finished": {
+                "summary": "A whole stream",
+                "value": encode(stream_id, 1, whole).decode(),
+            },
             **{
-                name: {"summary": f"The event `{name}`", "value": encode(_RUN, 1, [one]).decode()}
+                name: {
+                    "summary": f"The event `{name}`",
+                    "value": encode(stream_id, 1, [one]).decode(),
+                }
                 for name, one in zip(examples, events, strict=True)
             },
         },
@@ -158,7 +193,7 @@ def _refusals(*statuses: int) -> Docs:
 
 
 _REFUSALS = {
-    400: "The body does not validate, or the mode is not set up.",
+    400: "The request does not validate, or the mode is not set up.",
     401: "No credentials, or wrong ones.",
     403: "Not yours, or your tier is too low; in the drafting API also wrong credentials.",
     404: "There is no such thing, or you may not see it.",

@@ -1,14 +1,24 @@
 """What the commands show in a terminal: answers and drafts as they stream, uploads as they go."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+)
 
 from api.client import Client, ServiceError, Stream
 
+T = TypeVar("T")
+
+_UPLOADED_AHEAD = 4
 _CUT = {
     "stopped": "It was stopped before its end.",
     "length": "The model's limit was reached before the end.",
@@ -136,31 +146,73 @@ def _is_hidden(path: Path) -> bool:
 def taken_in(
     client: Client, project_id: str, files: Sequence[Path]
 ) -> Iterator[tuple[Path, str | None]]:
-    """Each file once it is searchable, with what went wrong, if anything did."""
-    names: dict[str, Path] = {}
+    """Each file once it is searchable, with what went wrong, if anything did.
+
+    Some are uploaded ahead: the service works on them while one is watched.
+    """
     with _progress() as progress:
-        task = progress.add_task("", total=len(files))
-        for path in files:
-            progress.update(task, description=path.name)
-            first = names.setdefault(path.name, path)
-            if first is path:
-                yield path, _take_in(client, project_id, path)
+        whole = progress.add_task("documents", total=len(files))
+        for path, document in _ahead(_uploaded(client, project_id, files), _UPLOADED_AHEAD):
+            if isinstance(document, str):
+                yield path, document
             else:
-                yield path, f"left out: a project has one document of a name, and {first} has it."
-            progress.advance(task)
+                yield path, _watched(client, document, progress)
+            progress.advance(whole)
 
 
-def _take_in(client: Client, project_id: str, path: Path) -> str | None:
+def _uploaded(
+    client: Client, project_id: str, files: Sequence[Path]
+) -> Iterator[tuple[Path, dict[str, Any] | str]]:
+    """Each file with its document, or with what went wrong."""
+    names: dict[str, Path] = {}
+    for path in files:
+        first = names.setdefault(path.name, path)
+        if first is not path:
+            yield path, f"left out: a project has one document of a name, and {first} has it."
+            continue
+        try:
+            yield path, client.upload(project_id, path)
+        except OSError as error:
+            yield path, error.strerror or str(error)
+        except ServiceError as error:
+            yield path, str(error)
+
+
+def _ahead(items: Iterator[T], count: int) -> Iterator[T]:
+    """`items`, of which `count` are taken before the first one is handed on."""
+    taken: deque[T] = deque()
+    for item in items:
+        taken.append(item)
+        if len(taken) > count:
+            yield taken.popleft()
+    yield from taken
+
+
+def _watched(client: Client, document: dict[str, Any], progress: Progress) -> str | None:
+    """Show how far a document is until it is in; gives what went wrong, if anything did."""
+    name = document["name"]
+    bar = progress.add_task(name, total=None)
     try:
-        document = client.wait_for(client.upload(project_id, path))
-    except OSError as error:
-        return error.strerror or str(error)
+        for event, data in client.follow(document["id"]):
+            if event == "error":
+                return str(data["message"])
+            if event == "progress":
+                about = f"{name}: {data['stage']}"
+                done, total = data["done"], data["total"]
+                progress.update(bar, description=about, completed=done, total=total, refresh=True)
     except ServiceError as error:
         return str(error)
-    return document["error"] if document["status"] == "failed" else None
+    finally:
+        progress.remove_task(bar)
+    return None
 
 
 def _progress() -> Progress:
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
     console = err()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

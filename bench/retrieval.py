@@ -1,7 +1,7 @@
 """How well the right passage is found: the service's own search, beside its parts and plain means.
 
-Reads `../shared/data/retrieval`, or the folder that is named: documents, and questions with the page
-and a quote of what answers them. `make bench-retrieval` runs it.
+Reads `../shared/data/retrieval`, or the folder that is named: documents, and questions with the
+page and a quote of what answers them. `make bench-retrieval` runs it.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import chromadb
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +24,8 @@ from api.app import open_parts
 from api.dependencies import Parts
 from api.projects import NewProject, insert_project
 from api.settings import Settings
-from graph.knowledge.postings import Matches, Place
+from graph.knowledge.places import Place
+from graph.knowledge.postings import Matches
 from graph.knowledge.questions import Question, understood
 from graph.knowledge.ranking import Passage, fuse, passages
 from graph.settings import ROOT

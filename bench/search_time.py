@@ -1,8 +1,8 @@
 """How long a search takes in a project of 1 000, 10 000 and 100 000 chunks.
 
-The chunks are made of sentences of the documents of `bench/retrieval.py`, shuffled, so that words are
-as frequent as in real text. Their vectors are the service's quick ones with noise in the place of the
-better ones, which would take an hour to compute here. `make bench-retrieval` runs it.
+The chunks are made of sentences of the documents of `bench/retrieval.py`, shuffled, so that words
+are as frequent as in real text. Their vectors are the service's quick ones with noise in the place
+of the better ones, which would take an hour to compute here. `make bench-retrieval` runs it.
 """
 
 import argparse

@@ -11,7 +11,7 @@ PipelineError
 ├── UnsupportedDocument        a file is none of the formats that are read
 ├── UnreadableDocument         a file is damaged, locked, too large or without text
 │   └── DocumentTooLarge       reading it takes more memory than it was given
-├── VectorsInUse               another process owns the vectors (knowledge/vectors.py)
+├── VectorsInUse               another process owns the vectors (knowledge/ownership.py)
 ├── WebSearchFailed            the web search could not be done
 ├── TemplateFailed             a template or prompt cannot be loaded or rendered
 ├── MemoryFailed               the conversation could not be read or written

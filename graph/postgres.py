@@ -80,7 +80,6 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
     Statements are not prepared, so that pgbouncer in transaction mode may stand between.
     """
     options: dict[str, Any] = {
-        "autocommit": True,
         "prepare_threshold": None,
         "row_factory": dict_row,
         "connect_timeout": 5,
@@ -93,6 +92,7 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
         timeout=WAIT_S,
         # Gives an attempt up before its pauses grow to minutes; the next request begins anew.
         reconnect_timeout=WAIT_S - 1,
+        configure=_configure,
         check=_check,
         open=False,
     )
@@ -102,6 +102,11 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await pool.close()
+
+
+async def _configure(connection: AsyncConnection[DictRow]) -> None:
+    # Not among the options: the job queue gives it too, for a connection of its own.
+    await connection.set_autocommit(True)
 
 
 async def _check(connection: AsyncConnection[DictRow]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from starlette.applications import Starlette
 
 from graph.knowledge.library import Library, open_library
-from graph.knowledge.vectors import VectorsInUse
+from graph.knowledge.ownership import VectorsInUse
 from graph.models import open_models
 from graph.pipeline import Pipeline, build_pipeline
 from graph.postgres import embedded_postgres, open_pool

@@ -46,6 +46,7 @@ FRAMEWORKS = {
     "alembic": {"api/database/env.py", "api/database/migrations.py"},
     "uvicorn": {"api/server.py"},
     "typer": {"api/cli.py"},
+    "procrastinate": {"api/queue.py"},
 }
 COMPOSITION_ROOTS = {"api/settings.py", "graph/studio.py"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "services", "core", "common", "misc"}

@@ -212,6 +212,22 @@ def test_ingest_says_of_each_document_that_failed_why(command: Command, tmp_path
     assert said["gone.md"] == "No such file or directory"
 
 
+def test_ingest_shows_in_a_terminal_how_far_each_document_is(
+    service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "one.md").write_text(SENTENCE)
+    (tmp_path / "two.md").write_text(SENTENCE)
+    done = alone(
+        tmp_path, "ingest", "one.md", "two.md", "--project", "Shown", "--url", service.url,
+        FORCE_COLOR="1", COLUMNS="100",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "one.md: embedding" in done.stderr
+    assert "two.md: embedding" in done.stderr
+    assert "100%" in done.stderr
+    assert "2/2" in done.stderr
+
+
 # --- what goes wrong before an answer
 
 
@@ -223,6 +239,7 @@ def test_ingest_says_of_each_document_that_failed_why(command: Command, tmp_path
         ("draft", "PROJECT_MANIFESTO", "It", "--project", "P"),
         ("ingest", "a.md", "--project", "P"),
         ("doctor",),
+        ("reindex",),
         ("demo",),
     ],
 )

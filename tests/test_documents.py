@@ -143,8 +143,9 @@ def test_an_upload_without_a_file_is_refused(http: httpx.Client, project: str) -
     assert answer.json()["error"]["issues"][0]["path"] == ["file"]
 
 
-def search(http: httpx.Client, project: str, question: str) -> list[dict[str, Any]]:
-    answer = http.get("/api/v1/knowledge/search", params={"q": question, "project_id": project})
+def search(http: httpx.Client, project: str, question: str, limit: int = 5) -> list[dict[str, Any]]:
+    asked: dict[str, Any] = {"q": question, "project_id": project, "limit": limit}
+    answer = http.get("/api/v1/knowledge/search", params=asked)
     assert answer.status_code == 200, answer.text
     results: list[dict[str, Any]] = answer.json()["results"]
     return results

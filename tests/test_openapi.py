@@ -16,6 +16,7 @@ CHAT = "/chat/projects/{project_id}"
 DRAFTING = "/api/v1/chat/stream"
 LEGACY = "/api/v1/chat/generate"
 RESUMED = "/runs/{run_id}/stream"
+INGESTION = "/documents/{document_id}/events"
 
 HANDBOOK = b"The state Alarm is reached at 4.90 m above chart datum.\n"
 
@@ -79,13 +80,14 @@ def test_every_stream_declares_itself_and_names_its_run() -> None:
     }
     assert set(streams) == {
         f"POST {CHAT}", f"POST {DRAFTING}", f"POST {LEGACY}", f"GET {RESUMED}",
+        f"GET {INGESTION}",
     }  # fmt: skip
     for name, response in streams.items():
         assert response["description"], f"{name} does not say what it streams."
         assert "X-Run-Id" in response["headers"], f"{name} does not declare X-Run-Id."
 
 
-@pytest.mark.parametrize("path", [CHAT, DRAFTING, LEGACY, RESUMED])
+@pytest.mark.parametrize("path", [CHAT, DRAFTING, LEGACY, RESUMED, INGESTION])
 def test_every_example_is_a_stream_and_there_is_one_of_each_event(path: str) -> None:
     whole, *single = examples(path).items()
     assert [event.id.rpartition(":")[2] for event in whole[1]] == [
@@ -141,3 +143,15 @@ def test_the_examples_of_the_legacy_stream_have_the_keys_of_a_real_one(
 
     assert keys_by_name(examples(LEGACY)["finished"]) == keys_by_name(finished)
     assert keys_by_name(examples(LEGACY)["error"]) == keys_by_name(failed[-1:])
+
+
+def test_the_examples_of_a_documents_events_have_the_keys_of_real_ones(
+    http: httpx.Client, project: str
+) -> None:
+    indexed = upload(http, project, "handbook.txt", HANDBOOK)["id"]
+    failed = upload(http, project, "empty.txt", b" ")["id"]
+    finished = read(http, "GET", f"/documents/{indexed}/events")
+    error = read(http, "GET", f"/documents/{failed}/events")[-1:]
+
+    assert keys_by_name(examples(INGESTION)["finished"]) == keys_by_name(finished)
+    assert keys_by_name(examples(INGESTION)["error"]) == keys_by_name(error)

@@ -9,7 +9,8 @@ from conftest import make_database
 
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.evidence import speaks_of
-from graph.knowledge.postings import Matches, Place, rows_of, search, store
+from graph.knowledge.places import Place
+from graph.knowledge.postings import Matches, rows_of, search, store
 from graph.knowledge.ranking import PASSAGE_SIZE, StoredChunk, fuse, passages
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.terms import terms

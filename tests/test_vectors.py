@@ -17,13 +17,15 @@ import pytest
 
 import graph.knowledge.vectors as vectors_module
 from graph.errors import RetrievalFailed
-from graph.knowledge.vectors import Hit, Vectors, VectorsInUse
+from graph.knowledge.ownership import VectorsInUse
+from graph.knowledge.vectors import Hit, Vectors
 
 ROOT = Path(__file__).resolve().parent.parent
 OWNER = """
 import sys, time
 from pathlib import Path
-from graph.knowledge.vectors import Vectors, VectorsInUse
+from graph.knowledge.ownership import VectorsInUse
+from graph.knowledge.vectors import Vectors
 try:
     vectors = Vectors.open_embedded(Path(sys.argv[1]), "model")
 except VectorsInUse as error:
@@ -235,7 +237,7 @@ def test_another_embedding_model_is_refused_with_what_to_do(tmp_path: Path, proj
                 asyncio.run(call)
             assert (str(caught.value), caught.value.transient) == (
                 "This project was indexed with the embedding model 'old', the service now uses "
-                "'new'. Go back to that model, or upload the documents to a new project.",
+                "'new'. Go back to that model, or let the operator run `archwright reindex`.",
                 False,
             )
         asyncio.run(vectors.delete_project(project))

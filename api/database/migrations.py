@@ -1,7 +1,8 @@
 """Brings the tables up to date at start, one process at a time.
 
-Alembic runs plain SQL. All steps are one transaction under an advisory lock: processes that
-start together take turns, and one that is killed in the middle leaves nothing behind.
+Alembic runs plain SQL; the job queue brings its own. All steps are one transaction under an
+advisory lock: processes that start together take turns, and one that is killed in the middle
+leaves nothing behind.
 """
 
 from pathlib import Path
@@ -11,6 +12,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
+
+from api.queue import make_tables
 
 _HERE = Path(__file__).resolve().parent
 _LOCK = 0x61726368_0002
@@ -26,6 +29,7 @@ def migrate(url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         alembic.command.upgrade(_config(connection), "head")
+        make_tables(connection)
 
 
 def newest_version() -> str | None:

@@ -2,12 +2,12 @@
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter
 
 from api.dependencies import Caller, Service
-from api.errors import Refusal
+from api.resuming import After, LastEventId, place
 from api.runs.rows import RunRow, Status
 from api.schema import CamelModel
 from api.streams import resumed_stream_docs
@@ -53,26 +53,12 @@ async def follow_run(
     run_id: uuid.UUID,
     service: Service,
     caller: Caller,
-    after: Annotated[int | None, Query(ge=0, description="The last event that you have.")] = None,
-    last_event_id: Annotated[str | None, Header()] = None,
+    after: After = None,
+    last_event_id: LastEventId = None,
 ) -> EventStream:
     """The run's stream from the start, or after `Last-Event-ID` or `after`; then live."""
-    # A browser repeats the URL when it comes again, and says in the header what it has by then.
-    place = _place(run_id, last_event_id) if last_event_id else after or 0
-    content = await service.runs.stream(run_id, caller.id, place)
+    content = await service.runs.stream(run_id, caller.id, place(run_id, after, last_event_id))
     return EventStream(content, run_id=str(run_id))
-
-
-def _place(run_id: uuid.UUID, last_event_id: str) -> int:
-    """The number in `Last-Event-ID`.
-
-    Raises:
-        Refusal: 400, it is no event id of this run.
-    """
-    head, _, seq = last_event_id.rpartition(":")
-    if head.lower() == str(run_id) and seq.isascii() and seq.isdigit() and len(seq) < 10:
-        return int(seq)
-    raise Refusal(400, "bad_last_event_id", "Last-Event-ID is no event of this run.")
 
 
 def _told(row: RunRow) -> RunAnswer:

@@ -1,7 +1,7 @@
 """Embedding models: two that come in packages, or any OpenAI-compatible endpoint."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ class Embedder:
     model: Embeddings
     batch_size: int = LOCAL_BATCH
     quick: Embeddings | None = None
+    hang_up: Callable[[], Awaitable[None]] | None = None
 
     async def embed_documents(
         self, texts: Sequence[str], *, quick: bool = False
@@ -61,6 +62,11 @@ class Embedder:
         """
         return await _translated(self.model.aembed_query(text))
 
+    async def close(self) -> None:
+        """Close the connections to an endpoint; an event loop cannot end while one is open."""
+        if self.hang_up is not None:
+            await self.hang_up()
+
 
 def local_embeddings(static: StaticModel) -> Embedder:
     """Two models that come in packages: `static` at once, MiniLM when there is time; no network.
@@ -77,7 +83,10 @@ def remote_embeddings(
     base_url: str, api_key: SecretStr | None, model: str, *, timeout_s: float = 30
 ) -> Embedder:
     """Ask `POST {base_url}/embeddings` for the vectors of `model`; connects when first used."""
+    # The client's own would be shared with other event loops, and never closed.
+    http = openai.DefaultAsyncHttpxClient()
     client = OpenAIEmbeddings(
+        http_async_client=http,
         openai_api_base=base_url,
         openai_api_key=api_key or SecretStr("none"),
         model=model,
@@ -88,7 +97,7 @@ def remote_embeddings(
         max_retries=0,
         request_timeout=openai.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
     )
-    return Embedder(model, client, REMOTE_BATCH)
+    return Embedder(model, client, REMOTE_BATCH, hang_up=http.aclose)
 
 
 class _Mixture(Embeddings):

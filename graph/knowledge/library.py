@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID, uuid5
 
-from graph.errors import DocumentTooLarge
+from graph.errors import DocumentTooLarge, RetrievalFailed
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.evidence import speaks_of
 from graph.knowledge.passages import Passages, Surroundings
-from graph.knowledge.postings import Place
+from graph.knowledge.places import Place, place_of, record_of
 from graph.knowledge.questions import Question
 from graph.knowledge.ranking import Passage, fuse, passages
 from graph.knowledge.reading import LIMITS_ALONE, Reading, read
+from graph.knowledge.rebuilding import Rebuilding
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
@@ -27,6 +28,8 @@ Progress = Callable[[str, int, int], None]
 _INDEXING_AT_ONCE = 2
 # Reading takes memory, up to `LIMITS.memory` each.
 _READING_AT_ONCE = 2
+# A thread ends only with its batch, for which the service's end has to wait.
+_REFINED_AT_ONCE = 16
 _CANDIDATES = 200
 # What the best passages don't speak of, those after them hardly do.
 _TELLING = 8
@@ -120,10 +123,15 @@ class Library:
         if self._embedder.quick is None:
             return
         chunks = [chunk for _, chunk in await self._passages.chunks(document_id)]
-        for start in range(0, len(chunks), self._embedder.batch_size):
-            batch = chunks[start : start + self._embedder.batch_size]
+        for start in range(0, len(chunks), _REFINED_AT_ONCE):
+            batch = chunks[start : start + _REFINED_AT_ONCE]
             await self._add(project_id, document_id, batch, quick=False)
-        await self._forget_if_deleted(project_id, document_id)
+        await self._forgotten(project_id, document_id)
+
+    async def reindex(self, project_id: str, *, progress: Progress | None = None) -> None:
+        """Make all vectors of a project anew from its chunks; may be interrupted and repeated."""
+        rebuilding = Rebuilding(self._vectors, self._passages, self._embedder)
+        await rebuilding.rebuild(project_id, progress or _silent)
 
     async def forget_document(self, project_id: str, document_id: str) -> None:
         """Delete a document's vectors; its text goes with its row."""
@@ -144,7 +152,7 @@ class Library:
     async def _nearest(self, project_id: str, question: Question) -> list[tuple[Place, float]]:
         vector = await self._embedder.embed_query(question.whole)
         hits = await self._vectors.search(project_id, vector, _CANDIDATES)
-        return [(_place(record), cosine) for record, cosine in hits]
+        return [(place_of(record), cosine) for record, cosine in hits]
 
     async def _shown(
         self, project_id: str, ranked: Sequence[tuple[Place, float]], limit: int
@@ -174,20 +182,33 @@ class Library:
             batch = chunks[start : start + step]
             await self._add(project_id, document_id, batch, quick=True)
             report("embedding", start + len(batch), len(chunks))
-        await self._forget_if_deleted(project_id, document_id)
+        if not await self._forgotten(project_id, document_id):
+            await self._verify(project_id, document_id, len(chunks))
 
     async def _add(
         self, project_id: str, document_id: str, chunks: Sequence[Chunk], *, quick: bool
     ) -> None:
         texts = [chunk.searchable for chunk in chunks]
         vectors = await self._embedder.embed_documents(texts, quick=quick)
-        records = [_record(document_id, chunk.position) for chunk in chunks]
+        records = [record_of((document_id, chunk.position)) for chunk in chunks]
         await self._vectors.add(project_id, document_id, records, vectors)
 
-    async def _forget_if_deleted(self, project_id: str, document_id: str) -> None:
-        """Undo what was added after the document had been deleted."""
-        if not await self._passages.has_document(document_id):
-            await self._vectors.delete_document(project_id, document_id)
+    async def _forgotten(self, project_id: str, document_id: str) -> bool:
+        """Whether the document was deleted meanwhile; then undo what was added since."""
+        if await self._passages.has_document(document_id):
+            return False
+        await self._vectors.delete_document(project_id, document_id)
+        return True
+
+    async def _verify(self, project_id: str, document_id: str, chunks: int) -> None:
+        """Raise RetrievalFailed unless the vector store has all that it was given."""
+        found = await self._vectors.count_document(project_id, document_id)
+        if found != chunks:
+            raise RetrievalFailed(
+                f"The vector store kept {found} of the document's {chunks} passages. Upload the "
+                "document again.",
+                transient=True,
+            )
 
 
 @asynccontextmanager
@@ -205,6 +226,7 @@ async def open_library(settings: PipelineSettings, pool: Pool) -> AsyncIterator[
         yield Library(vectors, Passages(pool), embedder, static)
     finally:
         await asyncio.to_thread(vectors.close)
+        await embedder.close()
 
 
 def _open_embedder(settings: PipelineSettings, static: StaticModel) -> Embedder:
@@ -224,16 +246,6 @@ def _open_vectors(settings: PipelineSettings, embedding_model: str) -> Vectors:
 def _numbered(document_id: str, chunks: Sequence[Chunk]) -> list[tuple[str, Chunk]]:
     namespace = UUID(document_id)
     return [(str(uuid5(namespace, str(chunk.position))), chunk) for chunk in chunks]
-
-
-def _record(document_id: str, position: int) -> str:
-    """A chunk's id in the vector store."""
-    return f"{document_id}/{position}"
-
-
-def _place(record: str) -> Place:
-    document_id, _, position = record.partition("/")
-    return document_id, int(position)
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -60,7 +60,8 @@ class MiniLM:
 def _tokenizer() -> Tokenizer:
     # Found, not imported: on import the package prints a greeting.
     package = find_spec("all_minilm_l6_v2")
-    assert package is not None and package.origin is not None
+    assert package is not None
+    assert package.origin is not None
     with ZipFile(Path(package.origin).parent / "model.zip") as model:
         tokenizer = Tokenizer.from_str(model.read("tokenizer.json").decode())
     tokenizer.no_padding()

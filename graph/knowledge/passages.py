@@ -13,7 +13,8 @@ from psycopg.rows import DictRow
 from graph.errors import RetrievalFailed
 from graph.knowledge import postings
 from graph.knowledge.chunking import Chunk
-from graph.knowledge.postings import Matches, Place
+from graph.knowledge.places import Place
+from graph.knowledge.postings import Matches
 from graph.knowledge.ranking import StoredChunk
 from graph.postgres import UNREACHABLE, Pool
 
@@ -33,6 +34,11 @@ _COPY = """
 """
 _HOLD_DOCUMENT = "select from documents where id = %s for key share"
 _DELETED = "The document was deleted while it was being indexed."
+_INDEXED = """
+    select d.id, count(c.id) as chunks
+      from documents d left join chunks c on c.document_id = d.id
+     where d.project_id = %s and d.status = 'indexed' group by d.id
+"""
 _SURROUNDINGS = """
     select n.id, n.project_id, n.document_id, d.name, n.page_number, n.text, n.id = c.id as asked
       from chunks c
@@ -94,9 +100,21 @@ class Passages:
                         await copy.write_row((UUID(chunk_id), *owner, *place))
                 await postings.store(conn, project_id, document_id, rows)
 
+    async def store_terms(self, project_id: str, document_id: str, chunks: Sequence[Chunk]) -> None:
+        """Put the full-text index of `chunks` in place of the document's."""
+        rows = await asyncio.to_thread(postings.rows_of, chunks)
+        with _translated():
+            async with self._pool.connection() as conn, conn.transaction():
+                await postings.store(conn, project_id, document_id, rows)
+
     async def has_document(self, document_id: str) -> bool:
         """Tell whether the document is still there."""
         return bool(await self._rows("select 1 from documents where id = %s", UUID(document_id)))
+
+    async def indexed_documents(self, project_id: str) -> dict[str, int]:
+        """Give the project's indexed documents, each with the number of its chunks."""
+        rows = await self._rows(_INDEXED, UUID(project_id))
+        return {str(row["id"]): row["chunks"] for row in rows}
 
     async def match(self, project_id: str, asked: dict[str, float], limit: int) -> Matches:
         """Rank the project's chunks by the terms asked for, each with its weight."""

@@ -17,10 +17,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from graph.knowledge.chunking import Chunk
+from graph.knowledge.places import Place
 from graph.knowledge.terms import terms
-
-Place = tuple[str, int]
-"""A chunk: its document's id and its position in it."""
 
 # How fast repetition stops to count, and how much a long chunk is discounted.
 _K1, _B = 0.9, 0.4

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from rapidfuzz import fuzz
 
-from graph.knowledge.postings import Matches, Place
+from graph.knowledge.places import Place
+from graph.knowledge.postings import Matches
 
 PASSAGE_SIZE = 1800
 """Characters up to which a chunk is grown by its neighbours."""

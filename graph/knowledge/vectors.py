@@ -6,7 +6,6 @@ in its files.
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,9 +26,9 @@ from chromadb.api.models.Collection import Collection
 from chromadb.config import Settings
 from chromadb.errors import NotFoundError
 from chromadb.types import Where
-from filelock import FileLock, Timeout
 
-from graph.errors import PipelineError, RetrievalFailed
+from graph.errors import RetrievalFailed
+from graph.knowledge.ownership import Ownership
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,18 +44,8 @@ _SERVER_BATCH = 300
 _INDEX = CreateHNSWConfiguration(
     space="cosine", max_neighbors=32, ef_construction=200, ef_search=200
 )
+_NEW = ".new"
 _NUDGE = np.float32(0.005)
-
-
-class VectorsInUse(PipelineError):
-    """Another process owns the folder of the embedded store."""
-
-    def __init__(self, folder: Path, pid: str) -> None:
-        owner = f"process {pid}" if pid else "another process"
-        super().__init__(
-            f"The data folder of {str(folder)!r} is in use by {owner}. "
-            "Stop it, choose another DATA_DIR, or set CHROMA_URL to share a Chroma server."
-        )
 
 
 class Vectors:
@@ -67,12 +56,18 @@ class Vectors:
     """
 
     def __init__(
-        self, client: ClientAPI, embedding_model: str, batch_size: int, release: Callable[[], None]
+        self,
+        client: ClientAPI,
+        embedding_model: str,
+        batch_size: int,
+        release: Callable[[], None],
+        suffix: str = "",
     ) -> None:
         self._client = client
         self._embedding_model = embedding_model
         self._batch_size = batch_size
         self._release = release
+        self._suffix = suffix
 
     @classmethod
     def open_embedded(cls, folder: Path, embedding_model: str) -> Self:
@@ -80,7 +75,7 @@ class Vectors:
 
         Raises VectorsInUse when another process owns it.
         """
-        ownership = _Ownership(folder)
+        ownership = Ownership(folder)
         try:
             with _translated():
                 client = chromadb.PersistentClient(folder, settings=_settings())
@@ -130,26 +125,38 @@ class Vectors:
         vectors: Sequence[Sequence[float]],
     ) -> None:
         """Add the vectors of a document's chunks; the same ids again replace theirs."""
-        await _in_thread(self._add, _collection_name(project_id), document_id, ids, vectors)
+        await _in_thread(self._add, self._name(project_id), document_id, ids, vectors)
 
     async def search(self, project_id: str, vector: Sequence[float], limit: int) -> list[Hit]:
         """Give the nearest chunks as (id, cosine similarity), best first, `limit` at most.
 
         A project without vectors gives none.
         """
-        return await _in_thread(self._search, _collection_name(project_id), vector, limit)
+        return await _in_thread(self._search, self._name(project_id), vector, limit)
 
     async def delete_document(self, project_id: str, document_id: str) -> None:
         """Delete a document's vectors, if there are any."""
-        await _in_thread(self._delete_document, _collection_name(project_id), document_id)
+        await _in_thread(self._delete_document, self._name(project_id), document_id)
 
     async def delete_project(self, project_id: str) -> None:
         """Delete a project's vectors, if there are any."""
-        await _in_thread(self._delete_project, _collection_name(project_id))
+        await _in_thread(self._delete_project, self._name(project_id))
+
+    def anew(self) -> "Vectors":
+        """Collections beside these, to be filled and then put in their place with `replace`."""
+        return Vectors(self._client, self._embedding_model, self._batch_size, _nothing, _NEW)
+
+    async def replace(self, project_id: str) -> None:
+        """Put what `anew` holds of a project in the place of what is here."""
+        await _in_thread(self._replace, self._name(project_id))
+
+    async def count_document(self, project_id: str, document_id: str) -> int:
+        """Count a document's vectors."""
+        return await _in_thread(self._count_document, self._name(project_id), document_id)
 
     async def count(self, project_id: str) -> int:
         """Count a project's vectors."""
-        return await _in_thread(self._count, _collection_name(project_id))
+        return await _in_thread(self._count, self._name(project_id))
 
     async def heartbeat(self) -> None:
         """Read something from the store, to see that it answers."""
@@ -187,19 +194,39 @@ class Vectors:
         while ids := self._some_ids(collection, document_id):
             collection.delete(ids=ids)
 
-    def _some_ids(self, collection: Collection, document_id: str) -> list[str]:
+    def _some_ids(self, collection: Collection, document_id: str, offset: int = 0) -> list[str]:
         mine: Where = {"document_id": document_id}
-        return collection.get(where=mine, include=[], limit=self._batch_size)["ids"]
+        found = collection.get(where=mine, include=[], limit=self._batch_size, offset=offset)
+        return found["ids"]
+
+    def _count_document(self, name: str, document_id: str) -> int:
+        collection, counted = self._collection(name), 0
+        while collection and (ids := self._some_ids(collection, document_id, counted)):
+            counted += len(ids)
+        return counted
 
     def _delete_project(self, name: str) -> None:
-        if self._collection(name) is not None:
+        while collection := self._collection(name):
+            self._client.delete_collection(collection.name)
+
+    def _replace(self, name: str) -> None:
+        # In between `_collection` finds the new one, also if this process ends there.
+        if self._existing(name):
             self._client.delete_collection(name)
+        if new := self._existing(name + _NEW):
+            new.modify(name=name)
 
     def _count(self, name: str) -> int:
         collection = self._collection(name)
         return collection.count() if collection else 0
 
+    def _name(self, project_id: str) -> str:
+        return f"project-{UUID(project_id)}{self._suffix}"
+
     def _collection(self, name: str) -> Collection | None:
+        return self._existing(name) or self._existing(name + _NEW)
+
+    def _existing(self, name: str) -> Collection | None:
         try:
             return self._client.get_collection(name, embedding_function=None)
         except NotFoundError:
@@ -220,35 +247,9 @@ class Vectors:
         if made_with != self._embedding_model:
             raise RetrievalFailed(
                 f"This project was indexed with the embedding model {made_with!r}, the service "
-                f"now uses {self._embedding_model!r}. Go back to that model, or upload the "
-                "documents to a new project."
+                f"now uses {self._embedding_model!r}. Go back to that model, or let the operator "
+                "run `archwright reindex`."
             )
-
-
-class _Ownership:
-    """A lock on the folder that ends with the process, and the owner's pid beside it."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._pid_file = folder / "owner.pid"
-        # Released from whichever thread closes the store.
-        self._lock = FileLock(folder / "owner.lock", thread_local=False)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise VectorsInUse(folder, self._read_pid()) from None
-        self._pid_file.write_text(str(os.getpid()))
-
-    def release(self) -> None:
-        if self._lock.is_locked:
-            self._pid_file.unlink(missing_ok=True)
-            self._lock.release()
-
-    def _read_pid(self) -> str:
-        try:
-            return self._pid_file.read_text()
-        except OSError:
-            return ""
 
 
 def _settings() -> Settings:
@@ -299,6 +300,10 @@ def _direction(chunk_id: str, dimensions: int) -> npt.NDArray[np.float64]:
     return direction / np.linalg.norm(direction)
 
 
+def _nothing() -> None:
+    pass
+
+
 def _sessions(client: ClientAPI) -> list[httpx.Client]:
     """The HTTP clients of Chroma's client, which have no timeout and which it never closes."""
     inside = cast(Any, client)
@@ -308,10 +313,6 @@ def _sessions(client: ClientAPI) -> list[httpx.Client]:
 def _close_all(sessions: Sequence[httpx.Client]) -> None:
     for session in sessions:
         session.close()
-
-
-def _collection_name(project_id: str) -> str:
-    return f"project-{UUID(project_id)}"
 
 
 async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import struct
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, field
@@ -85,11 +86,15 @@ class OpenAIStandIn:
     """An OpenAI server on loopback; use it as a context manager.
 
     `base_url` ends in /v1. Ids count up and `created` is constant, so that answers compare equal.
-    Any model name and any API key are accepted.
+    Any model name and any API key are accepted. Embeddings wait while `embeddings_may_pass` is
+    not set, and are then refused unless `embeddings_status` is 200.
     """
 
     def __init__(self, models: Sequence[str] = ("stand-in",)) -> None:
         self.base_url = ""
+        self.embeddings_status = 200
+        self.embeddings_may_pass = threading.Event()
+        self.embeddings_may_pass.set()
         self._models = list(models)
         self._journal = Journal()
         self._answers = Script(Answer(["The", " answer", "."]))
@@ -112,6 +117,8 @@ class OpenAIStandIn:
         """Forget the requests so far, and all answers but the default."""
         self._journal.reset()
         self._answers.reset()
+        self.embeddings_status = 200
+        self.embeddings_may_pass.set()
 
     @property
     def requests(self) -> list[Recorded]:
@@ -135,7 +142,7 @@ class OpenAIStandIn:
         app = web.Application(client_max_size=MAX_REQUEST_BYTES)
         app.router.add_get("/v1/models", self._journal.recorded(self._list_models))
         app.router.add_post("/v1/chat/completions", self._journal.recorded(self._chat))
-        app.router.add_post("/v1/embeddings", self._journal.recorded(_embeddings))
+        app.router.add_post("/v1/embeddings", self._journal.recorded(self._embed))
         return app
 
     async def _list_models(self, _request: web.Request, _recorded: Recorded) -> web.Response:
@@ -144,6 +151,12 @@ class OpenAIStandIn:
             for model in self._models
         ]
         return _json({"object": "list", "data": entries})
+
+    async def _embed(self, request: web.Request, recorded: Recorded) -> web.Response:
+        await asyncio.to_thread(self.embeddings_may_pass.wait, 30)
+        if self.embeddings_status != 200:
+            return _refusal(Answer(status=self.embeddings_status))
+        return await _embeddings(request, recorded)
 
     async def _chat(self, request: web.Request, recorded: Recorded) -> web.StreamResponse:
         answer = self._answers.next()

@@ -1,0 +1,84 @@
+"""Makes all vectors anew from the chunks in Postgres, with progress in the terminal."""
+
+import asyncio
+from contextlib import ExitStack
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from api.database.migrations import migrate
+from api.server import sentence_of
+from api.settings import Settings
+from graph.knowledge.library import Library, open_library
+from graph.knowledge.ownership import VectorsInUse
+from graph.postgres import Pool, embedded_postgres, open_pool
+
+_SERVICE_RUNS = (
+    "The service runs and has the vectors open. Stop it, run `archwright reindex` again, then "
+    "start it."
+)
+
+
+class ReindexFailed(Exception):
+    """The vectors cannot be made anew; the message is one line that says what to do."""
+
+
+def rebuild_all(settings: Settings, console: Console) -> int:
+    """Rebuild the vectors of every project; gives how many projects there are.
+
+    It may be interrupted and repeated. Until a project's new vectors are whole, its old ones stay.
+
+    Raises:
+        ReindexFailed: a service has the embedded vectors open, or a part does not answer.
+    """
+    try:
+        return asyncio.run(_rebuild_all(settings, console))
+    except VectorsInUse as error:
+        raise ReindexFailed(_SERVICE_RUNS) from error
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        raise ReindexFailed(sentence) from error
+
+
+async def _rebuild_all(settings: Settings, console: Console) -> int:
+    with ExitStack() as stack:
+        url = await _database_url(settings, stack)
+        await asyncio.to_thread(migrate, url)
+        async with open_pool(url) as pool, open_library(settings, pool) as library:
+            projects = await _projects(pool)
+            with _progress(console) as progress:
+                for project_id, name in projects:
+                    await _rebuild(library, project_id, name, progress)
+    return len(projects)
+
+
+async def _rebuild(library: Library, project_id: str, name: str, progress: Progress) -> None:
+    bar = progress.add_task(name, total=None)
+
+    def show(stage: str, done: int, total: int) -> None:
+        progress.update(bar, description=f"{name}: {stage}", completed=done, total=total)
+
+    await library.reindex(project_id, progress=show)
+    progress.remove_task(bar)
+
+
+async def _projects(pool: Pool) -> list[tuple[str, str]]:
+    async with pool.connection() as connection:
+        cursor = await connection.execute("select id, name from projects order by created_at")
+        return [(str(row["id"]), row["name"]) for row in await cursor.fetchall()]
+
+
+async def _database_url(settings: Settings, stack: ExitStack) -> str:
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    server = embedded_postgres(settings.data_dir / "postgres")
+    url = await asyncio.to_thread(server.__enter__)
+    stack.push(server.__exit__)
+    return url
+
+
+def _progress(console: Console) -> Progress:
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,208 @@
+"""`archwright reindex`: all vectors from Postgres, also for another model, repeated and refused."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from conftest import Service, make_database
+from typer.testing import CliRunner
+
+from api.access import LOCAL_USER, know_principals
+from api.cli import app
+from api.database.migrations import migrate
+from graph.errors import RetrievalFailed
+from graph.knowledge.embeddings import Embedder, local_embeddings
+from graph.knowledge.library import Library
+from graph.knowledge.parsing import Page, Parsed
+from graph.knowledge.passages import Passages
+from graph.knowledge.vectors import Vectors
+from graph.postgres import Pool, open_pool
+
+PUMP = Parsed("text/plain", [Page(1, "The pump delivers twelve litres a minute.")])
+CAT = Parsed("text/plain", [Page(1, "Cats sleep for most of the day.")])
+
+
+@dataclass
+class Shelf:
+    """A library with its parts and one project."""
+
+    pool: Pool
+    vectors: Vectors
+    library: Library
+    project: str
+
+    async def add(self, parsed: Parsed, status: str = "indexed") -> str:
+        document = str(uuid4())
+        await self.run(
+            "insert into documents (id, project_id, name, mime_type, size_bytes, sha256, status)"
+            " values (%s, %s, %s, 'text/plain', 1, '', %s)",
+            document, self.project, document, status,
+        )  # fmt: skip
+        await self.library.index(self.project, document, parsed)
+        return document
+
+    async def found(self, question: str) -> list[str]:
+        sources = await self.library.search(self.project, question, limit=9)
+        return [str(source["document_id"]) for source in sources]
+
+    async def run(self, statement: str, *values: object) -> None:
+        async with self.pool.connection() as connection:
+            await connection.execute(statement.encode(), values)
+
+
+@pytest.fixture
+def url(postgres_url: str) -> str:
+    made = make_database(postgres_url)
+    migrate(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return local_embeddings()
+
+
+@asynccontextmanager
+async def shelf_of(url: str, folder: Path, model: Embedder, project: str) -> AsyncIterator[Shelf]:
+    async with open_pool(url) as pool:
+        await know_principals(pool)
+        with Vectors.open_embedded(folder / "chroma", model.name) as vectors:
+            shelf = Shelf(pool, vectors, Library(vectors, Passages(pool), model), project)
+            await shelf.run(
+                "insert into projects (id, owner_id, name) values (%s, %s, 'P')"
+                " on conflict do nothing", project, LOCAL_USER.id,
+            )  # fmt: skip
+            yield shelf
+
+
+Play = Callable[[Callable[[Shelf], Any], Embedder], Any]
+
+
+@pytest.fixture
+def play(url: str, tmp_path: Path) -> Play:
+    """Run a scenario on the same shelf with this model, as after a restart."""
+    project = str(uuid4())
+
+    def run(scenario: Callable[[Shelf], Any], model: Embedder) -> Any:
+        async def whole() -> Any:
+            async with shelf_of(url, tmp_path, model, project) as shelf:
+                return await scenario(shelf)
+
+        return asyncio.run(whole())
+
+    return run
+
+
+def test_after_a_change_of_the_embedding_model_reindex_makes_the_documents_searchable_again(
+    play: Play, embedder: Embedder
+) -> None:
+    async def fill(shelf: Shelf) -> list[str]:
+        return [await shelf.add(PUMP), await shelf.add(CAT)]
+
+    async def rebuild(shelf: Shelf) -> tuple[list[str], int]:
+        with pytest.raises(RetrievalFailed, match="run `archwright reindex`"):
+            await shelf.found("Which pump?")
+        told: list[tuple[str, int, int]] = []
+        for _ in range(2):
+            told.clear()
+            await shelf.library.reindex(shelf.project, progress=lambda *one: told.append(one))
+        assert told == [("embedding", 1, 2), ("embedding", 2, 2)]
+        return await shelf.found("Which pump?"), await shelf.library.count(shelf.project)
+
+    pump, cat = play(fill, embedder)
+    assert play(rebuild, replace(embedder, name="another")) == ([pump, cat], 2)
+
+
+def test_reindex_takes_away_what_is_in_no_indexed_document_and_survives_an_interruption(
+    play: Play, embedder: Embedder
+) -> None:
+    async def scenario(shelf: Shelf) -> None:
+        pump, lost = await shelf.add(PUMP), await shelf.add(CAT)
+        await shelf.add(CAT, "failed")
+        await shelf.run("delete from documents where id = %s", lost)
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            await shelf.library.reindex(shelf.project, progress=interrupt)
+        assert await shelf.found("Which pump?") == [pump], "the old vectors must stay until then"
+        await shelf.library.reindex(shelf.project)
+        assert await shelf.found("Which pump?") == [pump]
+        assert await shelf.library.count(shelf.project) == 1
+
+    play(scenario, embedder)
+
+
+def test_a_search_between_the_deletion_of_the_old_and_the_naming_of_the_new_finds_the_new(
+    play: Play, embedder: Embedder
+) -> None:
+    async def scenario(shelf: Shelf) -> None:
+        pump = await shelf.add(PUMP)
+        fresh = shelf.vectors.anew()
+        [(chunk, text)] = await Passages(shelf.pool).texts(pump)
+        vectors = await embedder.embed_documents([text])
+        await fresh.add(shelf.project, pump, [chunk], vectors)
+        shelf.vectors._client.delete_collection(f"project-{shelf.project}")
+        assert await shelf.found("Which pump?") == [pump]
+
+    play(scenario, embedder)
+
+
+def test_a_document_of_which_vectors_are_missing_is_not_indexed(
+    play: Play, embedder: Embedder
+) -> None:
+    async def scenario(shelf: Shelf) -> None:
+        document = await shelf.add(PUMP)
+
+        def lose(stage: str, done: int, total: int) -> None:
+            if stage == "embedding" and done == total:
+                shelf.vectors._client.delete_collection(f"project-{shelf.project}")
+
+        with pytest.raises(RetrievalFailed, match="kept 0 of the document's 1 passages") as caught:
+            await shelf.library.index(shelf.project, document, PUMP, progress=lose)
+        assert caught.value.transient
+
+    play(scenario, embedder)
+
+
+def test_the_command_rebuilds_a_data_folder_from_which_the_vectors_are_gone(
+    play: Play, embedder: Embedder, url: str, tmp_path: Path
+) -> None:
+    async def fill(shelf: Shelf) -> str:
+        return await shelf.add(PUMP)
+
+    pump = play(fill, embedder)
+    shutil.rmtree(tmp_path / "chroma")
+    done = command(tmp_path, url)
+    assert (done.exit_code, done.stdout) == (0, "Made anew: the vectors of 1 project.\n")
+    assert play(lambda shelf: shelf.found("Which pump?"), embedder) == [pump]
+
+
+def test_the_command_says_that_a_running_service_must_be_stopped_first(service: Service) -> None:
+    assert service.settings.database_url is not None
+    url = service.settings.database_url.get_secret_value()
+    done = command(service.settings.data_dir, url)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "The service runs and has the vectors open. Stop it, run `archwright reindex` again, then "
+        "start it.\n"
+    )
+
+
+def test_the_command_says_that_the_database_is_away(tmp_path: Path) -> None:
+    done = command(tmp_path, "postgresql://nobody@127.0.0.1:1/x")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("DATABASE_URL: ")
+    assert done.stderr.count("\n") == 1
+
+
+def command(folder: Path, url: str) -> Any:
+    settings = {"DATABASE_URL": url, "DATA_DIR": str(folder)}
+    return CliRunner().invoke(app, ["reindex"], env=settings)
