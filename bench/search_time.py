@@ -25,7 +25,7 @@ from api.app import open_parts
 from api.dependencies import Parts
 from api.projects import NewProject, insert_project
 from api.settings import Settings
-from bench.retrieval import DATA
+from bench.retrieval import DATA, insert_document
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.questions import understood
 from graph.knowledge.reading import read
@@ -72,9 +72,8 @@ async def filled(parts: Parts, sentences: Sequence[str], size: int) -> str:
     await insert_project(parts.pool, project, LOCAL_USER, NewProject(name="bench"))
     chance = random.Random(size)
     for _ in range(size // DOCUMENT):
-        document = str(uuid.uuid4())
         chunks = list(made(sentences, chance))
-        await insert_document(parts, project, document, len(chunks))
+        document = await insert_document(parts, project, str(uuid.uuid4()), len(chunks))
         await store(parts, str(project), document, chunks)
     return str(project)
 
@@ -86,16 +85,6 @@ def made(sentences: Sequence[str], chance: random.Random) -> Iterator[Chunk]:
         while len(text) < 700:
             text += chance.choice(sentences) + ". "
         yield Chunk(position, position // 4 + 1, "", text[:1000])
-
-
-async def insert_document(parts: Parts, project: uuid.UUID, document: str, chunks: int) -> None:
-    """A row for a document that is indexed."""
-    async with parts.pool.connection() as connection:
-        await connection.execute(
-            "insert into documents (id, project_id, name, mime_type, size_bytes, sha256, status,"
-            " chunk_count) values (%s, %s, %s, 'text/plain', 1, '', 'indexed', %s)",
-            (document, project, document, chunks),
-        )
 
 
 async def store(parts: Parts, project: str, document: str, chunks: Sequence[Chunk]) -> None:
