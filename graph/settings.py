@@ -54,6 +54,11 @@ class PipelineSettings(BaseSettings):
     )
     embedding_api_key: SecretStr | None = Field(None, description="The key for that endpoint.")
     embedding_model: str | None = Field(None, description="The embedding model to ask there.")
+    rerank_base_url: Address | None = Field(
+        None, description="An endpoint with `/rerank` (Cohere, Jina, vLLM, …) that orders passages."
+    )
+    rerank_api_key: SecretStr | None = Field(None, description="The key for that endpoint.")
+    rerank_model: str | None = Field(None, description="The re-ranking model to ask there.")
     tavily_api_key: SecretStr | None = Field(
         None, description="Turns the modes `web` and `deep` on."
     )
@@ -72,4 +77,6 @@ class PipelineSettings(BaseSettings):
             raise ValueError("OPENAI_MODEL must name a model when OPENAI_BASE_URL or a key is set")
         if bool(self.embedding_base_url) != bool(self.embedding_model):
             raise ValueError("EMBEDDING_MODEL and EMBEDDING_BASE_URL must be set together")
+        if bool(self.rerank_base_url) != bool(self.rerank_model):
+            raise ValueError("RERANK_MODEL and RERANK_BASE_URL must be set together")
         return self

@@ -17,6 +17,7 @@ from graph.knowledge.questions import Question
 from graph.knowledge.ranking import Passage, fuse, passages
 from graph.knowledge.reading import LIMITS_ALONE, Reading, read
 from graph.knowledge.rebuilding import Rebuilding
+from graph.knowledge.reranking import CANDIDATES, Reranker
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
@@ -43,12 +44,18 @@ class Library:
     """
 
     def __init__(
-        self, vectors: Vectors, passages: Passages, embedder: Embedder, static: StaticModel
+        self,
+        vectors: Vectors,
+        passages: Passages,
+        embedder: Embedder,
+        static: StaticModel,
+        reranker: Reranker | None = None,
     ) -> None:
         self._vectors = vectors
         self._passages = passages
         self._embedder = embedder
         self._static = static
+        self._reranker = reranker
         self._room = asyncio.Semaphore(_INDEXING_AT_ONCE)
         self._reading = asyncio.Semaphore(_READING_AT_ONCE)
         self._alone = asyncio.Lock()
@@ -67,8 +74,7 @@ class Library:
             self._passages.match(project_id, question.terms, _CANDIDATES),
             self._nearest(project_id, question),
         )
-        ranked = fuse(matches, hits)
-        found = await self._shown(project_id, ranked, limit)
+        found = await self._best(project_id, question, fuse(matches, hits), limit)
         if floor and found:
             best = found[:_TELLING]
             texts = [f"{p.chunk.document_name} {p.chunk.heading}\n{p.text}" for p in best]
@@ -154,6 +160,19 @@ class Library:
         hits = await self._vectors.search(project_id, vector, _CANDIDATES)
         return [(place_of(record), cosine) for record, cosine in hits]
 
+    async def _best(
+        self,
+        project_id: str,
+        question: Question,
+        ranked: Sequence[tuple[Place, float]],
+        limit: int,
+    ) -> list[Passage]:
+        if self._reranker is None:
+            return await self._shown(project_id, ranked, limit)
+        found = await self._shown(project_id, ranked, max(limit, CANDIDATES))
+        order = await self._reranker.order(question.whole, [passage.text for passage in found])
+        return [found[at] for at in order[:limit]]
+
     async def _shown(
         self, project_id: str, ranked: Sequence[tuple[Place, float]], limit: int
     ) -> list[Passage]:
@@ -221,12 +240,15 @@ async def open_library(settings: PipelineSettings, pool: Pool) -> AsyncIterator[
     """
     static = await asyncio.to_thread(StaticModel)
     embedder = await asyncio.to_thread(_open_embedder, settings, static)
+    reranker = _open_reranker(settings)
     vectors = await asyncio.to_thread(_open_vectors, settings, embedder.name)
     try:
-        yield Library(vectors, Passages(pool), embedder, static)
+        yield Library(vectors, Passages(pool), embedder, static, reranker)
     finally:
         await asyncio.to_thread(vectors.close)
         await embedder.close()
+        if reranker is not None:
+            await reranker.close()
 
 
 def _open_embedder(settings: PipelineSettings, static: StaticModel) -> Embedder:
@@ -235,6 +257,12 @@ def _open_embedder(settings: PipelineSettings, static: StaticModel) -> Embedder:
     return remote_embeddings(
         settings.embedding_base_url, settings.embedding_api_key, settings.embedding_model
     )
+
+
+def _open_reranker(settings: PipelineSettings) -> Reranker | None:
+    if not (settings.rerank_base_url and settings.rerank_model):
+        return None
+    return Reranker(settings.rerank_base_url, settings.rerank_api_key, settings.rerank_model)
 
 
 def _open_vectors(settings: PipelineSettings, embedding_model: str) -> Vectors:
