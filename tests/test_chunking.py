@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from graph.knowledge.chunking import CHUNK_SIZE, OVERLAP, Chunk, cut, overlap, without_overlap
 from graph.knowledge.blocks import Block, Page, Parsed
+from graph.knowledge.chunking import CHUNK_SIZE, OVERLAP, Chunk, cut, overlap, without_overlap
 
 WORDS = "pump valve sensor pressure the a of is 12 bar, (see table) opens. closes; #4 ``` ---"
 

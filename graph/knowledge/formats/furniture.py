@@ -50,9 +50,7 @@ def _edges(lines: Sequence[Line], largest: float) -> list[Line]:
     ordered = sorted(lines, key=lambda line: line.y)
     edges = {id(line): line for line in (*ordered[:_EDGE_LINES], *ordered[-_EDGE_LINES:])}
     return [
-        line
-        for line in edges.values()
-        if line.size <= largest and len(line.text) <= _LONGEST_HEAD
+        line for line in edges.values() if line.size <= largest and len(line.text) <= _LONGEST_HEAD
     ]
 
 
