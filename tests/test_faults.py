@@ -14,6 +14,7 @@ import pytest
 from conftest import Service, ServiceFactory, make_database
 from sse import Event, read
 from standins.openai import Answer, OpenAIStandIn
+from test_server import wait_until
 
 from graph.postgres import embedded_postgres
 
@@ -273,8 +274,8 @@ def test_a_database_that_goes_away_in_mid_answer_still_ends_the_stream(
         with http.stream("POST", f"/chat/projects/{project}", json={"message": "x"}) as response:
             chunks = response.iter_raw()
             got = next(chunks)
+            wait_until(lambda: bool(model.chats), 10)
             with database_away(postgres_url, url):
-                model.wait_for_request(-1, 5)
                 while b"delta" not in got:
                     got += next(chunks)
             got += b"".join(chunks)

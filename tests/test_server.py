@@ -177,7 +177,7 @@ def test_sigterm_lets_a_short_run_finish_and_the_log_holds_nothing_that_was_aske
     with start(LOG_FORMAT="json", LOG_LEVEL="DEBUG") as service:
         draft = Draft(service.url, "canary of a message")
         service.child.send_signal(signal.SIGTERM)
-        assert service.wait_for_exit(10) == 0
+        assert service.wait_for_exit(20) == 0
         [(name, data)] = draft.terminal
         assert (name, data["full_response"]) == ("done", "one two three")
         lines = [json.loads(line) for line in service.err.splitlines()]
@@ -192,7 +192,7 @@ def test_a_second_interrupt_does_not_wait_for_runs(start: Start, model: OpenAISt
         service.child.send_signal(signal.SIGINT)
         time.sleep(0.5)
         service.child.send_signal(signal.SIGINT)
-        assert service.wait_for_exit(6) == 0
+        assert service.wait_for_exit(9) == 0
         assert [name for name, _ in draft.terminal] == ["error"]
 
 

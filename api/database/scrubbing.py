@@ -62,12 +62,12 @@ async def _rewrite_all(connection: AsyncConnection[DictRow], left_out: Sequence[
     cursor = await connection.execute(_TABLES, (list(left_out),))
     for row in await cursor.fetchall():
         await connection.execute("delete from pg_statistic where starelid = %s", (row["oid"],))
-        await _rewrite(connection, row["name"])
-    await _rewrite(connection, "pg_statistic")
+        await _rewrite(connection, row["schema"], row["name"])
+    await _rewrite(connection, "pg_catalog", "pg_statistic")
 
 
-async def _rewrite(connection: AsyncConnection[DictRow], table: str) -> None:
-    statement = sql.SQL("vacuum (full, analyze) {}").format(sql.Identifier(table))
+async def _rewrite(connection: AsyncConnection[DictRow], *table: str) -> None:
+    statement = sql.SQL("vacuum (full, analyze) {}").format(sql.Identifier(*table))
     until = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -82,9 +82,9 @@ async def _rewrite(connection: AsyncConnection[DictRow], table: str) -> None:
 
 _SETTINGS = ("set lock_timeout = '2s'", "set maintenance_work_mem = '256MB'")
 _TABLES = """
-select c.oid, c.relname as name from pg_class c
-where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace 
-    and not c.relname like any(%s)
+select c.oid, n.nspname as schema, c.relname as name
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'r' and n.nspname !~ '^(pg_|information_schema$)' and not c.relname like any(%s)
 order by c.relname
 """
 _WHO_SEES_IT = """
