@@ -23,9 +23,9 @@ from test_server import environment
 
 import api.ingestion
 import graph.knowledge.embeddings
-from api.progress import GONE, Progress
+from api.progress import GONE, Progress, Report
 from api.queue import Queue
-from api.versions import Versions
+from api.versions import INGEST, Versions
 from graph.postgres import open_pool
 
 OAK = b"# Pier\n\nThe pier is made of oak."
@@ -133,6 +133,18 @@ def test_the_events_of_a_large_document_are_few(http: httpx.Client, project: str
     assert embedded[-1] == document["chunkCount"]
 
 
+def test_a_report_hands_on_each_stage_and_each_tenth_and_after_a_wait_only_what_is_new() -> None:
+    reports = Report(is_again=False), Report(is_again=True)
+    for report in reports:
+        report("reading", 0, 1)
+        for done in range(1001):
+            report("embedding", done, 1000)
+    tenths = [("embedding", done, 1000) for done in range(0, 1001, 100)]
+    assert reports[0].take() == [("reading", 0, 1), *tenths]
+    assert reports[1].take() == [("embedding", 1, 1000), *tenths[1:]]
+    assert reports[1].take() == []
+
+
 def test_the_events_of_a_failed_document_end_with_the_reason(
     http: httpx.Client, project: str
 ) -> None:
@@ -235,6 +247,32 @@ def test_ingest_that_is_interrupted_leaves_the_documents_to_the_service(
     [project] = [one for one in held.get("/projects").json()["projects"] if one["name"] == "Left"]
     [(document, _)] = listed(held, project["id"])
     assert ends(held, document).name == "done"
+
+
+def test_a_job_for_a_document_that_is_gone_takes_its_vectors_away(
+    service: Service, http: httpx.Client, project: str
+) -> None:
+    """As after a crash, when the document was deleted before the next start."""
+    upload(http, project, "pier.md", OAK)
+    service.query("delete from documents where project_id = %s returning 1", project)
+    library, gone = service.app.state.parts.library, str(uuid4())
+    vectors, vector = library._vectors, asyncio.run(library._embedder.embed_query("oak"))
+    asyncio.run(vectors.add(project, gone, [str(uuid4())], [vector]))
+    assert service.settings.database_url is not None
+    url = service.settings.database_url.get_secret_value()
+
+    async def put() -> None:
+        queue = Queue({})
+        async with open_pool(url) as pool, queue.open(pool), pool.connection() as connection:
+            about = {"project_id": project, "document_id": gone}
+            await queue.put(connection, INGEST, lock=gone, key=gone, **about)
+
+    asyncio.run(put())
+    for _ in range(100):
+        if not asyncio.run(vectors.count_document(project, gone)):
+            return
+        time.sleep(0.05)
+    raise AssertionError("its vectors are still there")
 
 
 # --- versions

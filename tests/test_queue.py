@@ -228,6 +228,25 @@ def test_jobs_go_on_after_all_connections_were_cut(url: str) -> None:
     asyncio.run(scenario())
 
 
+def test_the_queue_goes_on_after_it_broke_off(url: str) -> None:
+    told: list[str] = []
+    rename = "alter function procrastinate_fetch_job_v2 rename to {}"
+
+    async def job(number: str) -> None:
+        told.append(number)
+
+    async def scenario() -> None:
+        async with at_work(url, job):
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(rename.format("away"))
+                await asyncio.sleep(1)
+                connection.execute("alter function away rename to procrastinate_fetch_job_v2")
+            await put(url, 1)
+            await until(lambda: told == ["1"], 5)
+
+    asyncio.run(scenario())
+
+
 def test_the_queues_own_migrations_are_applied_once_and_later_ones_added(url: str) -> None:
     last = "03.04.00_50_post_add_retry_failed_job_procedure.sql"
     trigger = "procrastinate_trigger_status_events_update_v1"

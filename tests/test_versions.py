@@ -131,6 +131,14 @@ def test_the_same_bytes_are_new_again_once_others_came_between(url: str) -> None
     at_desk(url, scenario)
 
 
+def test_the_same_bytes_at_once_are_one_version(url: str) -> None:
+    async def scenario(desk: Desk) -> None:
+        documents = await asyncio.gather(*(desk.accept(b"1" * 100_000) for _ in range(8)))
+        assert len(set(documents)) == 1
+
+    at_desk(url, scenario)
+
+
 def test_a_failed_document_keeps_no_text_and_may_be_uploaded_again(url: str) -> None:
     async def scenario(desk: Desk) -> None:
         document = await desk.accept(b"1")
