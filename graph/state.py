@@ -27,7 +27,8 @@ class Source(TypedDict):
     """A passage that an answer may cite as `[n]`.
 
     `document_id` and `page_number` are null for the web, `url` is null for documents;
-    `page_number` is null too where the document's format has no pages.
+    `page_number` is null too where the document's format has no pages. `heading` is the path of
+    headings above the passage, "" for none; `context` is the passage with the text around it.
     """
 
     id: str
@@ -36,6 +37,8 @@ class Source(TypedDict):
     page_number: int | None
     text: str
     url: str | None
+    heading: str
+    context: str
 
 
 class Template(TypedDict):

@@ -100,11 +100,14 @@ def open_web_search(settings: PipelineSettings) -> WebSearch | None:
 
 def _source(page: _Page) -> Source:
     url = one_line(page.url, 2000)
+    text = clean(page.content)
     return {
         "id": str(uuid.uuid4()),
         "document_id": None,
         "document_name": one_line(page.title, 300) or url,
         "page_number": None,
-        "text": clean(page.content),
+        "text": text,
         "url": url,
+        "heading": "",
+        "context": text,
     }

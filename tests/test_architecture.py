@@ -42,6 +42,7 @@ FRAMEWORKS = {
     "xllamacpp": {"graph/llama_server.py"},
     "wordllama": {"graph/knowledge/embeddings.py"},
     "pypdfium2": {"graph/knowledge/parsing.py"},
+    "Stemmer": {"graph/words.py"},
     "langserve": {"api/langserve.py"},
     "alembic": {"api/database/env.py", "api/database/migrations.py"},
     "uvicorn": {"api/server.py"},

@@ -126,6 +126,8 @@ def source(document_id: str, chunk_id: str, page_number: int, text: str) -> Sour
         page_number=page_number,
         text=text,
         url=None,
+        heading="",
+        context=text,
     )
 
 

@@ -109,13 +109,16 @@ class Passages:
 
 
 def _source(row: dict[str, Any]) -> Source:
+    text = row["text"].strip()
     return Source(
         id=str(row["id"]),
         document_id=str(row["document_id"]),
         document_name=row["name"],
         page_number=row["page_number"],
-        text=row["text"].strip(),
+        text=text,
         url=None,
+        heading="",
+        context=text,
     )
 
 
