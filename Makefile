@@ -14,10 +14,10 @@ READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test bench lint format lock
+.PHONY: help setup run demo test bench bench-citations lint format lock
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Set .venv up from requirements.lock
 
@@ -32,6 +32,9 @@ test: $(READY_DEV) ## Run the whole test suite
 
 bench: $(READY) ## Print the performance tables
 	$(BIN)/python -m bench.first_token
+
+bench-citations: $(READY) ## Print precision and recall of the citations that the service makes
+	$(BIN)/python -m bench.citations
 
 lint: $(READY_DEV) ## Check style, types, YAML and Dockerfile
 	$(BIN)/ruff check .
