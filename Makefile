@@ -14,7 +14,7 @@ READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test bench bench-retrieval lint format lock
+.PHONY: help setup run demo test bench bench-retrieval bench-citations lint format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ bench-retrieval: $(READY_DEV) ## Print how well and how fast passages are found
 	$(BIN)/python -m bench.retrieval
 	$(BIN)/python -m bench.ingestion
 	$(BIN)/python -m bench.search_time
+
+bench-citations: $(READY_DEV) ## Print precision and recall of the citations that the service makes
+	$(BIN)/python -m bench.citations
 
 lint: $(READY_DEV) ## Check style, types, YAML and Dockerfile
 	$(BIN)/ruff check .

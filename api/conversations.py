@@ -43,13 +43,21 @@ class ConversationList(CamelModel):
 
 
 class CitationEntry(CamelModel):
-    """What `[index]` in the text stands on; the document is null for a page of the web."""
+    """What `[index]` in the text stands on; the document is null for a page of the web.
+
+    `quote`: the words of the passage that carry what is said, word for word, or those nearest to
+    it; empty where none are. `supported`: the passage bears out all that is said before the
+    marker. `by`: who set the marker, `model` if the model did so at least once.
+    """
 
     index: int
     chunk_id: uuid.UUID
     document_id: uuid.UUID | None
     document_name: str
     page_number: int | None
+    quote: str
+    supported: bool
+    by: Literal["model", "service"]
 
 
 class MessageEntry(CamelModel):
@@ -203,29 +211,21 @@ async def list_recent(
 
 @router.get("/chunks/{chunk_id}/source")
 async def get_chunk_source(chunk_id: uuid.UUID, service: Service, caller: Caller) -> ChunkSource:
-    """The passage that a citation stands on, or the page of the web."""
+    """The passage that a citation stands on, as it was cited, or the page of the web."""
+    rows = await _all(service.pool, _SELECT_PASSAGE, {"id": chunk_id, "me": caller.id})
+    if rows and await access_to(service.pool, caller, rows[0].pop("project_id")) is not None:
+        return ChunkSource(chunk_id=chunk_id, **rows[0])
     found = await service.library.surroundings(str(chunk_id))
-    if found is not None:
-        await _require_sight(service.pool, caller, uuid.UUID(found.project_id))
-        return ChunkSource(
-            document_id=uuid.UUID(found.document_id),
-            document_name=found.document_name,
-            page_number=found.page_number,
-            chunk_id=chunk_id,
-            snippet=found.snippet,
-            context=found.context,
-        )
-    rows = await _all(service.pool, _SELECT_WEB_SOURCE, {"id": chunk_id, "me": caller.id})
-    if not rows:
+    if found is None:
         raise not_found("chunk")
+    await _require_sight(service.pool, caller, uuid.UUID(found.project_id))
     return ChunkSource(
-        document_id=None,
-        document_name=rows[0]["title"],
-        page_number=None,
+        document_id=uuid.UUID(found.document_id),
+        document_name=found.document_name,
+        page_number=found.page_number,
         chunk_id=chunk_id,
-        snippet=rows[0]["text"],
-        context=rows[0]["text"],
-        url=rows[0]["url"],
+        snippet=found.snippet,
+        context=found.context,
     )
 
 
@@ -274,9 +274,11 @@ where c.owner_id = %(me)s and (%(all)s or p.owner_id = %(me)s or not p.is_privat
     and (%(before)s::timestamptz is null or c.updated_at < %(before)s)
 order by c.updated_at desc, c.id limit %(limit)s
 """
-_SELECT_WEB_SOURCE = """
-select w.title, w.url, w.text from web_sources w
-join messages m on m.id = w.message_id
+_SELECT_PASSAGE = """
+select p.project_id, p.document_id, p.document_name, p.page_number, p.url, p.snippet, p.context
+from cited_passages p
+join messages m on m.id = p.message_id
 join conversations c on c.id = m.conversation_id
-where w.id = %(id)s and c.owner_id = %(me)s
+where p.chunk_id = %(id)s and c.owner_id = %(me)s
+order by m.created_at desc limit 1
 """

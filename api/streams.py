@@ -16,6 +16,9 @@ _CITATION = {
     "documentId": _DOCUMENT,
     "documentName": "sensor-handbook.pdf",
     "pageNumber": 3,
+    "quote": "The state Alarm is reached at 4.90 m.",
+    "supported": True,
+    "by": "service",
 }
 
 CHAT_EXAMPLES: dict[str, dict[str, Any]] = {
@@ -79,7 +82,7 @@ DRAFTING_EXAMPLES: dict[str, dict[str, Any]] = {
                 "generate": 700.5,
                 "total": 712.4,
             },
-            "citations": [],
+            "citations": [_CITATION],
             "warnings": [{"code": "open_placeholder", "message": "2 placeholders were left open."}],
         },
     },

@@ -102,7 +102,7 @@ def _say_error(sentence: str | None) -> int:
 def _say_sources(citations: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> None:
     """Print what was cited; where nothing was, what was found."""
     urls = {source["id"]: source.get("url") for source in found}
-    lines = [_source(c["index"], c, urls.get(c["chunkId"])) for c in citations]
+    lines = [_cited(c, urls.get(c["chunkId"])) for c in citations]
     title = "Sources"
     if not lines:
         title = "Found, but not cited"
@@ -111,6 +111,11 @@ def _say_sources(citations: Sequence[dict[str, Any]], found: Sequence[dict[str, 
         out().print(f"\n[bold]{title}[/]")
     for line in lines:
         out().print(line, markup=False)
+
+
+def _cited(citation: dict[str, Any], url: str | None) -> str:
+    line = _source(citation["index"], citation, url)
+    return line if citation["supported"] else f"{line} (not borne out by the source)"
 
 
 def _source(number: int, source: dict[str, Any], url: str | None) -> str:

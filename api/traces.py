@@ -61,4 +61,8 @@ where conversation_id in (select id from conversations where project_id = %(proj
         where one ->> 'quote' <> '' and (one ->> 'documentId' = %(document)s
             or one ->> 'documentId' is not null and one ->> 'documentName' = %(name)s))
 """
-_STATEMENTS = (_ERASE_QUOTES,)
+_ERASE_PASSAGES = """
+delete from cited_passages where project_id = %(project)s and document_id is not null
+    and (document_id = %(document)s::uuid or document_name = %(name)s)
+"""
+_STATEMENTS = (_ERASE_QUOTES, _ERASE_PASSAGES)

@@ -103,6 +103,8 @@ def ask(http: httpx.Client, project: str, question: str) -> tuple[float, dict[st
         "page_number": chunk["pageNumber"],
         "text": passage,
         "url": None,
+        "heading": "",
+        "context": passage,
     }
     return first, timings, source
 

@@ -3,102 +3,12 @@
 import re
 from collections.abc import Sequence
 
+from graph.markdown import Code
+
 _LONGEST = 64
-_SINGLE = re.compile(r"\[([0-9]{1,16})\]")
 _MARKER = re.compile(r"\[([0-9]{1,16}(?:, ?[0-9]{1,16})*)\]")
 _START = re.compile(r"\[(?:[0-9]{1,16}(?:, ?[0-9]{1,16})*(?:, ?)?)?")
 _MARKER_BEGUN = re.compile(r"\[[0-9]*\Z")
-_PIECE = re.compile(r"`+|~+|\n|[^`~\n]+")
-
-_TEXT, _INFO, _FENCE, _CLOSING = "text", "info", "fence", "closing"
-_NOT_BLANK = 1_000_000
-
-
-class _Code:
-    """Tells whether the text so far ends inside Markdown code, however it is cut into pieces."""
-
-    def __init__(self) -> None:
-        self._mode = _TEXT
-        self._span = 0
-        self._fence = ("`", 0)
-        self._run_char = ""
-        self._run_length = 0
-        self._run_leads = False
-        self._indent = 0
-
-    @property
-    def idle(self) -> bool:
-        """Nothing is open, not even a run of backticks that may go on."""
-        return self._mode is _TEXT and not self._span and not self._run_length
-
-    def inside(self) -> bool:
-        """Whether the next character, which is neither backtick nor tilde, stands in code."""
-        self._end_run()
-        return self._mode is not _TEXT or self._span > 0
-
-    def advance(self, text: str) -> None:
-        """Takes the next piece of the text."""
-        if self.idle and "`" not in text and "~" not in text:
-            text = text[max(text.rfind("\n"), 0) :]
-        for piece in _PIECE.findall(text):
-            if piece[0] in "`~":
-                self._extend_run(piece)
-            elif piece == "\n":
-                self._end_line()
-            else:
-                self._fill_line(piece)
-
-    def _extend_run(self, piece: str) -> None:
-        if self._run_char != piece[0]:
-            self._end_run()
-        if not self._run_length:
-            self._run_char = piece[0]
-            self._run_leads = self._indent <= 3
-        self._run_length += len(piece)
-        self._indent = _NOT_BLANK
-
-    def _end_run(self) -> None:
-        char, length, self._run_length = self._run_char, self._run_length, 0
-        if not length:
-            return
-        leads = self._run_leads and length >= 3
-        if self._mode is _CLOSING:
-            self._mode = _FENCE
-        elif self._mode is _FENCE:
-            if leads and char == self._fence[0] and length >= self._fence[1]:
-                self._mode = _CLOSING
-        else:
-            self._end_run_in_text(char, length, leads)
-
-    def _end_run_in_text(self, char: str, length: int, leads: bool) -> None:
-        if leads and (char == "~" or length != self._span):
-            self._mode = _INFO if char == "`" else _FENCE
-            self._fence = (char, length)
-        elif char == "`":
-            if self._mode is _INFO:
-                # A fence's info string holds no backtick: what looked like a fence is a span.
-                self._mode, self._span = _TEXT, self._span or self._fence[1]
-            if self._span in (0, length):
-                self._span = length - self._span
-
-    def _end_line(self) -> None:
-        self._end_run()
-        if self._mode is _INFO:
-            self._mode = _FENCE
-        elif self._mode is _CLOSING:
-            self._mode = _TEXT
-        if self._mode is _FENCE or self._indent < _NOT_BLANK:
-            self._span = 0
-        self._indent = 0
-
-    def _fill_line(self, piece: str) -> None:
-        self._end_run()
-        if not piece.strip(" \t\r"):
-            self._indent += len(piece.expandtabs(4))
-            return
-        self._indent = _NOT_BLANK
-        if self._mode is _CLOSING:
-            self._mode = _FENCE
 
 
 class MarkerCheck:
@@ -119,7 +29,7 @@ class MarkerCheck:
     def __init__(self, source_count: int) -> None:
         """`source_count`: how many sources there are; markers count from 1."""
         self._source_count = source_count
-        self._code = _Code()
+        self._code = Code()
         self._spaces: list[str] = []
         self._lead = ""
         self._marker = ""
@@ -228,20 +138,3 @@ def _would_join(before: str, after: str) -> bool:
     if after[0] in "`~":
         return before.endswith(after[0])
     return after[0] in "0123456789]" and _MARKER_BEGUN.search(before) is not None
-
-
-def cited(text: str, source_count: int) -> list[int]:
-    """The numbers (from 1) of the markers `[n]` in `text` that name one of `source_count` sources.
-
-    Each once, ascending. Markers in code do not count, and lists such as `[1, 3]` neither:
-    `MarkerCheck` has made single markers of those that it could.
-    """
-    code = _Code()
-    found: set[int] = set()
-    pos = 0
-    for marker in _SINGLE.finditer(text):
-        code.advance(text[pos : marker.start()])
-        pos = marker.start()
-        if not code.inside():
-            found.add(int(marker[1]))
-    return sorted(number for number in found if 0 < number <= source_count)

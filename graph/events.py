@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from graph.errors import PipelineError
+from graph.marking import By, Check
 from graph.state import Source
 
 Step = Literal["load_template", "retrieve", "search", "generate"]
@@ -55,9 +56,13 @@ class SourcesFound:
 
 @dataclass(frozen=True, slots=True)
 class TokensStreamed:
-    """All tokens that one read from the model brought, markers checked, in order."""
+    """All tokens that one read from the model brought, in order, with markers that stand.
+
+    `checks`: what was found about the markers among them, the service's own too.
+    """
 
     tokens: tuple[str, ...]
+    checks: tuple[Check, ...] = ()
     type: Literal["tokens_streamed"] = "tokens_streamed"
 
 
@@ -84,10 +89,18 @@ class AnswerGenerated:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A marker `[index]` that stands in the answer, resolved to its source."""
+    """A number whose markers `[index]` stand in the answer, resolved to its source.
+
+    `quote`: the words of the source that carry the claim, word for word, or those nearest to it;
+    "" where nothing is near, or nothing is claimed. `supported`: the source bears out what is
+    said before each of the markers. `by`: who set them, "model" if it set any.
+    """
 
     index: int
     source: Source
+    quote: str
+    supported: bool
+    by: By
 
 
 @dataclass(frozen=True, slots=True)

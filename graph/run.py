@@ -3,13 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Durability
 
-from graph.citations import cited
 from graph.context import Context
 from graph.errors import InternalFailure, MemoryFailed, PipelineError, ServiceStopping
 from graph.events import (
@@ -25,7 +24,9 @@ from graph.events import (
     Terminal,
     TokensStreamed,
     Usage,
+    Warned,
 )
+from graph.marking import Check
 from graph.pipeline import Pipeline
 from graph.postgres import UNREACHABLE, patiently
 from graph.state import Source, Turn
@@ -154,6 +155,7 @@ class _Gathered:
         self._emit = emit
         self._started = time.perf_counter()
         self._tokens: list[str] = []
+        self._checks: list[Check] = []
         self._sources: tuple[Source, ...] = ()
         self._timings = dict.fromkeys(_TIMED, 0.0)
         self._composed: PromptComposed | None = None
@@ -164,6 +166,7 @@ class _Gathered:
             if not self._tokens:
                 self._timings["first_token"] = self._elapsed()
             self._tokens += event.tokens
+            self._checks += event.checks
         elif isinstance(event, StepFinished):
             self._timings[event.step] = round(event.ms, 1)
         elif isinstance(event, SourcesFound):
@@ -185,11 +188,11 @@ class _Gathered:
         return Finished(self._generated.finish_reason, self.answer())
 
     def answer(self) -> Answer:
-        text, composed, generated = self.text, self._composed, self._generated
-        numbers = cited(text, len(self._sources))
+        composed, generated = self._composed, self._generated
+        citations = _citations(self._checks, self._sources)
         return Answer(
-            text=text,
-            citations=tuple(Citation(n, self._sources[n - 1]) for n in numbers),
+            text=self.text,
+            citations=citations,
             context_types=composed.context_types if composed else (),
             usage=generated.usage if generated else Usage(),
             template_version=composed.template_version if composed else None,
@@ -198,8 +201,40 @@ class _Gathered:
             warnings=(
                 *(composed.warnings if composed else ()),
                 *(generated.warnings if generated else ()),
+                *_unsupported(citations),
             ),
         )
 
     def _elapsed(self) -> float:
         return round((time.perf_counter() - self._started) * 1000, 1)
+
+
+def _citations(checks: Sequence[Check], sources: Sequence[Source]) -> tuple[Citation, ...]:
+    """One for each number, ascending. Its quote is of the sentence that the source holds best."""
+    found: dict[int, list[Check]] = {}
+    for check in checks:
+        found.setdefault(check.finding.index, []).append(check)
+    return tuple(
+        Citation(
+            index=index,
+            source=sources[index - 1],
+            quote=max(
+                (check.finding for check in found[index]),
+                key=lambda finding: (finding.supported and finding.quote != "", finding.share),
+            ).quote,
+            supported=all(check.finding.supported for check in found[index]),
+            by="model" if any(check.by == "model" for check in found[index]) else "service",
+        )
+        for index in sorted(found)
+    )
+
+
+def _unsupported(citations: Sequence[Citation]) -> tuple[Warned, ...]:
+    markers = [f"[{one.index}]" for one in citations if not one.supported]
+    if not markers:
+        return ()
+    stand, its = ("stands", "its source") if len(markers) == 1 else ("stand", "their sources")
+    told = " and ".join(markers)
+    return (
+        Warned("unsupported_claim", f"Not all that {told} {stand} behind is borne out by {its}."),
+    )

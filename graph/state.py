@@ -26,10 +26,9 @@ class Message(TypedDict):
 class Source(TypedDict):
     """A passage that an answer may cite as `[n]`.
 
-    `text` is what the model is shown, `context` what stands around it, `heading` the path of
-    headings above it ("" where there is none).
-    `document_id` and `page_number` are null for the web, `url` is null for documents;
-    `page_number` is null too where the document's format has no pages.
+    `text` is what the model is shown. `document_id` and `page_number` are null for the web, `url` is null for documents;
+    `page_number` is null too where the document's format has no pages. `heading` is the path of
+    headings above the passage, "" for none; `context` is the passage with the text around it.
     """
 
     id: str

@@ -105,8 +105,8 @@ def _source(page: _Page) -> Source:
         "document_id": None,
         "document_name": one_line(page.title, 300) or url,
         "page_number": None,
-        "heading": "",
         "text": text,
-        "context": text,
         "url": url,
+        "heading": "",
+        "context": text,
     }

@@ -51,6 +51,13 @@ class Service:
         """An HTTP client for it; every wait is bounded."""
         return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
+    @contextmanager
+    def changing(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection to the service's database, committed at the end."""
+        assert self.settings.database_url is not None
+        with psycopg.connect(self.settings.database_url.get_secret_value()) as connection:
+            yield connection
+
     def query(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """Rows of the service's database."""
         assert self.settings.database_url is not None

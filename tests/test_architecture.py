@@ -42,7 +42,7 @@ FRAMEWORKS = {
     "wordllama": {"graph/knowledge/static_model.py"},
     "onnxruntime": {"graph/knowledge/minilm.py"},
     "tokenizers": {"graph/knowledge/minilm.py"},
-    "Stemmer": {"graph/knowledge/terms.py"},
+    "Stemmer": {"graph/words.py"},
     "pypdfium2": {"graph/knowledge/formats/pdf.py"},
     "lxml": {"graph/knowledge/formats/html.py"},
     "mammoth": {"graph/knowledge/formats/docx.py"},

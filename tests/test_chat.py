@@ -24,11 +24,12 @@ def text_of(events: Sequence[tuple[str, Any]]) -> str:
     return "".join(data["delta"] for name, data in events if name == "text")
 
 
-def test_an_answer_with_its_source_and_citation(
+def test_an_answer_with_its_sources_and_citations(
     http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
     document = upload(http, project, "tides.md", TIDES.encode())
-    model.will(Answer(tokens=["At", " 4.90 m", " [", "1", "]", ". No [7] more."]))
+    tokens = ["The alarm", " sounds at", " 4.90 m [", "1", "]", ".", " No [7] more.", " The alarm"]
+    model.will(Answer(tokens=[*tokens, " sounds at 4.90 m.", " Twice."]))
 
     meta, sources, *texts, done = ask(http, project, "When does the alarm sound?")
 
@@ -41,10 +42,11 @@ def test_an_answer_with_its_source_and_citation(
     )  # fmt: skip
     assert "4.90 m" in chunk["snippet"]
     assert texts == [
-        ("text", {"delta": "At"}),
-        ("text", {"delta": " 4.90 m"}),
-        ("text", {"delta": " [1]"}),
-        ("text", {"delta": ". No more."}),
+        ("text", {"delta": delta})
+        for delta in [
+            *("The alarm", " sounds at", " 4.90 m", " [1]", ".", " No more."),
+            *(" The alarm", " sounds at 4.90 m.", " [1]", " Twice."),
+        ]
     ]
     assert done[0] == "done"
     timings = done[1].pop("timingsMs")
@@ -62,11 +64,52 @@ def test_an_answer_with_its_source_and_citation(
                 "documentId": document["id"],
                 "documentName": "tides.md",
                 "pageNumber": None,
+                "quote": "The alarm sounds at 4.90 m above chart datum.",
+                "supported": True,
+                "by": "model",
             }
         ],
         "finishReason": "stop",
         "warnings": [],
     }
+
+
+def test_a_claim_that_its_source_does_not_bear_out_is_told(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    upload(http, project, "tides.md", TIDES.encode())
+    model.will(Answer(tokens=["The alarm sounds at 5.90 m [1]. It sounds above chart datum [1]."]))
+
+    (_, meta), *_, (_, done) = ask(http, project, "When does the alarm sound?")
+
+    [citation] = done["citations"]
+    assert (citation["index"], citation["supported"], citation["by"]) == (1, False, "model")
+    assert citation["quote"] == "The alarm sounds at 4.90 m above chart datum."
+    assert done["warnings"] == [
+        {
+            "code": "unsupported_claim",
+            "message": "Not all that [1] stands behind is borne out by its source.",
+        }
+    ]
+    conversation = http.get(f"/chat/conversations/{meta['conversationId']}").json()["conversation"]
+    assert conversation["messages"][1]["citations"] == [citation]
+
+
+def test_a_stopped_answer_keeps_the_citations_that_it_has(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    upload(http, project, "tides.md", TIDES.encode())
+    model.will(Answer(tokens=["The alarm sounds at 4.90 m. ", "Then "], end="cut"))
+
+    (_, meta), *_, (last, _) = ask(http, project, "When does the alarm sound?")
+
+    assert last == "error"
+    conversation = http.get(f"/chat/conversations/{meta['conversationId']}").json()["conversation"]
+    message = conversation["messages"][1]
+    assert (message["content"], message["status"]) == (
+        "The alarm sounds at 4.90 m. [1] Then ", "failed",
+    )  # fmt: skip
+    assert [(c["index"], c["by"]) for c in message["citations"]] == [(1, "service")]
 
 
 def test_the_conversation_reads_as_it_was_streamed(
@@ -119,6 +162,41 @@ def test_the_chunk_source_shows_the_passage_behind_a_citation(
     }
 
 
+def test_the_chunk_source_is_as_it_was_cited_after_the_document_was_replaced(
+    http: httpx.Client, project: str, model: OpenAIStandIn, service: Service
+) -> None:
+    document = upload(http, project, "tides.md", TIDES.encode())
+    model.will(Answer(tokens=["The alarm sounds at 4.90 m above chart datum."]))
+    (_, meta), (_, sources), *_ = ask(http, project, "When does the alarm sound?")
+    chunk_id = sources["chunks"][0]["id"]
+    upload(http, project, "tides.md", b"# Tides\n\nThe alarm was taken down.\n")
+
+    assert http.get(f"/chat/chunks/{chunk_id}/source").json() == {
+        "documentId": document["id"],
+        "documentName": "tides.md",
+        "pageNumber": None,
+        "chunkId": chunk_id,
+        "snippet": TIDES.strip(),
+        "context": TIDES.strip(),
+        "url": None,
+    }
+
+    with service.changing() as connection:
+        connection.execute(_GIVE_AWAY, {"conversation": meta["conversationId"], "to": uuid.uuid4()})
+    others = http.get(f"/chat/chunks/{chunk_id}/source")
+    unknown = http.get(f"/chat/chunks/{uuid.uuid4()}/source")
+    assert (others.status_code, others.content) == (unknown.status_code, unknown.content)
+    assert others.status_code == 404
+
+
+_GIVE_AWAY = """
+with other as (
+    insert into users (id, subject, name) values (%(to)s, %(to)s::text, 'Another') returning id
+)
+update conversations set owner_id = other.id from other where conversations.id = %(conversation)s
+"""
+
+
 def test_a_pdf_is_cited_with_its_page(
     http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
@@ -162,6 +240,9 @@ def test_web_results_are_sources_beside_the_documents(
             "documentId": None,
             "documentName": "Moon",
             "pageNumber": None,
+            "quote": "",
+            "supported": False,
+            "by": "model",
         }
     ]
     assert http.get(f"/chat/chunks/{page['id']}/source").json() == {

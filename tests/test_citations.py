@@ -3,12 +3,13 @@
 import random
 import re
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from timeit import repeat
 
 import pytest
+from cuts import batched, cut
 
-from graph.citations import MarkerCheck, cited
+from graph.citations import MarkerCheck
 
 MARKER = re.compile(r"\[([0-9]{1,16}(?:, ?[0-9]{1,16})*)\]")
 JOINS = r"\[[0-9]*\0[0-9\]]|`\0`|~\0~"
@@ -79,23 +80,6 @@ def single_markers(text: str) -> list[re.Match[str]]:
     return [m for m in re.finditer(r"\[[0-9]{1,16}\]", text) if not mask[m.start()]]
 
 
-def cut(text: str, rng: random.Random, mean: int) -> list[str]:
-    """Cuts at random, and before trailing spaces: those of a token with text are another test's."""
-    places = sorted({0, len(text), *(i for i in range(len(text)) if rng.random() < 1 / mean)})
-    tokens = [text[start:end] for start, end in pairwise(places)]
-    parts = [(token.rstrip(" "), token[len(token.rstrip(" ")) :]) for token in tokens]
-    return [part for pair in parts for part in pair if part]
-
-
-def batched(tokens: Sequence[str], rng: random.Random) -> list[list[str]]:
-    batches: list[list[str]] = [[]]
-    for token in tokens:
-        if rng.random() < 0.4:
-            batches.append([])
-        batches[-1].append(token)
-    return batches
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_where_the_text_is_cut_changes_nothing(seed: int) -> None:
     rng = random.Random(seed)
@@ -120,7 +104,6 @@ def test_no_marker_is_split_and_none_is_out_of_range(seed: int) -> None:
         numbers = sorted({int(m[0][1:-1]) for m in markers})
         assert split == [], repr(text)
         assert [n for n in numbers if n not in (1, 2)] == [], repr(text)
-        assert cited(answer, 2) == numbers, repr(text)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -233,7 +216,6 @@ def test_held_text_is_released_at_64_characters() -> None:
 def test_code_is_not_touched(text: str) -> None:
     assert "".join(one_by_one(3, list(text))) == text
     assert run(3, [text]) == [text]
-    assert cited(text, 9) == []
 
 
 @pytest.mark.parametrize("fence", ["~~~\n", "```\n", "an `"])
@@ -262,22 +244,3 @@ def test_tokens_in_code_leave_as_they_came(fence: str) -> None:
 def test_text_beside_code_is_checked(text: str, expected: str) -> None:
     assert "".join(one_by_one(3, list(text))) == expected
     assert "".join(run(3, [text])) == expected
-    assert cited(text, 9) == [9]
-
-
-@pytest.mark.parametrize(
-    ("text", "source_count", "expected"),
-    [
-        ("", 3, []),
-        ("none", 3, []),
-        ("b [2] a [1], again [2][1].", 3, [1, 2]),
-        ("[0] [4] [3]", 3, [3]),
-        ("[1]", 0, []),
-        ("[10] [9]", 10, [9, 10]),
-        ("[1, 2]", 3, []),
-        ("`[1]` [2] ``[3]``", 3, [2]),
-        ("[1\n] [ 1] [a1]", 3, []),
-    ],
-)
-def test_cited_numbers(text: str, source_count: int, expected: list[int]) -> None:
-    assert cited(text, source_count) == expected

@@ -73,6 +73,15 @@ def test_ask_prints_the_answer_and_the_sources_that_it_cites(
     assert done.stdout == "At 4.90 m above chart datum [1].\n\nSources\n[1] handbook.md\n"
 
 
+def test_ask_shows_which_source_does_not_bear_out_what_is_said(
+    command: Command, named: tuple[str, str], model: OpenAIStandIn
+) -> None:
+    model.will(Answer(["At 5.90 m above chart datum", " [1]", "."]))
+    done = command("ask", "When is it Alarm?", "--project", named[0])
+    assert done.stdout.endswith("[1] handbook.md (not borne out by the source)\n")
+    assert "Note: Not all that [1] stands behind is borne out by its source." in done.stderr
+
+
 def test_ask_names_the_page_and_the_address_of_a_source(
     command: Command, named: tuple[str, str], model: OpenAIStandIn, tavily: TavilyStandIn
 ) -> None:

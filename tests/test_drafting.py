@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Service
+from conftest import Service, upload
 from sse import names, read
 from standins.openai import Answer, OpenAIStandIn
 
@@ -60,6 +60,42 @@ def test_each_token_is_an_event_and_done_holds_the_whole(
         "citations": [],
         "warnings": [],
     }
+
+
+def test_a_draft_has_the_same_citations_as_an_answer(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    text = "The alarm sounds at 4.90 m above chart datum. Nobody is on duty at the pier at night."
+    document = upload(http, project, "tides.md", text.encode())
+    said = [
+        *("# The alarm sounds at 4.90 m", "\n\n", "The alarm sounds at", " 4.90 m.", "\n"),
+        *("- Nobody is on duty at the pier at night", "\n- The crew is asleep [1].", "\n"),
+    ]
+    model.will(Answer(tokens=said))
+    body = question(project, message="When does the alarm sound?")
+
+    *tokens, (_, done) = draft(http, body)
+
+    assert tokens == [
+        ("message", {"token": token, "is_final": False})
+        for token in [*said[:4], " [1]", *said[4:6], " [1]", "\n- The crew is asleep [1].", "\n"]
+    ]
+    metadata = done["metadata"]
+    [citation] = metadata["citations"]
+    assert {**citation, "chunkId": "x"} == {
+        "index": 1,
+        "chunkId": "x",
+        "documentId": document["id"],
+        "documentName": "tides.md",
+        "pageNumber": None,
+        "quote": "The alarm sounds at 4.90 m above chart datum.",
+        "supported": False,
+        "by": "model",
+    }
+    assert [warning["code"] for warning in metadata["warnings"]] == ["unsupported_claim"]
+    conversation = http.get(f"/chat/conversations/{body['conversation_id']}").json()["conversation"]
+    assert conversation["messages"][1]["citations"] == [citation]
+    assert conversation["messages"][1]["content"] == done["full_response"]
 
 
 def test_headers_are_those_of_a_stream_that_no_proxy_may_hold(

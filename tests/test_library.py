@@ -244,7 +244,7 @@ def test_documents_that_are_not_indexed_yet_do_not_crowd_out_those_that_are(
     async def scenario(shelf: Shelf) -> list[str]:
         crowd = [Chunk(at, at, "", VALVE) for at in range(250)]
         unfinished = await shelf.add_row("draft.pdf")
-        await shelf.library.index(shelf.project_id, unfinished, cut(crowd))
+        await shelf.library.index(shelf.project_id, unfinished, crowd)
         await shelf.add(HANDBOOK)
         return await shelf.texts_found("valve pressure")
 

@@ -119,7 +119,9 @@ def test_the_examples_of_the_chat_api_have_the_keys_of_a_real_stream(
 def test_the_examples_of_the_drafting_api_have_the_keys_of_a_real_stream(
     http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
-    model.will(Answer(["# Tidewatch\n", "[TODO: why]"]), Answer(status=401))
+    assert upload(http, project, "handbook.txt", HANDBOOK)["status"] == "indexed"
+    said = ["# Tidewatch\n", "[TODO: why]\n\n", "The state Alarm is reached at 4.90 m."]
+    model.will(Answer(said), Answer(status=401))
     body = {
         "conversation_id": str(uuid.uuid4()),
         "project_id": project,

@@ -227,7 +227,7 @@ def test_a_run_streams_tokens_steps_and_our_events_and_keeps_the_messages(
         {"type": "step_finished", "step": "retrieve"},
         {"type": "sources_found", "sources": []},
         {**composed, "context_types": ["UNSORTED"]},
-        {"type": "tokens_streamed", "tokens": ["The", " warden", "."]},
+        {"type": "tokens_streamed", "tokens": ["The", " warden", "."], "checks": []},
         {"type": "step_finished", "step": "generate"},
     ]
 

@@ -84,18 +84,17 @@ class RunRows:
     ) -> None:
         """Store the answer, or the part of it, and close the run. May be repeated without harm.
 
-        What the web search found is kept too, so that its chunk ids resolve.
+        What is cited is kept as it was cited, and all that the web search found, so that the
+        chunk ids resolve whatever becomes of the documents.
         """
         citations = [citation_row(citation) for citation in answer.citations]
-        cited = {citation.source["document_name"] for citation in answer.citations}
         status = "complete" if row.status == "done" else row.status
-        found = [
-            (s["id"], row.id, turn.project_id, s["document_name"], s["url"], s["text"])
-            for s in web_sources
-        ]
+        cited = [citation.source for citation in answer.citations]
+        documents = {source["document_name"] for source in cited}
+        kept = {source["id"]: source for source in (*cited, *web_sources)}
         async with self._pool.connection() as connection, connection.transaction():
             # What was erased while the run was going on is not quoted again.
-            names = await names_left(connection, turn.project_id, cited)
+            names = await names_left(connection, turn.project_id, documents)
             stored = Jsonb(without_quotes(citations, names))
             await connection.execute(_END_MESSAGE, (answer.text, status, stored, row.id))
             await connection.execute(
@@ -103,8 +102,14 @@ class RunRows:
                 (row.status, row.seq, row.finish_reason, row.error and Jsonb(row.error), row.id),
             )
             await connection.execute(_TOUCH_CONVERSATION, (turn.conversation_id,))
-            if found:
-                await connection.cursor().executemany(_INSERT_WEB_SOURCE, found)
+            await connection.cursor().executemany(
+                _INSERT_PASSAGE,
+                [
+                    _passage_row(row.id, turn.project_id, source)
+                    for source in kept.values()
+                    if source["document_id"] is None or source["document_name"] in names
+                ],
+            )
 
     async def get(self, run_id: uuid.UUID) -> RunRow | None:
         """The run, null where there is none."""
@@ -172,7 +177,26 @@ def citation_row(citation: Citation) -> dict[str, Any]:
         "documentId": citation.source["document_id"],
         "documentName": citation.source["document_name"],
         "pageNumber": citation.source["page_number"],
+        "quote": citation.quote,
+        "supported": citation.supported,
+        "by": citation.by,
     }
+
+
+def _passage_row(
+    message_id: uuid.UUID, project_id: uuid.UUID, source: Source
+) -> tuple[str | int | uuid.UUID | None, ...]:
+    return (
+        message_id,
+        source["id"],
+        project_id,
+        source["document_id"],
+        source["document_name"],
+        source["page_number"],
+        source["url"],
+        source["text"],
+        source["context"],
+    )
 
 
 _INSERT_CONVERSATION = """
@@ -187,9 +211,10 @@ _INSERT_RUN = """
 insert into runs (id, conversation_id, owner_id, status, lease_until)
 values (%s, %s, %s, 'running', now() + make_interval(secs => %s))
 """
-_INSERT_WEB_SOURCE = """
-insert into web_sources (id, message_id, project_id, title, url, text)
-values (%s, %s, %s, %s, %s, %s) on conflict (id) do nothing
+_INSERT_PASSAGE = """
+insert into cited_passages (message_id, chunk_id, project_id, document_id, document_name,
+    page_number, url, snippet, context)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
 """
 _END_MESSAGE = "update messages set content = %s, status = %s, citations = %s where id = %s"
 _END_RUN = """

@@ -7,7 +7,7 @@ and in its parts, so that it is found by either.
 import re
 import unicodedata
 
-import Stemmer
+from graph.words import stem
 
 LONGEST = 64
 
@@ -37,9 +37,7 @@ def without_contractions(text: str) -> str:
 
 def terms(text: str) -> list[str]:
     """The stems of `words(text)`, in the same order."""
-    # Made anew: a stemmer is not thread-safe.
-    stems: list[str] = Stemmer.Stemmer("english").stemWords(words(text))
-    return stems
+    return [stem(word) for word in words(text)]
 
 
 def _whole_and_parts(found: str) -> list[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from langchain.messages import AIMessageChunk
@@ -22,10 +22,12 @@ from graph.events import (
     Usage,
     Warned,
 )
+from graph.marking import Marking
 from graph.models import EMBEDDED, Models, Resolved
 from graph.prompting import Prompt, Prompting, type_of
 from graph.state import UNSORTED, Message, State
 from graph.streaming import tokens_of
+from graph.support import Evidence
 from graph.texts import Texts
 
 log = logging.getLogger(__name__)
@@ -64,13 +66,16 @@ async def generate(
     # In a thread, since it looks at files, which LangGraph's server forbids in an event loop.
     write(await asyncio.to_thread(_composed, state, prompt, resolved, texts))
 
-    answer = _Streamed(MarkerCheck(len(prompt.sources)))
+    # In a thread: it takes milliseconds.
+    question = state["messages"][-1]["content"]
+    evidence = await asyncio.to_thread(Evidence, prompt.sources, question)
+    answer = _Streamed(MarkerCheck(len(prompt.sources)), Marking(evidence))
     # A small model may never come to an end by itself.
     max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
     chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
     stream = chat.astream([dict(message) for message in prompt.messages])
-    async for tokens in answer.read(stream):
-        write(TokensStreamed(tokens))
+    async for batch in answer.read(stream):
+        write(batch)
 
     write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings(state)))
     answer_id = context.answer_id or str(uuid.uuid4())
@@ -80,22 +85,27 @@ async def generate(
 class _Streamed:
     """The answer as far as it came."""
 
-    def __init__(self, check: MarkerCheck) -> None:
+    def __init__(self, check: MarkerCheck, marking: Marking) -> None:
         self._check = check
+        self._marking = marking
         self._tokens: list[str] = []
         self.finish_reason: FinishReason = "stop"
         self.usage = Usage()
 
-    async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[tuple[str, ...]]:
-        """The checked tokens of each batch; empty batches are passed over."""
+    async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[TokensStreamed]:
+        """The tokens of each batch, with markers that stand; empty batches are passed over."""
         async for chunk in stream:
             self._note(chunk)
-            if tokens := self._check.feed(tokens_of(chunk)):
-                self._tokens += tokens
-                yield tuple(tokens)
-        if tokens := self._check.close():
-            self._tokens += tokens
-            yield tuple(tokens)
+            tokens = self._marking.feed(self._check.feed(tokens_of(chunk)))
+            if tokens:
+                yield self._streamed(tokens)
+        tokens = [*self._marking.feed(self._check.close()), *self._marking.close()]
+        if tokens:
+            yield self._streamed(tokens)
+
+    def _streamed(self, tokens: Sequence[str]) -> TokensStreamed:
+        self._tokens += tokens
+        return TokensStreamed(tuple(tokens), self._marking.checks())
 
     def _note(self, chunk: AIMessageChunk) -> None:
         if chunk.usage_metadata:

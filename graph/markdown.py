@@ -1,0 +1,127 @@
+"""Markdown as it streams: what stands in code, and what a line is."""
+
+import re
+from typing import Literal
+
+LineKind = Literal[
+    "blank", "text", "item", "heading", "table", "rule", "underline", "fence", "indented"
+]
+
+_PIECE = re.compile(r"`+|~+|\n|[^`~\n]+")
+_BEGINNINGS: tuple[tuple[LineKind | None, re.Pattern[str]], ...] = (
+    ("blank", re.compile(r"\n")),
+    (None, re.compile(r"(?:#{1,6}|\+|-+|=+|\*+|_+|\d{1,9}[.)]?|`{1,2}|~{1,2})?\Z")),
+    ("heading", re.compile(r"#{1,6}[ \t\n]")),
+    ("table", re.compile(r"\|")),
+    ("underline", re.compile(r"(?:-{2,}|=+)[ \t\n]")),
+    ("rule", re.compile(r"(?:\*{3,}|_{3,})[ \t\n]")),
+    ("item", re.compile(r"(?:[-+*]|\d{1,9}[.)])[ \t\n]")),
+    ("fence", re.compile(r"```|~~~")),
+)
+
+_TEXT, _INFO, _FENCE, _CLOSING = "text", "info", "fence", "closing"
+_NOT_BLANK = 1_000_000
+
+
+class Code:
+    """Tells whether the text so far ends inside Markdown code, however it is cut into pieces."""
+
+    def __init__(self) -> None:
+        self._mode = _TEXT
+        self._span = 0
+        self._fence = ("`", 0)
+        self._run_char = ""
+        self._run_length = 0
+        self._run_leads = False
+        self._indent = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is open, not even a run of backticks that may go on."""
+        return self._mode is _TEXT and not self._span and not self._run_length
+
+    @property
+    def fenced(self) -> bool:
+        """Whether the text so far ends in a fenced block, or in the line that opens it."""
+        return self._mode is not _TEXT
+
+    def inside(self) -> bool:
+        """Whether the next character, which is neither backtick nor tilde, stands in code."""
+        self._end_run()
+        return self._mode is not _TEXT or self._span > 0
+
+    def advance(self, text: str) -> None:
+        """Takes the next piece of the text."""
+        if self.idle and "`" not in text and "~" not in text:
+            text = text[max(text.rfind("\n"), 0) :]
+        for piece in _PIECE.findall(text):
+            if piece[0] in "`~":
+                self._extend_run(piece)
+            elif piece == "\n":
+                self._end_line()
+            else:
+                self._fill_line(piece)
+
+    def _extend_run(self, piece: str) -> None:
+        if self._run_char != piece[0]:
+            self._end_run()
+        if not self._run_length:
+            self._run_char = piece[0]
+            self._run_leads = self._indent <= 3
+        self._run_length += len(piece)
+        self._indent = _NOT_BLANK
+
+    def _end_run(self) -> None:
+        char, length, self._run_length = self._run_char, self._run_length, 0
+        if not length:
+            return
+        leads = self._run_leads and length >= 3
+        if self._mode is _CLOSING:
+            self._mode = _FENCE
+        elif self._mode is _FENCE:
+            if leads and char == self._fence[0] and length >= self._fence[1]:
+                self._mode = _CLOSING
+        else:
+            self._end_run_in_text(char, length, leads)
+
+    def _end_run_in_text(self, char: str, length: int, leads: bool) -> None:
+        if leads and (char == "~" or length != self._span):
+            self._mode = _INFO if char == "`" else _FENCE
+            self._fence = (char, length)
+        elif char == "`":
+            if self._mode is _INFO:
+                # A fence's info string holds no backtick: what looked like a fence is a span.
+                self._mode, self._span = _TEXT, self._span or self._fence[1]
+            if self._span in (0, length):
+                self._span = length - self._span
+
+    def _end_line(self) -> None:
+        self._end_run()
+        if self._mode is _INFO:
+            self._mode = _FENCE
+        elif self._mode is _CLOSING:
+            self._mode = _TEXT
+        if self._mode is _FENCE or self._indent < _NOT_BLANK:
+            self._span = 0
+        self._indent = 0
+
+    def _fill_line(self, piece: str) -> None:
+        self._end_run()
+        if not piece.strip(" \t\r"):
+            self._indent += len(piece.expandtabs(4))
+            return
+        self._indent = _NOT_BLANK
+        if self._mode is _CLOSING:
+            self._mode = _FENCE
+
+
+def line_kind(start: str) -> LineKind | None:
+    """What the line is that begins with `start`; null while that cannot be told yet.
+
+    `start` may end with the line's `\\n`. In a quote (`>`) it is what the quoted line is.
+    """
+    text = start.lstrip(" \t>")
+    kind: LineKind | None = next((kind for kind, begun in _BEGINNINGS if begun.match(text)), "text")
+    if kind == "text" and len(start.expandtabs(4)) - len(text.expandtabs(4)) >= 4:
+        return "indented"
+    return kind

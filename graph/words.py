@@ -1,0 +1,189 @@
+"""The words of a sentence, in the form in which sentences are compared."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from Stemmer import Stemmer
+
+
+class Word(NamedTuple):
+    """A word that carries meaning.
+
+    `form` is a stem, a number, a unit or an identifier in lower case. An `exact` word has no
+    synonym: a sentence without it says something else. A `name` begins with a capital in the
+    midst of a sentence. `negated` words follow "not", "never" or the like in the same clause,
+    or stand before one that ends it ("but the crew must not").
+    """
+
+    form: str
+    exact: bool
+    negated: bool
+    name: bool = False
+
+
+_TOKEN = re.compile(
+    r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\w)"
+    r"|(?<!\w)-{1,2}\w[\w-]*"  # options, negative numbers
+    r"|~?/?\w+(?:[./:@+='’-]+\w+)*"  # words, paths, versions
+    r"|[%°€$£]|[,;:.!?()\[\]]"
+)
+_GLUED = re.compile(
+    r"(?<![\w.,-])(\d+(?:[.,]\d+)*)-?"
+    r"(?=(?:[kKMGT]i?[Bb]|[kKMG]?Hz|ms|[smhdVAW]|[mck]m|bit|byte|second|minute|hour|day|week"
+    r"|month|year)s?\b)"
+)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?|-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_PLAIN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_PARTS = re.compile(r"[^\W_][\w-]*")
+_PLURAL_ACRONYM = re.compile(r"[A-Z]{2,}s")
+
+_OFTEN = re.compile(r"\b(?:once|twice)\b(?=\s+(?:an?|per|every|each)\b)", re.IGNORECASE)
+_LONGEST_WORD = 64
+_OPENS = frozenset([".", "!", "?", ":"])
+
+_TO_TWENTY = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    " fifteen sixteen seventeen eighteen nineteen twenty"
+)
+_NUMBERS = {word: str(number) for number, word in enumerate(_TO_TWENTY.split())}
+_NUMBERS |= {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "ninety": "90"}
+_UNITS = (
+    "millisecond second sec minute min hour hr day week month year decade percent bit byte"
+    " kilobyte megabyte gigabyte terabyte kb mb gb tb kib mib gib ms hz khz mhz ghz metre meter"
+    " kilometre kilometer centimetre centimeter millimetre millimeter mm cm km kg kilogram gram"
+    " tonne volt ampere amp watt kw mw s m h d v a w b % ° € $ £ celsius fahrenheit euro dollar"
+)
+_DAYS_AND_MONTHS = (
+    "january february march april may june july august september october november december"
+    " monday tuesday wednesday thursday friday saturday sunday"
+)
+_UNIT_NAMES = (
+    "meter m metre m kilometer km kilometre km centimeter cm centimetre cm millimeter mm"
+    " millimetre mm second s sec s minute min hour h hr h day d volt v ampere a amp a watt w"
+    " percent % kilobyte kb megabyte mb gigabyte gb terabyte tb kilogram kg millisecond ms"
+    " euro € dollar $"
+)
+_NEGATIONS = "not no never neither nor none nothing nobody nowhere without cannot unless except"
+_NEGATION = re.compile(rf"\b(?:{_NEGATIONS.replace(' ', '|')}|\w+n['’]t)\b", re.IGNORECASE)
+_NO_NEGATION = re.compile(r"\A\W*no\b\s*[,;:.!–—-]|\bor not\b", re.IGNORECASE)
+_CLAUSE_ENDS = "but if when because while although though whereas , ; : . ! ? ( ) [ ]"
+_REACH = 4
+_STOP_WORDS = (
+    "a an the this that these those it its they them their there here he she his her we us our"
+    " you your i me my one ones who whom whose which what where when why how and or but if then"
+    " than so as at by for from in into of off on onto out over to up with within be is are was"
+    " were been being am do does did done doing has have had having will would shall should can"
+    " could may might must also just very too any some each both either such same other only even"
+    " ever yes because while although though whereas unless until about via let lets e.g i.e eg ie"
+    " etc"
+)
+
+_CALENDAR = frozenset(_DAYS_AND_MONTHS.split())
+_MEASURES = frozenset(_UNITS.split())
+_SHORT_FOR = dict(zip(_UNIT_NAMES.split()[::2], _UNIT_NAMES.split()[1::2], strict=True))
+_NOT = frozenset(_NEGATIONS.split())
+_ENDS_CLAUSE = frozenset(_CLAUSE_ENDS.split())
+_LEFT_OUT = frozenset(_STOP_WORDS.split())
+
+
+def words(text: str) -> list[Word]:
+    """The words of a sentence that carry meaning, in order; "the" and its like are left out."""
+    return [word for clause in _clauses(text) for word in _read(clause)]
+
+
+@lru_cache(maxsize=50_000)
+def stem(word: str) -> str:
+    """The stem of an English word in lower case."""
+    # A stemmer of its own for each word that is new, since threads must not share one.
+    return str(Stemmer("english").stemWord(word[:_LONGEST_WORD]))
+
+
+def negations(text: str) -> int:
+    """How often `text` says "not"; "or not" and the "No," that begins an answer don't count."""
+    return len(_NEGATION.findall(_NO_NEGATION.sub("", text)))
+
+
+def is_number(word: Word) -> bool:
+    """Tell whether the word is a number."""
+    return _NUMBER.fullmatch(word.form) is not None
+
+
+def is_amount(word: Word) -> bool:
+    """Tell whether the word is a number or a unit."""
+    return is_number(word) or word.form in _MEASURES
+
+
+def parts(form: str) -> list[str]:
+    """What a path, address or assignment is made of; nothing for options and numbers."""
+    found = [] if form.startswith("-") else _PARTS.findall(form)
+    return [part for part in found if part != form and not part.isdigit()]
+
+
+def _clauses(text: str) -> Iterator[list[str]]:
+    """The tokens of each clause."""
+    clause: list[str] = []
+    text = _OFTEN.sub(_as_number, _GLUED.sub(r"\1 ", _NO_NEGATION.sub("", text)))
+    for token in _TOKEN.findall(text):
+        if token.lower() in _ENDS_CLAUSE:
+            yield clause
+            clause = []
+        clause.append(token)
+    yield clause
+
+
+def _as_number(found: re.Match[str]) -> str:
+    return {"once": "1 times", "twice": "2 times"}[found[0].lower()]
+
+
+def _read(clause: Sequence[str]) -> Iterator[Word]:
+    reach, number_before = 0, False
+    # "The keeper may do it, but the crew must not": the crew is what is negated.
+    ends_in_not = bool(clause) and _is_negation(clause[-1].lower())
+    for at, token in enumerate(clause):
+        low = token.lower().replace("’", "'")
+        if _is_negation(low):
+            reach = _REACH
+            continue
+        is_name = token[0].isupper() and at > 0 and clause[at - 1] not in _OPENS
+        for form, exact in _forms(token, low, number_before):
+            yield Word(form, exact, reach > 0 or ends_in_not, is_name)
+            reach -= 1
+        number_before = low in _NUMBERS or _NUMBER.fullmatch(token) is not None
+
+
+def _is_negation(word: str) -> bool:
+    return word in _NOT or word.endswith("n't")
+
+
+def _forms(token: str, low: str, number_before: bool) -> Iterator[tuple[str, bool]]:
+    unit = low if low == "s" else low.removesuffix("s")
+    if unit in _MEASURES and (number_before or len(unit) > 2):
+        yield _SHORT_FOR.get(unit, unit), number_before
+    elif low in _CALENDAR and token[0].isupper():
+        yield low, True
+    elif low in _LEFT_OUT or not (low[-1].isalnum() or low in _MEASURES):
+        return
+    elif low in _NUMBERS:
+        yield _NUMBERS[low], True
+    elif _NUMBER.fullmatch(low):
+        yield _plain_number(low), True
+    elif not _PLAIN.fullmatch(token):
+        yield low, True
+    else:
+        for part in re.split("['’-]", token):
+            if len(part) > 1 and part.lower() not in _LEFT_OUT:
+                yield _plain(part)
+
+
+def _plain(word: str) -> tuple[str, bool]:
+    """The word's stem; acronyms and names such as MaxConcurrentChecks are exact."""
+    word = word[:-1] if _PLURAL_ACRONYM.fullmatch(word) else word
+    return stem(word.lower()), sum(map(str.isupper, word)) > 1
+
+
+def _plain_number(text: str) -> str:
+    whole, dot, rest = text.replace(",", "").partition(".")
+    rest = rest.rstrip("0")
+    return f"{whole}.{rest}" if rest else whole

@@ -1,0 +1,39 @@
+"""Steps from one state of the tables to the next, with rows in them."""
+
+import alembic.command
+import psycopg
+from conftest import make_database
+from sqlalchemy import create_engine, make_url
+
+from api.database.migrations import _config, migrate
+
+BEFORE = """
+insert into users (id, subject, name) values (%(id)s, 'me', 'Me');
+insert into projects (id, owner_id, name) values (%(id)s, %(id)s, 'Harbour');
+insert into conversations (id, project_id, owner_id, title) values (%(id)s, %(id)s, %(id)s, 'Why?');
+insert into messages (id, conversation_id, role, content, status, citations) values
+    (%(id)s, %(id)s, 'assistant', 'So [2].', 'complete', '[{"index": 2, "pageNumber": null}]');
+insert into web_sources (id, message_id, project_id, title, url, text)
+    values (%(id)s, %(id)s, %(id)s, 'Moon', 'https://moon.example/', 'It pulls.');
+"""
+AFTER = """
+select m.citations, p.document_name, p.url, p.snippet, p.context, p.document_id
+from cited_passages p join messages m on m.id = p.message_id where p.chunk_id = %s
+"""
+
+
+def test_pages_of_the_web_and_older_citations_are_kept(postgres_url: str) -> None:
+    url = make_database(postgres_url)
+    one = "5f1b1c0a-0000-4000-8000-000000000001"
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        alembic.command.upgrade(_config(connection), "0001")
+    engine.dispose()
+    with psycopg.ClientCursor(psycopg.connect(url, autocommit=True)) as cursor:
+        cursor.execute(BEFORE, {"id": one})
+        migrate(url)
+        row = cursor.execute(AFTER, (one,)).fetchone()
+        cursor.connection.close()
+    citation = {"index": 2, "pageNumber": None, "quote": "", "supported": True, "by": "model"}
+    page = ("Moon", "https://moon.example/", "It pulls.", "It pulls.", None)
+    assert row == ([citation], *page)
