@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import os
+import socket
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from getpass import getuser
 from pathlib import Path
 from tempfile import gettempdir
@@ -112,12 +113,26 @@ async def _configure(connection: AsyncConnection[DictRow]) -> None:
 async def _check(connection: AsyncConnection[DictRow]) -> None:
     """Refuse a connection that does not answer. The pool's time limit does not cover its check."""
     probe = asyncio.ensure_future(AsyncConnectionPool.check_connection(connection))
-    if not (await asyncio.wait({probe}, timeout=_CHECK_S))[0]:
-        # Not waited for: to cancel a query, psycopg asks the server, which is silent.
-        probe.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        await connection.close()
-        raise OperationalError("the database does not answer")
-    probe.result()
+    probe.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    try:
+        await asyncio.wait({probe}, timeout=_CHECK_S)
+    finally:
+        if not probe.done():
+            _hang_up(connection)
+    await probe
+
+
+def _hang_up(connection: AsyncConnection[DictRow]) -> None:
+    """End the connection from below, so that what waits on it fails by itself.
+
+    To cancel a query, psycopg asks the server, which is silent; and a connection that is closed
+    under a query is memory that is freed under it: the process may die of it.
+    """
+    with (
+        suppress(OSError),
+        socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def patiently() -> AsyncRetrying:
