@@ -26,9 +26,9 @@ class Message(TypedDict):
 class Source(TypedDict):
     """A passage that an answer may cite as `[n]`.
 
-    `text` is what the model is shown. `document_id` and `page_number` are null for the web, `url` is null for documents;
-    `page_number` is null too where the document's format has no pages. `heading` is the path of
-    headings above the passage, "" for none; `context` is the passage with the text around it.
+    `text` is what the model is shown, `context` the same with the text around it, `heading` the
+    path of headings above it, "" for none. `document_id` and `page_number` are null for the web,
+    `url` is null for documents; `page_number` is null too where the format has no pages.
     """
 
     id: str

@@ -281,7 +281,7 @@ def test_what_is_indexed_after_its_document_was_erased_is_not_even_written(
 ) -> None:
     url = make_database(postgres_url)
     migrate(url)
-    chunk = Chunk(position=0, page_number=None, text=CANARIES[0])
+    chunk = Chunk(position=0, page_number=None, heading="", text=CANARIES[0])
 
     async def scenario() -> None:
         async with open_pool(url) as pool:
