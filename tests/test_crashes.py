@@ -112,7 +112,7 @@ def look(
     found = {}
     for chunk in chunks:
         hits = search(http, project, chunk["text"], 5)
-        found[chunk["id"]] = str(chunk["id"]) in {hit["id"] for hit in hits}
+        found[chunk["id"]] = any(chunk["text"] in hit["content"] for hit in hits)
     after = documents(rows, project)
     for one in chunks:
         document = one["document_id"]

@@ -34,6 +34,7 @@ from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import local_embeddings
 from graph.knowledge.library import Library
 from graph.knowledge.passages import Passages
+from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool, open_pool
 
@@ -260,7 +261,8 @@ async def add_rows(pool: Pool, project: uuid.UUID, document: uuid.UUID) -> None:
 
 async def erasing(pool: Pool, vectors: Vectors) -> Erasure:
     threads = Threads(await open_checkpoints(pool))
-    library = Library(vectors, Passages(pool), local_embeddings())
+    static = StaticModel()
+    library = Library(vectors, Passages(pool), local_embeddings(static), static)
     return Erasure(pool, library, threads, Runs(RunRows(pool), threads, retention_s=60), None)
 
 

@@ -138,6 +138,13 @@ def test_copies_in_other_documents_are_folded() -> None:
     assert [passage.chunk.place[0] for passage in shown] == [PUMPS, DRAFT]
 
 
+def test_rows_that_differ_in_a_figure_are_no_copies() -> None:
+    text = "Gauge {0} reads {0} cm at the post, and its crew looks at it every morning. " * 9
+    chunks = stored(chunk(0, text.format(370)), chunk(0, text.format(371), document=VALVES))
+    shown = passages([((PUMPS, 0), 0.9), ((VALVES, 0), 0.8)], chunks, 5)
+    assert [passage.chunk.place[0] for passage in shown] == [PUMPS, VALVES]
+
+
 @pytest.fixture(scope="module")
 def model() -> StaticModel:
     return StaticModel()

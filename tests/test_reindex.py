@@ -17,15 +17,18 @@ from api.access import LOCAL_USER, know_principals
 from api.cli import app
 from api.database.migrations import migrate
 from graph.errors import RetrievalFailed
+from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings
 from graph.knowledge.library import Library
-from graph.knowledge.parsing import Page, Parsed
 from graph.knowledge.passages import Passages
+from graph.knowledge.places import record_of
+from graph.knowledge.questions import Question
+from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool, open_pool
 
-PUMP = Parsed("text/plain", [Page(1, "The pump delivers twelve litres a minute.")])
-CAT = Parsed("text/plain", [Page(1, "Cats sleep for most of the day.")])
+PUMP = [Chunk(0, 1, "", "The pump delivers twelve litres a minute.")]
+CAT = [Chunk(0, 1, "", "Cats sleep for most of the day.")]
 
 
 @dataclass
@@ -37,19 +40,19 @@ class Shelf:
     library: Library
     project: str
 
-    async def add(self, parsed: Parsed, status: str = "indexed") -> str:
+    async def add(self, chunks: list[Chunk], status: str = "indexed") -> str:
         document = str(uuid4())
         await self.run(
             "insert into documents (id, project_id, name, mime_type, size_bytes, sha256, status)"
             " values (%s, %s, %s, 'text/plain', 1, '', %s)",
             document, self.project, document, status,
         )  # fmt: skip
-        await self.library.index(self.project, document, parsed)
+        await self.library.index(self.project, document, chunks)
         return document
 
     async def found(self, question: str) -> list[str]:
-        sources = await self.library.search(self.project, question, limit=9)
-        return [str(source["document_id"]) for source in sources]
+        found = await self.library.search(self.project, Question(question), limit=9)
+        return [passage.chunk.place[0] for passage in found]
 
     async def run(self, statement: str, *values: object) -> None:
         async with self.pool.connection() as connection:
@@ -64,16 +67,23 @@ def url(postgres_url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def embedder() -> Embedder:
-    return local_embeddings()
+def static() -> StaticModel:
+    return StaticModel()
+
+
+@pytest.fixture(scope="module")
+def embedder(static: StaticModel) -> Embedder:
+    return local_embeddings(static)
 
 
 @asynccontextmanager
-async def shelf_of(url: str, folder: Path, model: Embedder, project: str) -> AsyncIterator[Shelf]:
+async def shelf_of(
+    url: str, folder: Path, model: Embedder, static: StaticModel, project: str
+) -> AsyncIterator[Shelf]:
     async with open_pool(url) as pool:
         await know_principals(pool)
         with Vectors.open_embedded(folder / "chroma", model.name) as vectors:
-            shelf = Shelf(pool, vectors, Library(vectors, Passages(pool), model), project)
+            shelf = Shelf(pool, vectors, Library(vectors, Passages(pool), model, static), project)
             await shelf.run(
                 "insert into projects (id, owner_id, name) values (%s, %s, 'P')"
                 " on conflict do nothing", project, LOCAL_USER.id,
@@ -85,13 +95,13 @@ Play = Callable[[Callable[[Shelf], Any], Embedder], Any]
 
 
 @pytest.fixture
-def play(url: str, tmp_path: Path) -> Play:
+def play(url: str, tmp_path: Path, static: StaticModel) -> Play:
     """Run a scenario on the same shelf with this model, as after a restart."""
     project = str(uuid4())
 
     def run(scenario: Callable[[Shelf], Any], model: Embedder) -> Any:
         async def whole() -> Any:
-            async with shelf_of(url, tmp_path, model, project) as shelf:
+            async with shelf_of(url, tmp_path, model, static, project) as shelf:
                 return await scenario(shelf)
 
         return asyncio.run(whole())
@@ -148,9 +158,8 @@ def test_a_search_between_the_deletion_of_the_old_and_the_naming_of_the_new_find
     async def scenario(shelf: Shelf) -> None:
         pump = await shelf.add(PUMP)
         fresh = shelf.vectors.anew()
-        [(chunk, text)] = await Passages(shelf.pool).texts(pump)
-        vectors = await embedder.embed_documents([text])
-        await fresh.add(shelf.project, pump, [chunk], vectors)
+        vectors = await embedder.embed_documents([PUMP[0].searchable])
+        await fresh.add(shelf.project, pump, [record_of((pump, 0))], vectors)
         shelf.vectors._client.delete_collection(f"project-{shelf.project}")
         assert await shelf.found("Which pump?") == [pump]
 

@@ -22,6 +22,7 @@ from langgraph_sdk.client import SyncLangGraphClient
 from standins.openai import Answer, OpenAIStandIn
 
 from graph.knowledge.passages import Passages
+from graph.knowledge.postings import Matches
 from graph.knowledge.vectors import Vectors
 from graph.postgres import open_pool
 from graph.settings import ROOT
@@ -334,9 +335,9 @@ def test_a_search_from_another_loop_runs_in_the_loop_of_its_part() -> None:
     asyncio.run(search_elsewhere())
 
 
-def test_passages_of_a_database_without_tables_are_none(postgres_url: str) -> None:
-    async def fetch() -> dict[str, Any]:
+def test_a_database_without_tables_holds_nothing_that_matches(postgres_url: str) -> None:
+    async def match() -> Matches:
         async with open_pool(make_database(postgres_url)) as pool:
-            return dict(await Passages(pool).fetch(str(uuid.uuid4()), [str(uuid.uuid4())]))
+            return await Passages(pool).match(str(uuid.uuid4()), {"pump": 1.0}, 5)
 
-    assert asyncio.run(fetch()) == {}
+    assert asyncio.run(match()).best == ()

@@ -15,7 +15,11 @@ from api.database.migrations import migrate
 from api.progress import Progress
 from api.queue import Queue
 from api.versions import Version, Versions
+from graph.knowledge.chunking import Chunk
+from graph.knowledge.reading import Reading
 from graph.postgres import Pool, open_pool
+
+READING = Reading("text/markdown", None, [Chunk(0, None, "", "Oak.")])
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Desk:
         return version
 
     async def publish(self, version: Version) -> list[UUID]:
-        return await self.versions.publish(version, "text/markdown", None, 1)
+        return await self.versions.publish(version, READING)
 
     async def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         async with self.pool.connection() as connection:

