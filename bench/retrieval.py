@@ -29,7 +29,7 @@ from graph.knowledge.minilm import MiniLM
 from graph.knowledge.places import Place
 from graph.knowledge.postings import Matches
 from graph.knowledge.questions import Question, understood
-from graph.knowledge.ranking import Passage, fuse, passages
+from graph.knowledge.ranking import Hit, Passage, fuse, passages
 from graph.knowledge.static_model import StaticModel
 from graph.settings import ROOT
 
@@ -171,7 +171,8 @@ class Bench:
     async def _ranked(
         self, question: Question, terms: bool, vectors: bool
     ) -> list[tuple[Place, float]]:
-        matches, hits = Matches(), []
+        matches: Matches = Matches()
+        hits: list[Hit] = []
         if terms:
             matches = await self._library._passages.match(self._project, question.terms, 200)
         if vectors:

@@ -36,7 +36,8 @@ T = TypeVar("T")
 TABLES = """
     create table documents (
         id uuid primary key, project_id uuid not null, name text not null, status text not null,
-        chunk_count int not null default 0
+        chunk_count int not null default 0,
+        is_refined boolean not null default false
     );
     create table chunks (
         id uuid primary key,
@@ -86,7 +87,7 @@ class Shelf:
     async def add_row(self, name: str, status: str = "processing") -> str:
         document_id = str(uuid4())
         await self.run(
-            "insert into documents values (%s, %s, %s, %s, 3)",
+            "insert into documents values (%s, %s, %s, %s, 3, false)",
             document_id,
             self.project_id,
             name,

@@ -11,7 +11,7 @@ from graph.knowledge.chunking import Chunk
 from graph.knowledge.evidence import speaks_of
 from graph.knowledge.places import Place
 from graph.knowledge.postings import Matches, rows_of, search, store
-from graph.knowledge.ranking import PASSAGE_SIZE, StoredChunk, fuse, passages
+from graph.knowledge.ranking import PASSAGE_SIZE, Hit, StoredChunk, fuse, passages
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.terms import terms
 from graph.postgres import open_pool
@@ -99,9 +99,15 @@ def stored(*chunks: StoredChunk) -> dict[Place, StoredChunk]:
 
 
 def test_a_search_that_finds_nothing_leaves_the_other_its_order() -> None:
-    hits = [((PUMPS, 0), 0.9), ((PUMPS, 1), 0.8), ((PUMPS, 2), 0.7)]
-    assert [place for place, _ in fuse(Matches(), hits)] == [place for place, _ in hits]
+    hits = [Hit((PUMPS, 0), 0.9), Hit((PUMPS, 1), 0.8), Hit((PUMPS, 2), 0.7)]
+    assert [place for place, _ in fuse(Matches(), hits)] == [hit.place for hit in hits]
     assert fuse(Matches(), []) == []
+
+
+def test_a_quick_vector_counts_less_than_a_better_one_that_is_as_near() -> None:
+    hits = [Hit((PUMPS, 0), 0.9, is_quick=True), Hit((PUMPS, 1), 0.9), Hit((PUMPS, 2), 0.5)]
+    ranked = dict(fuse(Matches(), hits))
+    assert ranked[(PUMPS, 1)] > ranked[(PUMPS, 0)] > ranked[(PUMPS, 2)] == 0
 
 
 def test_a_passage_is_a_chunk_with_its_neighbours_of_the_same_page() -> None:

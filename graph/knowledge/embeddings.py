@@ -16,6 +16,9 @@ from graph.knowledge import minilm
 from graph.knowledge.minilm import MiniLM
 from graph.knowledge.static_model import StaticModel, unit
 
+QUICK_COSINE = 2**0.5
+"""By how much the cosine of a question and a quick vector is too small."""
+
 LOCAL_BATCH = 64
 # The least that common servers take in one request (text-embeddings-inference: 32).
 REMOTE_BATCH = 32
@@ -32,13 +35,15 @@ class Embedder:
     """An embedding model under the name that vectors are marked with.
 
     Vectors of embedders with different names cannot be compared. `quick`, where there is one,
-    gives vectors of a document that can be searched until the better ones are there.
+    gives vectors of a document that can be searched until the better ones are there. From a cosine
+    of `near` on a passage speaks of what is asked, whatever its words.
     """
 
     name: str
     model: Embeddings
     batch_size: int = LOCAL_BATCH
     quick: Embeddings | None = None
+    near: float = 1.0
     hang_up: Callable[[], Awaitable[None]] | None = None
 
     async def embed_documents(
@@ -76,7 +81,7 @@ def local_embeddings(static: StaticModel) -> Embedder:
     better = MiniLM()
     name = f"{static.name}+{better.name}"
     quick, thorough = _Mixture(static, None), _Mixture(static, better)
-    return Embedder(name, thorough, LOCAL_BATCH, quick=quick)
+    return Embedder(name, thorough, LOCAL_BATCH, quick=quick, near=0.55)
 
 
 def remote_embeddings(

@@ -5,16 +5,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from heapq import nlargest
+from operator import attrgetter
 from uuid import UUID, uuid5
 
 from graph.errors import DocumentTooLarge, RetrievalFailed
 from graph.knowledge.chunking import Chunk
-from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
+from graph.knowledge.embeddings import QUICK_COSINE, Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.evidence import speaks_of
 from graph.knowledge.passages import Passages, Surroundings
 from graph.knowledge.places import Place, place_of, record_of
 from graph.knowledge.questions import Question
-from graph.knowledge.ranking import Passage, fuse, passages
+from graph.knowledge.ranking import Hit, Passage, fuse, passages
 from graph.knowledge.reading import LIMITS_ALONE, Reading, read
 from graph.knowledge.rebuilding import Rebuilding
 from graph.knowledge.reranking import CANDIDATES, Reranker
@@ -31,7 +33,7 @@ _INDEXING_AT_ONCE = 2
 _READING_AT_ONCE = 2
 # A thread ends only with its batch, for which the service's end has to wait.
 _REFINED_AT_ONCE = 16
-_CANDIDATES = 200
+_CANDIDATES, _SEEN = 200, 1000
 # What the best passages don't speak of, those after them hardly do.
 _TELLING = 8
 
@@ -75,12 +77,9 @@ class Library:
             self._nearest(project_id, question),
         )
         found = await self._best(project_id, question, fuse(matches, hits), limit)
-        if floor and found:
-            best = found[:_TELLING]
-            texts = [f"{p.chunk.document_name} {p.chunk.heading}\n{p.text}" for p in best]
-            if not await asyncio.to_thread(speaks_of, question.text, texts, self._static):
-                return []
-        return found
+        if not floor or any(hit.cosine >= self._embedder.near for hit in hits[:1]):
+            return found
+        return found if await self._speak_of(question, found[:_TELLING]) else []
 
     async def surroundings(self, chunk_id: str) -> Surroundings | None:
         """Give a chunk with the text around it; an unknown id gives None."""
@@ -132,7 +131,8 @@ class Library:
         for start in range(0, len(chunks), _REFINED_AT_ONCE):
             batch = chunks[start : start + _REFINED_AT_ONCE]
             await self._add(project_id, document_id, batch, quick=False)
-        await self._forgotten(project_id, document_id)
+        if not await self._forgotten(project_id, document_id):
+            await self._passages.mark_refined(document_id)
 
     async def reindex(self, project_id: str, *, progress: Progress | None = None) -> None:
         """Make all vectors of a project anew from its chunks; may be interrupted and repeated."""
@@ -155,10 +155,16 @@ class Library:
         """Count the project's vectors."""
         return await self._vectors.count(project_id)
 
-    async def _nearest(self, project_id: str, question: Question) -> list[tuple[Place, float]]:
+    async def _speak_of(self, question: Question, found: Sequence[Passage]) -> bool:
+        texts = [f"{p.chunk.document_name} {p.chunk.heading}\n{p.text}" for p in found]
+        return await asyncio.to_thread(speaks_of, question.text, texts, self._static)
+
+    async def _nearest(self, project_id: str, question: Question) -> list[Hit]:
         vector = await self._embedder.embed_query(question.whole)
-        hits = await self._vectors.search(project_id, vector, _CANDIDATES)
-        return [(place_of(record), cosine) for record, cosine in hits]
+        found = await self._vectors.search(project_id, vector, _SEEN)
+        quick = await self._passages.unrefined(project_id) if self._embedder.quick else set()
+        hits = [_hit(record, cosine, quick) for record, cosine in found]
+        return nlargest(_CANDIDATES, hits, key=attrgetter("cosine"))
 
     async def _best(
         self,
@@ -274,6 +280,13 @@ def _open_vectors(settings: PipelineSettings, embedding_model: str) -> Vectors:
 def _numbered(document_id: str, chunks: Sequence[Chunk]) -> list[tuple[str, Chunk]]:
     namespace = UUID(document_id)
     return [(str(uuid5(namespace, str(chunk.position))), chunk) for chunk in chunks]
+
+
+def _hit(record: str, cosine: float, quick: set[str]) -> Hit:
+    """A quick vector has nothing in its better half, and so a cosine that is smaller by that."""
+    place = place_of(record)
+    is_quick = place[0] in quick
+    return Hit(place, cosine * QUICK_COSINE if is_quick else cosine, is_quick)
 
 
 def _silent(stage: str, done: int, total: int) -> None:

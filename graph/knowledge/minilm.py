@@ -18,8 +18,8 @@ from graph.knowledge.static_model import Matrix, unit
 
 DIMENSIONS = 384
 
-_MOST_TOKENS = 256
-_BATCH = 8
+_MOST_TOKENS = 192
+_BATCH = 4
 
 
 class MiniLM:
@@ -38,7 +38,7 @@ class MiniLM:
         )
 
     def embed(self, texts: list[str]) -> Matrix:
-        """Unit vectors, one row a text; of a text the first 256 tokens count."""
+        """Unit vectors, one row a text; of a text the first 192 tokens count."""
         tokens = [encoded.ids for encoded in self._tokenizer.encode_batch(texts)]
         vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
         # Texts of like length together, so that little is computed for padding.

@@ -32,6 +32,8 @@ _FETCH = f"""
 _COPY = """
     copy chunks (id, document_id, project_id, position, page_number, heading, text) from stdin
 """
+_MARK_REFINED = "update documents set is_refined = true where id = %s returning id"
+_UNREFINED = "select id from documents where project_id = %s and not is_refined"
 _HOLD_DOCUMENT = "select from documents where id = %s for key share"
 _DELETED = "The document was deleted while it was being indexed."
 _INDEXED = """
@@ -115,6 +117,14 @@ class Passages:
         """Give the project's indexed documents, each with the number of its chunks."""
         rows = await self._rows(_INDEXED, UUID(project_id))
         return {str(row["id"]): row["chunks"] for row in rows}
+
+    async def mark_refined(self, document_id: str) -> None:
+        """Note that a document's vectors are the better ones."""
+        await self._rows(_MARK_REFINED, UUID(document_id))
+
+    async def unrefined(self, project_id: str) -> set[str]:
+        """Give the project's documents whose vectors are the quick ones."""
+        return {str(row["id"]) for row in await self._rows(_UNREFINED, UUID(project_id))}
 
     async def match(self, project_id: str, asked: dict[str, float], limit: int) -> Matches:
         """Rank the project's chunks by the terms asked for, each with its weight."""

@@ -12,8 +12,8 @@ from graph.knowledge.postings import Matches
 PASSAGE_SIZE = 1800
 """Characters up to which a chunk is grown by its neighbours."""
 
-# Measured with bench/retrieval.py: from 0.5 to 0.8 it makes little difference.
-_MEANING = 0.7
+# Measured with bench/retrieval.py: from 0.45 to 0.7, and from 0.2 to 0.3, it changes little.
+_MEANING, _QUICK_MEANING = 0.6, 0.25
 _SAME = 98.0
 _FIGURE = re.compile(r"\w*\d[\w.,]*")
 
@@ -44,19 +44,26 @@ class Passage:
     score: float
 
 
-def fuse(matches: Matches, hits: Sequence[tuple[Place, float]]) -> list[tuple[Place, float]]:
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk near to the question: its cosine similarity, and whether its vector is quick."""
+
+    place: Place
+    cosine: float
+    is_quick: bool = False
+
+
+def fuse(matches: Matches, hits: Sequence[Hit]) -> list[tuple[Place, float]]:
     """Join both searches, best first: by the terms in a chunk, and by the nearness of its vector.
 
-    `hits` are (place, cosine similarity), best first. Similarities count by their place between
-    the first and the last, since each embedding model has its own scale.
+    Nearness counts by its place between the nearest and the farthest of the hits, since each
+    embedding model has its own scale; that of a quick vector counts less.
     """
     nearness = _nearness(hits)
     places = dict.fromkeys([*matches.best, *nearness])
-    scored = (
-        (place, (matches.score(place) + _MEANING * nearness.get(place, 0.0)) / (1 + _MEANING))
-        for place in places
-    )
-    return sorted(scored, key=lambda entry: -entry[1])
+    scored = ((place, matches.score(place) + nearness.get(place, 0.0)) for place in places)
+    best = ((place, score / (1 + _MEANING)) for place, score in scored)
+    return sorted(best, key=lambda entry: -entry[1])
 
 
 def passages(
@@ -80,12 +87,17 @@ def passages(
     return shown
 
 
-def _nearness(hits: Sequence[tuple[Place, float]]) -> dict[Place, float]:
+def _nearness(hits: Sequence[Hit]) -> dict[Place, float]:
+    """How much the nearness of each hit counts."""
     if not hits:
         return {}
-    highest, lowest = hits[0][1], hits[-1][1]
-    width = highest - lowest
-    return {place: (cosine - lowest) / width if width else 1.0 for place, cosine in hits}
+    cosines = [hit.cosine for hit in hits]
+    lowest, width = min(cosines), max(cosines) - min(cosines)
+    return {
+        hit.place: (_QUICK_MEANING if hit.is_quick else _MEANING)
+        * ((hit.cosine - lowest) / width if width else 1.0)
+        for hit in hits
+    }
 
 
 def _grown(chunk: StoredChunk, stored: Mapping[Place, StoredChunk], score: float) -> Passage:

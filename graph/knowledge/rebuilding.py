@@ -59,3 +59,4 @@ class Rebuilding:
             records = [record_of((document_id, chunk.position)) for chunk in batch]
             embedded = await self._embedder.embed_documents(texts)
             await vectors.add(project_id, document_id, records, embedded)
+        await self._passages.mark_refined(document_id)

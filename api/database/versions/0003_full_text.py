@@ -1,4 +1,4 @@
-"""The full-text index, and the headings above each chunk."""
+"""The full-text index, the headings above each chunk, and which vectors are the better ones."""
 
 from alembic import op
 
@@ -13,6 +13,8 @@ def upgrade() -> None:
 
 _TABLES = """
 alter table chunks add column heading text not null default '';
+alter table documents add column is_refined boolean not null default false;
+create index on documents (project_id) where not is_refined;
 
 create table postings (
     project_id uuid not null,
