@@ -3,7 +3,8 @@
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -53,14 +54,14 @@ def _ask_and_draft(url: str, console: Console, began: float) -> int:
             console.print(f"  {path.name}: {trouble or 'indexed'}", markup=False)
 
         _headline(console, f"Question: {question}")
-        failed = show_answer(_bounded(client.ask(project_id, question), began))
+        with _bounded(client.ask(project_id, question), began) as stream:
+            failed = show_answer(stream)
         console.print(f"\n(What stands there: {answer}. {place}.)", style="dim", markup=False)
 
         _headline(console, "Draft: PROJECT_MANIFESTO")
         about = "Draft the project manifesto of Tidewatch from the project's documents."
-        failed |= show_draft(
-            _bounded(client.draft(project_id, "PROJECT_MANIFESTO", about), began), None
-        )
+        with _bounded(client.draft(project_id, "PROJECT_MANIFESTO", about), began) as stream:
+            failed |= show_draft(stream, None)
     return failed
 
 
@@ -72,12 +73,16 @@ def _sample_question() -> tuple[str, str, str]:
     return question, answer, place
 
 
-def _bounded(stream: Stream, began: float) -> Stream:
+@contextmanager
+def _bounded(stream: Stream, began: float) -> Iterator[Stream]:
     """`stream`, stopped where it is when the demonstration has taken its time."""
     timer = threading.Timer(began + _LONGEST_S - time.monotonic(), stream.stop)
     timer.daemon = True
     timer.start()
-    return stream
+    try:
+        yield stream
+    finally:
+        timer.cancel()
 
 
 def _headline(console: Console, words: str) -> None:

@@ -15,7 +15,7 @@ from api.lists import Before, Limit
 from api.resuming import After, LastEventId, place
 from api.schema import CamelModel
 from api.streams import ingestion_stream_docs
-from api.versions import COLUMNS, Document, told
+from api.versions import COLUMNS, Document, content_of, told
 from api.wire import EventStream
 from graph.errors import UnsupportedDocument
 from graph.knowledge.parsing import recognise
@@ -79,14 +79,11 @@ async def get_content(document_id: uuid.UUID, service: Service, caller: Caller) 
     """The original file."""
     row = await _require(document_id, service, caller, "use")
     async with service.pool.connection() as connection:
-        cursor = await connection.execute(
-            "select content from document_files where document_id = %s", (document_id,)
-        )
-        file = await cursor.fetchone()
-    if file is None:
+        content = await content_of(connection, document_id)
+    if content is None:
         raise not_found("document")
     return Response(
-        file["content"],
+        content,
         headers={
             # Not as media_type: Starlette would add a charset, which nobody knows.
             "Content-Type": row["mime_type"],

@@ -123,12 +123,11 @@ class Ingestion:
             await self._versions.fail(version, _UNFORESEEN)
 
     async def _process(self, version: Version) -> None:
-        content = await self._versions.content(version)
-        if content is None:
-            return
         project_id, document_id = str(version.project_id), str(version.id)
         async with self.progress.reporting(version) as report:
-            reading = await self._read(content, version, report)
+            reading = await self._read(version, report)
+            if reading is None:
+                return
             await self._library.index(project_id, document_id, reading.chunks, progress=report)
         if not reading.chunks:
             return await self._versions.fail(version, _NOTHING_TO_FIND)
@@ -137,8 +136,11 @@ class Ingestion:
             with suppress(PipelineError):
                 await self._library.forget_document(project_id, str(gone))
 
-    async def _read(self, content: bytes, version: Version, report: Report) -> Reading:
+    async def _read(self, version: Version, report: Report) -> Reading | None:
         report("reading", 0, 1)
+        content = await self._versions.content(version)
+        if content is None:
+            return None
         reading = await self._library.read(content, _file_name(version))
         report("reading", 1, 1)
         return reading

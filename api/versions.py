@@ -98,10 +98,8 @@ class Versions:
 
     async def content(self, version: Version) -> bytes | None:
         """The version's file; null where it is gone."""
-        row = await self._one(
-            "select content from document_files where document_id = %s", version.id
-        )
-        return bytes(row["content"]) if row else None
+        async with self._pool.connection() as connection:
+            return await content_of(connection, version.id)
 
     async def publish(self, version: Version, reading: Reading) -> list[uuid.UUID]:
         """Make a version searchable and take the older ones away, in one step; gives those.
@@ -182,6 +180,14 @@ class Versions:
             return await (await connection.execute(statement, values)).fetchone()
 
 
+async def content_of(connection: AsyncConnection[DictRow], document_id: uuid.UUID) -> bytes | None:
+    """A document's file; null where it is gone."""
+    # As text it would come in twice its size, and be held three times.
+    cursor = await connection.execute(_SELECT_FILE, (document_id,), binary=True)
+    row = await cursor.fetchone()
+    return row["content"] if row else None
+
+
 def told(row: dict[str, Any]) -> Document:
     """A row as its readers see it."""
     return Document(**{name: row[name] for name in Document.model_fields})
@@ -203,6 +209,7 @@ values (%(id)s, %(project_id)s, %(name)s, %(mime_type)s, %(size_bytes)s, %(sha25
     clock_timestamp())
 returning {COLUMNS}
 """
+_SELECT_FILE = "select content from document_files where document_id = %s"
 _INSERT_FILE = "insert into document_files (document_id, content) values (%s, %s)"
 _SELECT_SAME = f"""
 select {COLUMNS} from (

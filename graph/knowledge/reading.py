@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # What most documents get by with, two at a time, and what a large one may have alone.
 LIMITS = Limits(seconds=25, memory=120_000_000, output=120_000_000)
-LIMITS_ALONE = replace(LIMITS, memory=240_000_000)
+LIMITS_ALONE = replace(LIMITS, memory=200_000_000)
 
 _REFUSALS = {error.__name__: error for error in (UnsupportedDocument, UnreadableDocument)}
 _REASONS: dict[type[LimitReached], str] = {
