@@ -324,6 +324,31 @@ def test_a_model_that_is_not_there_falls_through_and_says_so(
     ]
 
 
+def test_a_question_is_retrieved_with_what_its_it_means(http: httpx.Client, project: str) -> None:
+    pumps = "# Agatha\n\nThe pump of the north shed was made in Bergen."
+    lamps = "# Lamps\n\nEach lamp was made by hand, and it was painted in spring."
+    upload(http, project, "pumps.md", pumps.encode())
+    upload(http, project, "lamps.md", lamps.encode())
+
+    def first(message: str, **more: str) -> tuple[str, str]:
+        (_, meta), (_, sources), *_ = ask(http, project, message, **more)
+        return sources["chunks"][0]["documentName"], meta["conversationId"]
+
+    found, conversation = first("What is Agatha, the pump of the north shed?")
+    assert found == "pumps.md"
+    assert first("How was it made?")[0] == "lamps.md"
+    assert first("How was it made?", conversationId=conversation)[0] == "pumps.md"
+
+
+def test_what_the_documents_do_not_speak_of_has_no_sources(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    upload(http, project, "tides.md", TIDES.encode())
+    _, (_, sources), *_ = ask(http, project, "How do I show tides in Grafana and Prometheus?")
+    assert sources == {"chunks": []}
+    assert "4.90" not in str(model.chats[-1].body)
+
+
 def test_what_a_document_says_cannot_close_its_delimiter(
     http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
