@@ -8,11 +8,13 @@ words no passage covers, not even by a word of like meaning.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from graph.knowledge.static_model import StaticModel
-from graph.knowledge.terms import terms, without_contractions, words
+from graph.knowledge.static_model import Matrix, StaticModel
+from graph.knowledge.terms import without_contractions, words
+from graph.words import stem
 
 # Weights are lengths of word vectors: `told` has 5, `grid` 19, `prometheus` 39.
 _LIGHT, _HEAVIEST = 9.0, 35.0
@@ -35,7 +37,11 @@ def speaks_of(question: str, passages: Sequence[str], model: StaticModel) -> boo
     asked = _weighty(question, model)
     if not asked or len(asked) > _LONG_QUESTION:
         return True
-    read = _Read("\n".join(passages), model)
+    text = "\n".join(passages)
+    low = text.lower()
+    if sum(word.weight for word in asked if not _stands_in(word, low)) < _MISSING:
+        return True
+    read = _Read(text, model)
     missing = sum(word.weight * (1 - read.covers(word)) for word in asked)
     return missing < _MISSING or missing < (1 - _COVERED) * sum(word.weight for word in asked)
 
@@ -49,21 +55,29 @@ class _Word:
     weight: float
 
 
+def _stands_in(word: _Word, text: str) -> bool:
+    """Whether some word of `text` begins like it: a quick look that is right nearly always."""
+    begins = word.text if word.is_name else stem(word.text)
+    return re.search(rf"\b{re.escape(begins)}", text) is not None
+
+
 class _Read:
     """What the passages say, word by word."""
 
     def __init__(self, text: str, model: StaticModel) -> None:
-        known = list(dict.fromkeys(words(text)))
         self._model = model
-        self._words = set(known)
-        self._stems = set(terms(text))
-        self._vectors = np.array([model.word(word)[0] for word in known])
+        self._words = set(words(text))
+        self._stems = set(map(stem, self._words))
+
+    @cached_property
+    def _vectors(self) -> Matrix:
+        return np.array([self._model.word(word)[0] for word in self._words])
 
     def covers(self, word: _Word) -> float:
         """From 0 to 1."""
-        if word.text in self._words or set(terms(word.text)[:1]) <= self._stems:
+        if word.text in self._words or stem(word.text) in self._stems:
             return 1.0
-        if word.is_name or not len(self._vectors):
+        if word.is_name or not self._words:
             return float(any(word.text.removesuffix(end) in self._words for end in ("s", "es")))
         nearest = float((self._vectors @ self._model.word(word.text)[0]).max())
         return min(1.0, max(0.0, (nearest - _UNLIKE) / (_ALIKE - _UNLIKE)))

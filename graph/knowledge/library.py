@@ -33,7 +33,7 @@ _INDEXING_AT_ONCE = 2
 _READING_AT_ONCE = 2
 # A thread ends only with its batch, for which the service's end has to wait.
 _REFINED_AT_ONCE = 16
-_CANDIDATES, _SEEN = 200, 1000
+_CANDIDATES, _SEEN = 200, 250
 # What the best passages don't speak of, those after them hardly do.
 _TELLING = 8
 
@@ -161,10 +161,15 @@ class Library:
 
     async def _nearest(self, project_id: str, question: Question) -> list[Hit]:
         vector = await self._embedder.embed_query(question.whole)
-        found = await self._vectors.search(project_id, vector, _SEEN)
-        quick = await self._passages.unrefined(project_id) if self._embedder.quick else set()
+        found, quick = await asyncio.gather(
+            self._vectors.search(project_id, vector, _SEEN), self._quick_ones(project_id)
+        )
         hits = [_hit(record, cosine, quick) for record, cosine in found]
         return nlargest(_CANDIDATES, hits, key=attrgetter("cosine"))
+
+    async def _quick_ones(self, project_id: str) -> set[str]:
+        """The documents whose vectors are still the quick ones."""
+        return await self._passages.unrefined(project_id) if self._embedder.quick else set()
 
     async def _best(
         self,
@@ -183,7 +188,7 @@ class Library:
         self, project_id: str, ranked: Sequence[tuple[Place, float]], limit: int
     ) -> list[Passage]:
         """The best passages; more candidates are read where many are gone or stand in others."""
-        reach = 4 * limit + 16
+        reach = 2 * limit + 16
         while True:
             best = ranked[:reach]
             stored = await self._passages.fetch(project_id, [place for place, _ in best])

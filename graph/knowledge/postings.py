@@ -6,9 +6,11 @@ Framework", 2009), over rows that hold a term's chunks in one document with thei
 """
 
 import math
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from uuid import UUID
 
 import numpy as np
@@ -26,7 +28,7 @@ _K1, _B = 0.9, 0.4
 _USUAL_LENGTH = 110
 _SCALE = 134
 # Of the question's terms the rarest are looked up until so many entries are read.
-_MOST_ENTRIES = 40_000
+_MOST_ENTRIES = 15_000
 _MOST_TERMS = 64
 
 _COPY = """
@@ -44,7 +46,7 @@ _TOTAL = """
       from documents where project_id = %s and status = 'indexed'
 """
 _FETCH = """
-    select p.term, p.document_id, p.positions, p.weights
+    select p.term, p.document_id::text, p.positions, p.weights
       from postings p join documents d on d.id = p.document_id and d.status = 'indexed'
      where p.project_id = %s and p.term = any(%s)
 """
@@ -59,19 +61,13 @@ class Matches:
     """
 
     best: tuple[Place, ...] = ()
-    _documents: dict[str, int] = field(default_factory=dict)
-    _keys: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    _starts: dict[str, tuple[int, int]] = field(default_factory=dict)
     _scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def score(self, place: Place) -> float:
         """The chunk's score, 0 where it has none of the terms."""
-        document = self._documents.get(place[0])
-        if document is None:
-            return 0.0
-        key = _key(document, place[1])
-        at = int(np.searchsorted(self._keys, key))
-        found = at < len(self._keys) and self._keys[at] == key
-        return float(self._scores[at]) if found else 0.0
+        start, size = self._starts.get(place[0], (0, 0))
+        return float(self._scores[start + place[1]]) if place[1] < size else 0.0
 
 
 async def store(
@@ -166,32 +162,31 @@ def _rarest(counts: dict[str, int]) -> list[str]:
 
 
 def _ranked(rows: Sequence[DictRow], rarity: dict[str, float], limit: int) -> Matches:
+    """Add the terms' scores up, in one array in which each document has a stretch of its own."""
     if not rows:
         return Matches()
-    names = list({row["document_id"] for row in rows})
-    documents = {name: number for number, name in enumerate(names)}
-    entries = np.concatenate([_keys(row, documents[row["document_id"]]) for row in rows])
-    weights = np.concatenate([_scores(row, rarity[row["term"]]) for row in rows])
-    keys, inverse = np.unique(entries, return_inverse=True)
-    scores = np.bincount(inverse, weights=weights).astype(np.float64)
-    best = [int(key) for key in keys[np.argsort(-scores, kind="stable")[:limit]]]
+    positions = [np.frombuffer(row["positions"], dtype="<i4") for row in rows]
+    sizes: dict[str, int] = defaultdict(int)
+    for row, places in zip(rows, positions, strict=True):
+        sizes[row["document_id"]] = max(sizes[row["document_id"]], int(places[-1]) + 1)
+    ends = list(accumulate(sizes.values()))
+    starts = {name: end - size for (name, size), end in zip(sizes.items(), ends, strict=True)}
+    at = [starts[row["document_id"]] + p for row, p in zip(rows, positions, strict=True)]
+    weights = [np.frombuffer(row["weights"], dtype="u1") * rarity[row["term"]] for row in rows]
+    scores = np.bincount(np.concatenate(at), np.concatenate(weights), ends[-1]).astype(np.float64)
+    names = list(starts)
+    best = [(names[bisect(ends, one)], one) for one in _highest(scores, limit)]
     return Matches(
-        tuple((str(names[key >> 32]), key & 0xFFFFFFFF) for key in best),
-        {str(name): number for name, number in documents.items()},
-        keys,
+        tuple((name, one - starts[name]) for name, one in best),
+        {name: (starts[name], size) for name, size in sizes.items()},
         scores,
     )
 
 
-def _key(document: int, position: int) -> int:
-    return (document << 32) + position
-
-
-def _keys(row: DictRow, document: int) -> npt.NDArray[np.int64]:
-    positions = np.frombuffer(row["positions"], dtype="<i4").astype(np.int64)
-    keys: npt.NDArray[np.int64] = positions + _key(document, 0)
-    return keys
-
-
-def _scores(row: DictRow, rarity: float) -> npt.NDArray[np.float64]:
-    return np.frombuffer(row["weights"], dtype="u1") * rarity
+def _highest(scores: npt.NDArray[np.float64], limit: int) -> list[int]:
+    """The places of the highest scores above 0, the highest first."""
+    some = np.flatnonzero(scores)
+    if len(some) > limit:
+        some = some[np.argpartition(-scores[some], limit)[:limit]]
+    order: list[int] = some[np.argsort(-scores[some], kind="stable")].tolist()
+    return order

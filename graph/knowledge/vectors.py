@@ -36,10 +36,13 @@ Matrix = npt.NDArray[np.float32]
 Hit = tuple[str, float]
 
 _SERVER_TIMEOUT_S = 10.0
-# Records in one request; Chroma Cloud takes and gives no more than 300. A search looks at as many
-# neighbours, whatever is asked for: where these are the whole collection, nothing is missed.
+# Records in one request; Chroma Cloud takes and gives no more than 300.
 _EMBEDDED_BATCH = 1000
 _SERVER_BATCH = 300
+# Up to so many vectors a search looks at all of them, so that nothing is missed.
+_SMALL = 1000
+# With fewer the index is less thorough.
+_LEAST = 250
 # With Chroma's own values some vectors of a few thousand are never found.
 _INDEX = CreateHNSWConfiguration(
     space="cosine", max_neighbors=32, ef_construction=200, ef_search=200
@@ -66,6 +69,7 @@ class Vectors:
         self._client = client
         self._embedding_model = embedding_model
         self._batch_size = batch_size
+        self._large: set[str] = set()
         self._release = release
         self._suffix = suffix
 
@@ -179,12 +183,18 @@ class Vectors:
         if collection is None or limit < 1:
             return []
         self._check_model(collection)
-        wanted = min(collection.count(), max(limit, self._batch_size))
+        wanted = max(limit, _LEAST) if self._is_large(collection) else collection.count()
         hits = _nearest(collection, vector, wanted) if wanted else []
         if len(hits) < wanted:
             # The index has lost the way to some vectors.
             hits = _nearest_exactly(collection, vector, self._batch_size)
         return hits[:limit]
+
+    def _is_large(self, collection: Collection) -> bool:
+        """Counting a large collection takes longer than searching it, and large it stays."""
+        if collection.name not in self._large and collection.count() > _SMALL:
+            self._large.add(collection.name)
+        return collection.name in self._large
 
     def _delete_document(self, name: str, document_id: str) -> None:
         collection = self._collection(name)
