@@ -296,7 +296,7 @@ def test_without_any_key_a_small_model_answers_beside_a_running_service(scratch:
         events = studio.run(thread, project_id=str(uuid.uuid4()))
 
         tokens = [one["tokens"] for one in of("custom", events) if "tokens" in one]
-        assert tokens
+        assert tokens, events[-1]
         text = "".join(token for batch in tokens for token in batch)
         assert studio.messages(thread)[-1]["content"] == text
         warnings = [line for line in studio.log.read_text().splitlines() if "CHROMA_URL" in line]
@@ -336,8 +336,11 @@ def test_a_search_from_another_loop_runs_in_the_loop_of_its_part() -> None:
 
 
 def test_a_database_without_tables_holds_nothing_that_matches(postgres_url: str) -> None:
-    async def match() -> Matches:
+    async def ask() -> tuple[Matches, set[str]]:
         async with open_pool(make_database(postgres_url)) as pool:
-            return await Passages(pool).match(str(uuid.uuid4()), {"pump": 1.0}, 5)
+            passages, project = Passages(pool), str(uuid.uuid4())
+            found = await passages.match(project, {"pump": 1.0}, 5)
+            return found, await passages.unrefined(project)
 
-    assert asyncio.run(match()).best == ()
+    found, unrefined = asyncio.run(ask())
+    assert (found.best, unrefined) == ((), set())

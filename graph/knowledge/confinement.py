@@ -140,7 +140,6 @@ def end_without_memory() -> None:
 
 
 def _confine(limits: Limits) -> None:
-    os.nice(_NICENESS)
     for kind, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, int(limits.seconds) + 1),
@@ -151,3 +150,4 @@ def _confine(limits: Limits) -> None:
         # Some systems, like macOS, refuse some of them.
         with suppress(ValueError, OSError):
             resource.setrlimit(kind, (value, value))
+    os.nice(_NICENESS)

@@ -124,7 +124,12 @@ class Passages:
 
     async def unrefined(self, project_id: str) -> set[str]:
         """Give the project's documents whose vectors are the quick ones."""
-        return {str(row["id"]) for row in await self._rows(_UNREFINED, UUID(project_id))}
+        try:
+            rows = await self._rows(_UNREFINED, UUID(project_id))
+        except psycopg.errors.UndefinedTable:
+            # LangGraph Studio may be given a database that the service has never used.
+            return set()
+        return {str(row["id"]) for row in rows}
 
     async def match(self, project_id: str, asked: dict[str, float], limit: int) -> Matches:
         """Rank the project's chunks by the terms asked for, each with its weight."""
@@ -133,7 +138,6 @@ class Passages:
                 try:
                     return await postings.search(conn, project_id, asked, limit)
                 except psycopg.errors.UndefinedTable:
-                    # LangGraph Studio may be given a database that the service has never used.
                     return Matches()
 
     async def fetch(self, project_id: str, places: Sequence[Place]) -> dict[Place, StoredChunk]:
