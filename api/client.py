@@ -61,10 +61,12 @@ class Client:
         """The id of the newest project of that name, null without one."""
         return next((p["id"] for p in self.projects() if p["name"] == name), None)
 
-    def project(self, name: str) -> str:
-        """The id of the project of that name, which is made if it is not there."""
-        made = self.find_project(name)
-        return made or str(self._json("POST", "/projects", json={"name": name})["project"]["id"])
+    def project(self, name: str, settings: dict[str, Any] | None = None) -> str:
+        """The id of the project of that name, which is made with `settings` if it is not there."""
+        if made := self.find_project(name):
+            return made
+        body = {"name": name, "settings": settings or {}}
+        return str(self._json("POST", "/projects", json=body)["project"]["id"])
 
     def projects(self) -> Iterator[dict[str, Any]]:
         """All projects that the caller can see, newest first."""
