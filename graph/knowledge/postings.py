@@ -6,11 +6,9 @@ Framework", 2009), over rows that hold a term's chunks in one document with thei
 """
 
 import math
-from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from uuid import UUID
 
 import numpy as np
@@ -28,7 +26,7 @@ _K1, _B = 0.9, 0.4
 _USUAL_LENGTH = 110
 _SCALE = 134
 # Of the question's terms the rarest are looked up until so many entries are read.
-_MOST_ENTRIES = 15_000
+_MOST_ENTRIES = 10_000
 _MOST_TERMS = 64
 
 _COPY = """
@@ -45,10 +43,13 @@ _TOTAL = """
     select coalesce(sum(chunk_count), 0)::int as chunks
       from documents where project_id = %s and status = 'indexed'
 """
+# One row a term; the aggregates of a group see its rows in the same order.
 _FETCH = """
-    select p.term, p.document_id::text, p.positions, p.weights
+    select p.term, array_agg(p.document_id::text) as documents, array_agg(p.chunks) as chunks,
+           string_agg(p.positions, '') as positions, string_agg(p.weights, '') as weights
       from postings p join documents d on d.id = p.document_id and d.status = 'indexed'
      where p.project_id = %s and p.term = any(%s)
+     group by p.term
 """
 
 
@@ -116,7 +117,7 @@ async def search(
     total = await (await connection.execute(_TOTAL, (project,))).fetchone()
     rarity = _rarities(asked, {row["term"]: row["chunks"] for row in counts}, total or {})
     chosen = _rarest({row["term"]: row["chunks"] for row in counts})
-    rows = await (await connection.execute(_FETCH, (project, chosen))).fetchall()
+    rows = await (await connection.execute(_FETCH, (project, chosen), binary=True)).fetchall()
     return _ranked(rows, rarity, limit)
 
 
@@ -165,28 +166,36 @@ def _ranked(rows: Sequence[DictRow], rarity: dict[str, float], limit: int) -> Ma
     """Add the terms' scores up, in one array in which each document has a stretch of its own."""
     if not rows:
         return Matches()
-    positions = [np.frombuffer(row["positions"], dtype="<i4") for row in rows]
-    sizes: dict[str, int] = defaultdict(int)
-    for row, places in zip(rows, positions, strict=True):
-        sizes[row["document_id"]] = max(sizes[row["document_id"]], int(places[-1]) + 1)
-    ends = list(accumulate(sizes.values()))
-    starts = {name: end - size for (name, size), end in zip(sizes.items(), ends, strict=True)}
-    at = [starts[row["document_id"]] + p for row, p in zip(rows, positions, strict=True)]
-    weights = [np.frombuffer(row["weights"], dtype="u1") * rarity[row["term"]] for row in rows]
-    scores = np.bincount(np.concatenate(at), np.concatenate(weights), ends[-1]).astype(np.float64)
-    names = list(starts)
-    best = [(names[bisect(ends, one)], one) for one in _highest(scores, limit)]
+    names = list(dict.fromkeys(name for row in rows for name in row["documents"]))
+    number = {name: at for at, name in enumerate(names)}
+    documents = np.concatenate([_documents(row, number) for row in rows])
+    positions = np.concatenate([np.frombuffer(row["positions"], dtype="<i4") for row in rows])
+    weights = np.concatenate(
+        [np.frombuffer(row["weights"], dtype="u1") * rarity[row["term"]] for row in rows]
+    )
+    sizes = np.zeros(len(names), dtype=np.int64)
+    np.maximum.at(sizes, documents, positions + 1)
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    scores = np.bincount(starts[documents] + positions, weights, ends[-1]).astype(np.float64)
+    best = _highest(scores, limit)
+    where = np.searchsorted(ends, best, side="right")
     return Matches(
-        tuple((name, one - starts[name]) for name, one in best),
-        {name: (starts[name], size) for name, size in sizes.items()},
+        tuple((names[at], int(one - starts[at])) for at, one in zip(where, best, strict=True)),
+        {name: (int(starts[at]), int(sizes[at])) for name, at in number.items()},
         scores,
     )
 
 
-def _highest(scores: npt.NDArray[np.float64], limit: int) -> list[int]:
+def _documents(row: DictRow, number: dict[str, int]) -> npt.NDArray[np.int64]:
+    """The number of the document of each of the row's entries."""
+    return np.repeat([number[name] for name in row["documents"]], row["chunks"])
+
+
+def _highest(scores: npt.NDArray[np.float64], limit: int) -> npt.NDArray[np.int64]:
     """The places of the highest scores above 0, the highest first."""
     some = np.flatnonzero(scores)
     if len(some) > limit:
         some = some[np.argpartition(-scores[some], limit)[:limit]]
-    order: list[int] = some[np.argsort(-scores[some], kind="stable")].tolist()
-    return order
+    highest: npt.NDArray[np.int64] = some[np.argsort(-scores[some], kind="stable")]
+    return highest
