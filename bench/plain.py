@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import bm25s
 import chromadb
@@ -73,7 +74,7 @@ class PlainChroma:
         self._pieces = pieces
         self._embed = embed
         client = chromadb.EphemeralClient()
-        self._collection = client.create_collection(f"c{id(self)}", embedding_function=None)
+        self._collection = client.create_collection(f"c{uuid4()}", embedding_function=None)
         for start in range(0, len(pieces), 256):
             texts = [piece.text for piece in pieces[start : start + 256]]
             ids = [str(start + at) for at in range(len(texts))]
