@@ -113,7 +113,7 @@ class _Claim:
 
 
 class Evidence:
-    """The sources of a turn, read once: 1 ms for 1 500 characters, so in a thread."""
+    """The sources of a turn, read once: some 2 ms for 1 500 characters, so in a thread."""
 
     def __init__(self, sources: Sequence[Source], question: str = "") -> None:
         """`question` is what the sentences to come answer."""

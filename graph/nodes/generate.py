@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 from langchain.messages import AIMessageChunk
@@ -66,10 +66,10 @@ async def generate(
     # In a thread, since it looks at files, which LangGraph's server forbids in an event loop.
     write(await asyncio.to_thread(_composed, state, prompt, resolved, texts))
 
-    # In a thread: it takes milliseconds.
+    # In a thread, and while the model reads its prompt: it takes some 20 ms.
     question = state["messages"][-1]["content"]
-    evidence = await asyncio.to_thread(Evidence, prompt.sources, question)
-    answer = _Streamed(MarkerCheck(len(prompt.sources)), Marking(evidence))
+    evidence = asyncio.get_running_loop().run_in_executor(None, Evidence, prompt.sources, question)
+    answer = _Streamed(MarkerCheck(len(prompt.sources)), evidence)
     # A small model may never come to an end by itself.
     max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
     chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
@@ -85,27 +85,27 @@ async def generate(
 class _Streamed:
     """The answer as far as it came."""
 
-    def __init__(self, check: MarkerCheck, marking: Marking) -> None:
+    def __init__(self, check: MarkerCheck, evidence: Awaitable[Evidence]) -> None:
         self._check = check
-        self._marking = marking
+        self._evidence = evidence
         self._tokens: list[str] = []
         self.finish_reason: FinishReason = "stop"
         self.usage = Usage()
 
     async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[TokensStreamed]:
         """The tokens of each batch, with markers that stand; empty batches are passed over."""
+        marking: Marking | None = None
         async for chunk in stream:
+            marking = marking or Marking(await self._evidence)
             self._note(chunk)
-            tokens = self._marking.feed(self._check.feed(tokens_of(chunk)))
-            if tokens:
-                yield self._streamed(tokens)
-        tokens = [*self._marking.feed(self._check.close()), *self._marking.close()]
-        if tokens:
-            yield self._streamed(tokens)
+            if tokens := marking.feed(self._check.feed(tokens_of(chunk))):
+                yield self._streamed(tokens, marking)
+        if marking and (tokens := [*marking.feed(self._check.close()), *marking.close()]):
+            yield self._streamed(tokens, marking)
 
-    def _streamed(self, tokens: Sequence[str]) -> TokensStreamed:
+    def _streamed(self, tokens: Sequence[str], marking: Marking) -> TokensStreamed:
         self._tokens += tokens
-        return TokensStreamed(tuple(tokens), self._marking.checks())
+        return TokensStreamed(tuple(tokens), marking.checks())
 
     def _note(self, chunk: AIMessageChunk) -> None:
         if chunk.usage_metadata:
