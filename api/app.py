@@ -41,7 +41,7 @@ from graph.checkpoints import Threads, open_checkpoints
 from graph.knowledge.library import open_library
 from graph.models import open_models
 from graph.pipeline import build_pipeline
-from graph.postgres import embedded_postgres, open_pool
+from graph.postgres import open_database, open_pool
 from graph.texts import Texts
 from graph.web import open_web_search
 
@@ -64,7 +64,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[AppState]]
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Open the database, the library, the models and the run engine; close them in reverse."""
     async with AsyncExitStack() as stack:
-        url = await _database_url(settings, stack)
+        url = await stack.enter_async_context(open_database(settings))
         await asyncio.to_thread(migrate, url)
         pool = await stack.enter_async_context(open_pool(url))
         await know_principals(pool)
@@ -157,15 +157,6 @@ def _lifespan_of(settings: Settings) -> Lifespan:
             yield {"parts": parts}
 
     return lifespan
-
-
-async def _database_url(settings: Settings, stack: AsyncExitStack) -> str:
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    server = embedded_postgres(settings.data_dir / "postgres")
-    url = await asyncio.to_thread(server.__enter__)
-    stack.push(server.__exit__)
-    return url
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

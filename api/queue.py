@@ -19,9 +19,8 @@ from procrastinate.manager import JobManager
 from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection
 from sqlalchemy import Connection, text
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from graph.postgres import UNREACHABLE, Pool, advisory_lock
+from graph.postgres import UNREACHABLE, Pool, advisory_lock, is_unreachable, patiently
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +176,7 @@ class _Patient(JobManager):
 
     async def finish_job_by_id_async(self, job_id: int, status: Status, delete_job: bool) -> None:
         """Write that a job has ended."""
-        async for attempt in _patiently():
+        async for attempt in patiently(_is_away, 30):
             with attempt:
                 await super().finish_job_by_id_async(job_id, status, delete_job)
 
@@ -190,22 +189,13 @@ class _Patient(JobManager):
         lock: str | None = None,
     ) -> None:
         """Write that a job waits again."""
-        async for attempt in _patiently():
+        async for attempt in patiently(_is_away, 30):
             with attempt:
                 await super().retry_job_by_id_async(job_id, retry_at, priority, queue, lock)
 
 
-def _patiently() -> AsyncRetrying:
-    return AsyncRetrying(
-        retry=retry_if_exception(_is_away),
-        stop=stop_after_delay(30),
-        wait=wait_exponential(0.1, max=2),
-        reraise=True,
-    )
-
-
 def _is_away(error: BaseException) -> bool:
-    return isinstance(error, UNREACHABLE) or isinstance(error.__cause__, UNREACHABLE)
+    return is_unreachable(error) or isinstance(error.__cause__, UNREACHABLE)
 
 
 _LIVE: LiteralString = """

@@ -1,7 +1,6 @@
 """Makes all vectors anew from the chunks in Postgres, with progress in the terminal."""
 
 import asyncio
-from contextlib import ExitStack
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -11,7 +10,7 @@ from api.server import sentence_of
 from api.settings import Settings
 from graph.knowledge.library import Library, open_library
 from graph.knowledge.ownership import VectorsInUse
-from graph.postgres import Pool, embedded_postgres, open_pool
+from graph.postgres import Pool, open_database, open_pool
 
 _SERVICE_RUNS = (
     "The service runs and has the vectors open. Stop it, run `archwright reindex` again, then "
@@ -43,8 +42,7 @@ def rebuild_all(settings: Settings, console: Console) -> int:
 
 
 async def _rebuild_all(settings: Settings, console: Console) -> int:
-    with ExitStack() as stack:
-        url = await _database_url(settings, stack)
+    async with open_database(settings) as url:
         await asyncio.to_thread(migrate, url)
         async with open_pool(url) as pool, open_library(settings, pool) as library:
             projects = await _projects(pool)
@@ -68,15 +66,6 @@ async def _projects(pool: Pool) -> list[tuple[str, str]]:
     async with pool.connection() as connection:
         cursor = await connection.execute("select id, name from projects order by created_at")
         return [(str(row["id"]), row["name"]) for row in await cursor.fetchall()]
-
-
-async def _database_url(settings: Settings, stack: ExitStack) -> str:
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    server = embedded_postgres(settings.data_dir / "postgres")
-    url = await asyncio.to_thread(server.__enter__)
-    stack.push(server.__exit__)
-    return url
 
 
 def _progress(console: Console) -> Progress:

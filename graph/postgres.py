@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from getpass import getuser
 from pathlib import Path
@@ -18,7 +18,9 @@ from psycopg import AsyncConnection, InterfaceError, OperationalError, connect
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Identifier, Literal
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
+
+from graph.settings import PipelineSettings
 
 with warnings.catch_warnings():
     # It says on import that XDG_RUNTIME_DIR is not set, which is usual in containers.
@@ -53,6 +55,21 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
         url = server.get_uri()
         _keep_little(url)
         yield url
+
+
+@asynccontextmanager
+async def open_database(settings: PipelineSettings) -> AsyncIterator[str]:
+    """The URL of the database that is set, or of the embedded server, which runs meanwhile."""
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    server = embedded_postgres(settings.data_dir / "postgres")
+    # It waits for Postgres to start and to stop, which an event loop must not.
+    url = await asyncio.to_thread(server.__enter__)
+    try:
+        yield url
+    finally:
+        await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 def _forget_the_dead(server: PostgresServer) -> None:
@@ -135,11 +152,18 @@ def _hang_up(connection: AsyncConnection[DictRow]) -> None:
         line.shutdown(socket.SHUT_RDWR)
 
 
-def patiently() -> AsyncRetrying:
-    """Tries again for 20 s while the database is away: for what must not be lost."""
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the database was away."""
+    return isinstance(error, UNREACHABLE)
+
+
+def patiently(
+    is_away: Callable[[BaseException], bool] = is_unreachable, seconds: float = 20
+) -> AsyncRetrying:
+    """Tries again for so long while the database is away: for what must not be lost."""
     return AsyncRetrying(
-        retry=retry_if_exception_type(UNREACHABLE),
-        stop=stop_after_delay(20),
+        retry=retry_if_exception(is_away),
+        stop=stop_after_delay(seconds),
         wait=wait_exponential(0.1, max=2),
         reraise=True,
     )

@@ -17,7 +17,7 @@ from graph.knowledge.library import Library, open_library
 from graph.knowledge.ownership import VectorsInUse
 from graph.models import open_models
 from graph.pipeline import Pipeline, build_pipeline
-from graph.postgres import embedded_postgres, open_pool
+from graph.postgres import open_database, open_pool
 from graph.settings import PipelineSettings
 from graph.texts import Texts
 from graph.web import WebSearch, open_web_search
@@ -62,7 +62,7 @@ async def _open(settings: PipelineSettings, stack: AsyncExitStack) -> Pipeline:
 async def _open_in(settings: PipelineSettings, stack: AsyncExitStack) -> Pipeline:
     """Open everything in one data folder; what was opened before a failure is closed again."""
     async with AsyncExitStack() as opened:
-        url = await _database_url(settings, opened)
+        url = await opened.enter_async_context(open_database(settings))
         pool = await opened.enter_async_context(open_pool(url, max_size=4))
         library = await opened.enter_async_context(open_library(settings, pool))
         models = await asyncio.to_thread(open_models, settings)
@@ -77,16 +77,6 @@ async def _open_in(settings: PipelineSettings, stack: AsyncExitStack) -> Pipelin
         web=cast(WebSearch, InItsLoop(web)) if web else None,
         models=models,
     )
-
-
-async def _database_url(settings: PipelineSettings, stack: AsyncExitStack) -> str:
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    server = embedded_postgres(settings.data_dir / "postgres")
-    url = await asyncio.to_thread(server.__enter__)
-    # It waits for Postgres to stop, which the server's loop must not.
-    stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
-    return url
 
 
 class InItsLoop:
