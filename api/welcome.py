@@ -75,7 +75,7 @@ def _place(name: str, url: str | None) -> str:
 def _embeddings(settings: Settings) -> str:
     if settings.embedding_base_url:
         return _place(settings.embedding_model or "", settings.embedding_base_url)
-    return _place("WordLlama", None)
+    return _place("WordLlama and MiniLM", None)
 
 
 def _language_model(settings: Settings, name: str) -> str:

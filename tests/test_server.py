@@ -215,7 +215,7 @@ def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(served:
     facts = dict(re.findall(r"^  (\w[\w ]*?)  +(\S.*)$", served.out, re.MULTILINE))
     assert facts["Database"].endswith(", external")
     assert facts["Vectors"] == "Chroma, embedded"
-    assert facts["Embeddings"] == "WordLlama, embedded"
+    assert facts["Embeddings"] == "WordLlama and MiniLM, embedded"
     assert re.fullmatch(r"stand-in at 127\.0\.0\.1:\d+, external", facts["Language model"])
     assert facts["Data"] == str(served.folder / "data")
     assert facts["API"] == f"{served.url}/docs"
