@@ -46,7 +46,7 @@ FRAMEWORKS = {
     "pypdfium2": {"graph/knowledge/formats/pdf.py"},
     "lxml": {"graph/knowledge/formats/html.py"},
     "mammoth": {"graph/knowledge/formats/docx.py"},
-    "markdown_it": {"graph/knowledge/formats/markdown.py"},
+    "markdown_it": {"graph/checks/outline.py", "graph/knowledge/formats/markdown.py"},
     "openpyxl": {"graph/knowledge/formats/xlsx.py"},
     "pptx": {"graph/knowledge/formats/pptx.py"},
     "charset_normalizer": {"graph/knowledge/encodings.py"},

@@ -50,7 +50,7 @@ def text(round_: int, number: int) -> bytes:
     return "\n\n".join(parts).encode()
 
 
-@pytest.mark.timeout(60 + 40 * ROUNDS)
+@pytest.mark.timeout(60 + 80 * ROUNDS)
 def test_after_each_kill_a_document_is_wholly_retrievable_or_not_at_all_and_in_the_end_indexed(
     tmp_path: Path, postgres_url: str, model: OpenAIStandIn
 ) -> None:
@@ -111,7 +111,8 @@ def look(
     ]
     found = {}
     for chunk in chunks:
-        hits = search(http, project, chunk["text"], 5)
+        # Not fewer: in twenty rounds there are dozens of nearly the same chunk.
+        hits = search(http, project, chunk["text"], 50)
         found[chunk["id"]] = any(chunk["text"] in hit["content"] for hit in hits)
     after = documents(rows, project)
     for one in chunks:

@@ -1,0 +1,1 @@
+"""Checks documents like code: pure functions from text to findings."""

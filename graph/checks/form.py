@@ -1,0 +1,124 @@
+"""Checks the form of a document: its headings or keys, what was left open, and its JSON."""
+
+from collections.abc import Iterator, Sequence
+
+from rapidfuzz import fuzz, process
+
+from graph.checks.findings import Finding, in_order
+from graph.checks.json_form import json_findings, json_outline, parse_error
+from graph.checks.order import misplaced
+from graph.checks.outline import Fence, Heading, Outline, outline_of
+from graph.checks.placeholders import placeholder_findings
+
+_ALIKE = 80
+_MOST_HEADINGS = 1000
+
+
+def form_findings(
+    text: str, *, output_path: str, required_headings: Sequence[str]
+) -> list[Finding]:
+    """What is wrong with the form of a document, by line.
+
+    In Markdown the required headings are those of level 2; one of another level does not count,
+    and the finding says where it stands. Case, spaces, leading numbers ("2.3 ") and a colon at
+    the end make no difference. Where `output_path` ends in `.json`, they are the keys of the
+    object.
+    """
+    outline = read_document(text, output_path)
+    return in_order(findings_of(text, outline, output_path, required_headings))
+
+
+def read_document(text: str, output_path: str) -> Outline:
+    """The outline of a document, which is JSON where its path says so."""
+    return json_outline(text) if is_json(output_path) else outline_of(text)
+
+
+def is_json(output_path: str) -> bool:
+    """Whether a document of this path is JSON."""
+    return output_path.lower().endswith(".json")
+
+
+def findings_of(
+    text: str, outline: Outline, output_path: str, required_headings: Sequence[str]
+) -> list[Finding]:
+    """What `form_findings` gives, for a document that was read already; in no order."""
+    left = placeholder_findings(text, outline)
+    if is_json(output_path):
+        return [*json_findings(text, required_headings), *left]
+    return [
+        *_wrapped(outline),
+        *_heading_findings(outline.headings, required_headings),
+        *(finding for fence in outline.fences for finding in _fence_findings(fence)),
+        *left,
+    ]
+
+
+def folded(title: str) -> str:
+    """A heading as it is compared: without case, leading numbers and a colon at the end."""
+    words = title.casefold().rstrip(" :").split()
+    while len(words) > 1 and words[0].strip("().").replace(".", "").isdigit():
+        words.pop(0)
+    return " ".join(words)
+
+
+def _wrapped(outline: Outline) -> Iterator[Finding]:
+    if outline.wrapped:
+        yield Finding(
+            "document_in_fence",
+            "The whole document stands in a code fence; take its first and last line away.",
+            1,
+        )
+
+
+def _heading_findings(headings: Sequence[Heading], required: Sequence[str]) -> Iterator[Finding]:
+    wanted = {folded(title): title for title in required}
+    places: dict[str, Heading] = {}
+    for heading in headings:
+        name = folded(heading.title)
+        if heading.level != 2 or name not in wanted:
+            continue
+        if name in places:
+            message = (
+                f"The heading {heading.title!r} stands here again, after line {places[name].line};"
+                " merge the two sections."
+            )
+            yield Finding("repeated_heading", message, heading.line)
+        places.setdefault(name, heading)
+    yield from _missing(headings, wanted, places)
+    yield from _out_of_order(wanted, places)
+
+
+def _missing(
+    headings: Sequence[Heading], wanted: dict[str, str], places: dict[str, Heading]
+) -> Iterator[Finding]:
+    others = {folded(one.title): one for one in reversed(headings[:_MOST_HEADINGS])}
+    others = {name: one for name, one in others.items() if name not in places}
+    for name, title in wanted.items():
+        if name in places:
+            continue
+        best = process.extractOne(name, list(others), scorer=fuzz.ratio, score_cutoff=_ALIKE)
+        if best is None:
+            message = f"The heading '## {title}' is missing; add it with its section."
+            yield Finding("missing_heading", message)
+            continue
+        found = others[best[0]]
+        shown = f"{'#' * found.level} {found.title}"
+        message = f"The heading '## {title}' is missing; {shown!r} stands here instead."
+        yield Finding("missing_heading", message, found.line)
+
+
+def _out_of_order(wanted: dict[str, str], places: dict[str, Heading]) -> Iterator[Finding]:
+    lines = {wanted[name]: heading.line for name, heading in places.items()}
+    for title, where in misplaced(list(lines), list(wanted.values())):
+        message = f"The heading {title!r} is out of order: {where}."
+        yield Finding("heading_out_of_order", message, lines[title])
+
+
+def _fence_findings(fence: Fence) -> Iterator[Finding]:
+    if not fence.closed:
+        message = "The code fence that begins here is never closed; all after it counts as code."
+        yield Finding("open_fence", message, fence.line)
+    elif fence.info.lower().split()[:1] == ["json"] and (error := parse_error(fence.text)):
+        reason, line = error
+        message = f"The JSON in this code block cannot be read: {reason}."
+        yield Finding("invalid_json", message, fence.line + line)

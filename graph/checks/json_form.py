@@ -1,0 +1,177 @@
+"""Checks a document that is due as JSON: that it can be read, and its keys."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from graph.checks.findings import Finding
+from graph.checks.order import misplaced
+from graph.checks.outline import Fence, Outline, Prose, outline_of
+
+_FENCE = re.compile(r"\A\s*(`{3,}|~{3,})[^\n`]*\n")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
+_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)', re.DOTALL)
+
+
+class Document(NamedTuple):
+    """The JSON of a document and how many lines stand before it.
+
+    `fenced`: it stood in Markdown.
+    """
+
+    text: str
+    before: int
+    fenced: bool
+
+
+class String(NamedTuple):
+    """A string of a JSON text: the key that it belongs to, how deep (from 1), in which object."""
+
+    text: str
+    line: int
+    is_key: bool
+    key: str
+    depth: int
+    owner: int
+
+
+def json_findings(text: str, keys: Sequence[str]) -> list[Finding]:
+    """What is wrong with a document that is due as a JSON object with `keys`, in that order."""
+    document = _document(text)
+    findings = []
+    if document.fenced:
+        message = "The JSON stands in Markdown; leave only the JSON, without fence and remarks."
+        findings.append(Finding("json_in_fence", message, document.before))
+    if error := parse_error(document.text):
+        message = f"The document is no valid JSON: {error[0]}."
+        return [*findings, Finding("invalid_json", message, error[1] + document.before)]
+    if not document.text.lstrip().startswith("{"):
+        shown = f" with the keys {', '.join(keys)}" if keys else ""
+        message = f"The document must be one JSON object{shown}."
+        return [*findings, Finding("missing_key", message, document.before + 1)]
+    found = [string for string in _strings(document) if string.is_key]
+    return [*findings, *_repeated(found), *_missing(found, keys), *_out_of_order(found, keys)]
+
+
+def parse_error(text: str) -> tuple[str, int] | None:
+    """Why `text` is no JSON, and the line from 1; null if it is."""
+    try:
+        # Numbers are left as they stand: Python refuses long ones.
+        json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        return _explained(error)
+    except RecursionError:
+        return "it is nested too deeply to be read", 1
+    except _NoNumber as error:
+        found = next(one for one in _CONSTANT.finditer(text) if one[1])
+        return f"{error} is no JSON number", text.count("\n", 0, found.start()) + 1
+    return None
+
+
+def json_outline(text: str) -> Outline:
+    """The strings of a JSON document as its prose; one that cannot be read has none.
+
+    The `column` of a string is the key that it, or the list that it is in, belongs to.
+    """
+    document = _document(text)
+    if parse_error(document.text):
+        return Outline()
+    prose = [
+        Prose(one.text, one.line, "value", column=one.key, first=one.key.casefold() == "id")
+        for one in _strings(document)
+        if not one.is_key
+    ]
+    return Outline(prose=prose)
+
+
+def _document(text: str) -> Document:
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if text.lstrip()[:1] in ("{", "["):
+        return Document(text, 0, False)
+    if opened := _FENCE.match(text):
+        inside = text[opened.end() :].rstrip().removesuffix(opened[1])
+        return Document(inside, text.count("\n", 0, opened.end()), True)
+    fences = [fence for fence in outline_of(text).fences if _may_hold_json(fence)]
+    if len(fences) == 1:
+        return Document(fences[0].text, fences[0].line, True)
+    return Document(text, 0, False)
+
+
+def _may_hold_json(fence: Fence) -> bool:
+    return fence.info.lower() in ("json", "") and fence.text.lstrip()[:1] in ("{", "[")
+
+
+class _NoNumber(ValueError):
+    pass
+
+
+def _refuse(constant: str) -> Any:  # noqa: ANN401
+    raise _NoNumber(constant)
+
+
+def _explained(error: json.JSONDecodeError) -> tuple[str, int]:
+    """The reason and the line, in the same words for every version of Python."""
+    text, at = error.doc, error.pos
+    before = text[:at].rstrip()
+    if text[at : at + 1] in ("}", "]") and before.endswith(","):
+        return "a comma has nothing after it", before.count("\n") + 1
+    if text[at : at + 1] == "," and text[at + 1 :].lstrip()[:1] in ("}", "]"):
+        return "a comma has nothing after it", error.lineno
+    if error.msg.startswith("Unterminated string"):
+        return f"the string at column {error.colno} is never closed", error.lineno
+    if at >= len(text.rstrip()):
+        reason = "it breaks off before its end" if before else "it is empty"
+        return reason, before.count("\n") + 1
+    return f"{error.msg[0].lower()}{error.msg[1:]}, at column {error.colno}", error.lineno
+
+
+def _strings(document: Document) -> Iterator[String]:
+    """The strings of a text that can be read."""
+    tokens = list(_TOKEN.finditer(document.text))
+    line, done = document.before + 1, 0
+    owners, keys, opened = [0], [""], 0
+    for at, token in enumerate(tokens):
+        line += document.text.count("\n", done, token.start())
+        done = token.start()
+        if token[0] in "{[":
+            opened += 1
+            owners.append(opened)
+            keys.append(keys[-1])
+        elif token[0] in "}]":
+            owners.pop()
+            keys.pop()
+        elif token[0][0] == '"':
+            is_key = at + 1 < len(tokens) and tokens[at + 1][0] == ":"
+            text = json.loads(token[0])
+            if is_key:
+                keys[-1] = text
+            yield String(text, line, is_key, keys[-1], len(keys) - 1, owners[-1])
+
+
+def _repeated(keys: Sequence[String]) -> Iterator[Finding]:
+    seen: dict[tuple[int, str], int] = {}
+    for key in keys:
+        if (key.owner, key.text) in seen:
+            first = seen[key.owner, key.text]
+            message = f"The key {key.text!r} stands here again, after line {first}; keep one."
+            yield Finding("repeated_key", message, key.line)
+        seen.setdefault((key.owner, key.text), key.line)
+
+
+def _missing(found: Sequence[String], keys: Sequence[str]) -> Iterator[Finding]:
+    there = {key.text for key in found if key.depth == 1}
+    for key in keys:
+        if key not in there:
+            yield Finding("missing_key", f"The key {key!r} is missing from the object; add it.")
+
+
+def _out_of_order(found: Sequence[String], keys: Sequence[str]) -> Iterator[Finding]:
+    due = list(dict.fromkeys(keys))
+    lines: dict[str, int] = {}
+    for key in found:
+        if key.depth == 1 and key.text in due:
+            lines.setdefault(key.text, key.line)
+    for name, where in misplaced(list(lines), due):
+        message = f"The key {name!r} is out of order: {where}."
+        yield Finding("key_out_of_order", message, lines[name])
