@@ -1,4 +1,4 @@
-"""Optimistic locking by entity tags (RFC 9110): who changes a text names the version that he saw."""
+"""Optimistic locking by entity tags (RFC 9110): a change names the version that it was made over."""
 
 import re
 from typing import Annotated

@@ -738,13 +738,13 @@ def test_folders_are_checked_with_what_cannot_be_read(tmp_path: Path) -> None:
         ),
         (QUESTION, "error", "unreadable", f"{QUESTION} holds a NUL character."),
         (BRIEF, "error", "unreadable", f"{BRIEF} is not UTF-8 (byte 14)."),
-        (PLAN, "error", "unreadable", f"{PLAN} cannot be read (No such file or directory)."),
         (
             "templates/notes.md",
             "warning",
             "unknown_file",
             "This file is not read. Templates are templates/<phase>/<TYPE>/template.md.",
         ),
+        (PLAN, "error", "unreadable", f"{PLAN} cannot be read (No such file or directory)."),
     ]
 
 
