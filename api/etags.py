@@ -1,4 +1,4 @@
-"""Optimistic locking by entity tags (RFC 9110): a change names the version that it was made over."""
+"""Optimistic locking by entity tags (RFC 9110): a change names the version that it replaces."""
 
 import re
 from typing import Annotated

@@ -16,6 +16,7 @@ from graph.texts.paths import (
     PROMPT_NAMES,
     TEMPLATE,
     TYPE,
+    Place,
     example_path,
     place_of,
     prompt_path,
@@ -178,8 +179,14 @@ def _is_template(path: str) -> bool:
     return place is not None and place.kind == "template" and place.name != UNSORTED
 
 
+def _place(path: str) -> Place:
+    place = place_of(path)
+    assert place is not None
+    return place
+
+
 def _example_path(template: Template) -> str:
-    return example_path(template.phase, template.type, template.about.output_path)
+    return example_path(str(template.place.phase), template.type, template.about.output_path)
 
 
 def _folder(path: str) -> str:
@@ -198,7 +205,7 @@ def _files_in(name: str, folder: Path) -> Iterator[str]:
 
 @lru_cache(maxsize=256)
 def _template(path: str, text: str) -> tuple[Template | None, list[TextFinding]]:
-    read = read_template(path, text)
+    read = read_template(path, _place(path), text)
     return (read, template_findings(read)) if isinstance(read, Template) else (None, read)
 
 
@@ -211,4 +218,4 @@ def _example(
 
 @lru_cache(maxsize=64)
 def _prompt(path: str, text: str) -> list[TextFinding]:
-    return prompt_findings(path, text)
+    return prompt_findings(path, _place(path), text)

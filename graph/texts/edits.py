@@ -152,7 +152,8 @@ class Edits:
     ) -> tuple[Replacements, Replacements]:
         service, own = await _stamps(connection, project_id)
         if service != self._service[0]:
-            self._service = (service, await _replacements(connection, None))
+            found = await _replacements(connection, None)
+            self._service = (service, self._service[1] if found == self._service[1] else found)
         if project_id is None or own is None:
             return self._service[1], NOTHING
         known = self._projects.get(project_id)

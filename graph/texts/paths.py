@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
@@ -29,6 +30,7 @@ class Place:
     suffix: str
 
 
+@lru_cache(maxsize=4096)
 def place_of(path: str) -> Place | None:
     """What `path` stands for; null where no text can be there."""
     match path.split("/"):

@@ -15,7 +15,7 @@ from graph.texts.document_types import FrontMatter
 from graph.texts.findings import TextFinding, error, warning
 from graph.texts.front_matter import BrokenFrontMatter, Parts, split
 from graph.texts.language_checks import language_findings
-from graph.texts.paths import is_json
+from graph.texts.paths import Place, is_json
 
 _KEYS = list(FrontMatter.model_fields)
 _SAFE_PATH = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*\.(?:md|json)", re.ASCII)
@@ -34,22 +34,25 @@ class Template:
     """A template whose front matter could be read."""
 
     path: str
-    phase: str
-    type: str
+    place: Place
     about: FrontMatter
     parts: Parts
+
+    @property
+    def type(self) -> str:
+        """The name of the document type."""
+        return self.place.name
 
     def line(self, *key: str | int) -> int:
         """The line of a key of the front matter, or of an entry of its list."""
         return self.parts.line(*key)
 
 
-def read_template(path: str, text: str) -> Template | list[TextFinding]:
+def read_template(path: str, place: Place, text: str) -> Template | list[TextFinding]:
     """The template, or what keeps its front matter from being read."""
     try:
         parts = split(text)
-        _, phase, name, _ = path.split("/")
-        return Template(path, phase, name, FrontMatter.model_validate(parts.keys), parts)
+        return Template(path, place, FrontMatter.model_validate(parts.keys), parts)
     except BrokenFrontMatter as broken:
         return [error(path, broken.line, "front_matter", str(broken))]
     except ValidationError as wrong:
@@ -59,7 +62,7 @@ def read_template(path: str, text: str) -> Template | list[TextFinding]:
 def template_findings(template: Template) -> list[TextFinding]:
     """What is wrong with a template on its own."""
     path, parts = template.path, template.parts
-    language = language_findings(path, parts.body, parts.body_line)
+    language = language_findings(path, template.place, parts.body, parts.body_line)
     return [*_about(template), *_required_headings(template), *language, *_body(template)]
 
 
@@ -92,8 +95,8 @@ def _about(template: Template) -> Iterator[TextFinding]:
     about, path = template.about, template.path
     if not about.title.strip():
         yield error(path, template.line("title"), "wrong_value", "The title must not be blank.")
-    if about.phase != template.phase:
-        sentence = f"The phase is {about.phase!r}, but the folder is {template.phase!r}."
+    if about.phase != template.place.phase:
+        sentence = f"The phase is {about.phase!r}, but the folder is {template.place.phase!r}."
         yield error(path, template.line("phase"), "wrong_phase", sentence)
     if not _SAFE_PATH.fullmatch(about.output_path) or len(about.output_path) > _LONGEST_PATH:
         sentence = (

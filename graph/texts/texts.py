@@ -31,12 +31,10 @@ class Texts:
 
         What is no project's id is taken for none.
         """
+        files = await asyncio.to_thread(self._files.read)
         if self._edits is None:
-            files = await asyncio.to_thread(self._files.read)
             return await self._wording(files, NOTHING, NOTHING)
-        files, (edits, own) = await asyncio.gather(
-            asyncio.to_thread(self._files.read), self._edits.of(_uuid(project_id))
-        )
+        edits, own = await self._edits.of(_uuid(project_id))
         if files is not self._recorded:
             await self._edits.record(files.contents)
             self._recorded = files

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from graph.texts.paths import Place, place_of
+from graph.texts.paths import Place
 
 _SYSTEM = {
     "user_name": "Ada Example",
@@ -13,22 +13,20 @@ _SYSTEM = {
     "format": "Markdown",
     "is_json": "",
 }
-_QUESTION = {
-    "material": "(template, example, documents and sources, each between delimiters)",
-    "question": "(the question, between delimiters)",
+PROMPT_VARIABLES: Mapping[str, Mapping[str, str]] = {
+    "answer": _SYSTEM,
+    "draft": _SYSTEM,
+    "question": {
+        "material": "(template, example, documents and sources, each between delimiters)",
+        "question": "(the question, between delimiters)",
+    },
 }
-_TEMPLATE = {"project_name": "Shelfway", "date": "2026-08-14"}
+TEMPLATE_VARIABLES: Mapping[str, str] = {"project_name": "Shelfway", "date": "2026-08-14"}
 _NONE: Mapping[str, str] = {}
 
 
-def variables_at(path: str) -> Mapping[str, str]:
-    """The variables of the text at `path`, name to a value to try it with; examples have none."""
-    match place_of(path):
-        case Place(kind="prompt", name="question"):
-            return _QUESTION
-        case Place(kind="prompt"):
-            return _SYSTEM
-        case Place(kind="template"):
-            return _TEMPLATE
-        case _:
-            return _NONE
+def variables_of(place: Place) -> Mapping[str, str]:
+    """The variables of the text at `place`; none in an example, which is not rendered."""
+    if place.kind == "prompt":
+        return PROMPT_VARIABLES[place.name]
+    return TEMPLATE_VARIABLES if place.kind == "template" else _NONE
