@@ -104,7 +104,7 @@ IN_MARKDOWN = [
     Fault(
         "JSON in a code block is broken",
         with_text('```json\n{\n  "a": 1,\n}\n```'),
-        [("invalid_json", 8, "The JSON in this code block cannot be read")],
+        [("invalid_json", 7, "The JSON in this code block cannot be read")],
     ),
     Fault(
         "a code block is never closed",

@@ -121,7 +121,8 @@ def _explained(error: json.JSONDecodeError) -> tuple[str, int]:
     if error.msg.startswith("Unterminated string"):
         return f"the string at column {error.colno} is never closed", error.lineno
     if at >= len(text.rstrip()):
-        return "it breaks off before its end" if before else "it is empty", error.lineno
+        reason = "it breaks off before its end" if before else "it is empty"
+        return reason, before.count("\n") + 1
     return f"{error.msg[0].lower()}{error.msg[1:]}, at column {error.colno}", error.lineno
 
 

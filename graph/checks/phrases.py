@@ -1,0 +1,115 @@
+"""Finds names and phrases among the words of a text, in time linear in the text."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+_WORD = re.compile(r"[^\W_]+(?:\+\+|#(?!\w))?")
+_END = re.compile(r"[.!?](?=[\s\"”')\]*]|\Z)|\n[ \t]*\n")
+_QUOTES = "\"'“”‘’„«»`\ufffc"
+_REACH = 300
+_LONGEST = 5
+
+
+class Word(NamedTuple):
+    """A word in a text: as it stands, in lower case and singular, and where it stands."""
+
+    text: str
+    form: str
+    start: int
+    end: int
+
+
+class Match(NamedTuple, Generic[T]):
+    """A phrase that was found: from word `first` up to, not including, word `last`."""
+
+    first: int
+    last: int
+    value: T
+
+
+class Phrases(Generic[T]):
+    """Phrases of at most five words, each with a value. The first of equal phrases counts."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, ...], T] = {}
+        self._lengths: dict[str, list[int]] = {}
+
+    def add(self, phrase: str, value: T) -> None:
+        """Add a phrase; one of no words, or of too many, is left out."""
+        forms = tuple(word.form for word in words_of(phrase))
+        if 0 < len(forms) <= _LONGEST and forms not in self._values:
+            self._values[forms] = value
+            lengths = {*self._lengths.get(forms[0], []), len(forms)}
+            self._lengths[forms[0]] = sorted(lengths, reverse=True)
+
+    def __contains__(self, phrase: str) -> bool:
+        return tuple(word.form for word in words_of(phrase)) in self._values
+
+    def find(self, words: Sequence[Word]) -> Iterator[Match[T]]:
+        """The longest phrase at each place, without overlaps, whatever stands between words."""
+        at = 0
+        while at < len(words):
+            found = self._at(words, at)
+            if found:
+                yield found
+            at = found.last if found else at + 1
+
+    def _at(self, words: Sequence[Word], at: int) -> Match[T] | None:
+        for length in self._lengths.get(words[at].form, ()):
+            forms = tuple(word.form for word in words[at : at + length])
+            if len(forms) == length and forms in self._values:
+                return Match(at, at + length, self._values[forms])
+        return None
+
+
+def words_of(text: str) -> list[Word]:
+    """The words of a text in order; "C++" and "C#" are words too."""
+    return [
+        Word(found[0], singular(found[0].casefold()), found.start(), found.end())
+        for found in _WORD.finditer(text)
+    ]
+
+
+def word_set(words: str) -> frozenset[str]:
+    """The words of a list with spaces."""
+    return frozenset(words.split())
+
+
+def singular(word: str) -> str:
+    """An English noun without the ending of its plural."""
+    if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return f"{word[:-3]}y"
+    if word.endswith(("ches", "shes", "xes", "sses", "zzes")):
+        return word[:-2]
+    return word[:-1]
+
+
+def sentence_around(text: str, start: int, end: int) -> str:
+    """The sentence in which `text[start:end]` stands, or as much as is near."""
+    low = max(start - _REACH, 0)
+    for found in _END.finditer(text, low, start):
+        low = found.end()
+    after = _END.search(text, end, end + _REACH)
+    return text[low : after.start() if after else end + _REACH]
+
+
+def is_name_of_code(text: str, start: int, end: int) -> bool:
+    """Whether `text[start:end]` is part of an identifier, a path, an address or a variable."""
+    before, after = text[max(start - 2, 0) : start], text[end : end + 2]
+    if before[-1:] and before[-1] in "_/\\@#$&=" or after[:1] and after[0] in "_/\\@=(":
+        return True
+    joins_before = before[-1:] in (".", ":") and before[:1].isalnum() and len(before) == 2
+    joins_after = after[:1] in (".", ":") and after[1:].isalnum()
+    return joins_before or joins_after
+
+
+def is_quoted(text: str, start: int, end: int) -> bool:
+    """Whether `text[start:end]` alone stands between quotation marks."""
+    return text[start - 1 : start] != "" and (
+        text[start - 1] in _QUOTES and text[end : end + 1] != "" and text[end] in _QUOTES
+    )
