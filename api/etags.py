@@ -1,7 +1,7 @@
 """Optimistic locking by entity tags (RFC 9110): a change names the version that it replaces."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header
 
@@ -12,6 +12,18 @@ IfMatch = Annotated[
     Header(description='The version that is to be replaced, in quotes, as in `"0f3a…"`.'),
 ]
 IfNoneMatch = Annotated[str | None, Header(description="Versions in quotes, or `*` for any.")]
+
+CONDITIONS: dict[int | str, dict[str, Any]] = {
+    412: {
+        "description": "The text has changed meanwhile; `ETag` names its present version.",
+        "content": {"application/json": {"example": {"detail": "The text has changed: …"}}},
+    },
+    428: {
+        "description": "Neither `If-Match` nor `If-None-Match` was sent.",
+        "content": {"application/json": {"example": {"detail": "Say which version you edit: …"}}},
+    },
+}
+"""What OpenAPI says of a route that replaces a version."""
 
 _TAG = re.compile(r'(W/)?"([^"]*)"')
 
