@@ -16,6 +16,7 @@ from graph.errors import TextChanged
 from graph.pinning import pin
 from graph.postgres import Pool, open_pool
 from graph.texts.document_types import version_of
+from graph.texts.edits import _LOCK, _TAKE_TURNS
 from graph.texts.texts import Texts
 
 
@@ -146,6 +147,29 @@ def test_who_writes_over_what_they_have_not_seen_is_refused(
     at(database, scenario)
 
 
+def test_who_writes_at_the_same_time_waits_and_then_sees_what_was_written(
+    database: str, folders: Folders
+) -> None:
+    seen = version_of("Answer {{ user_name }}.")
+
+    async def scenario(pool: Pool) -> None:
+        texts = Texts(**folders.settings, pool=pool)
+        async with pool.connection() as other, other.transaction():
+            await other.execute(_TAKE_TURNS, (_LOCK,))
+            writing = asyncio.create_task(texts.save(ANSWER, "Late.", expected=seen))
+            done, _ = await asyncio.wait({writing}, timeout=0.2)
+            await other.execute(
+                "insert into text_edits (path, content, version, base, source)"
+                " values (%s, 'First.', %s, %s, 'edit')",
+                (ANSWER, version_of("First."), seen),
+            )
+        with pytest.raises(TextChanged, match=version_of("First.")):
+            await writing
+        assert (done, await told(texts)) == (set(), ("First.", "edit"))
+
+    at(database, scenario)
+
+
 def test_a_new_type_may_be_written_without_a_file_and_for_one_project(
     database: str, folders: Folders
 ) -> None:
@@ -260,8 +284,8 @@ def test_a_database_without_tables_leaves_the_files(postgres_url: str, folders: 
 def test_a_turn_without_news_gets_the_same_view(database: str, folders: Folders) -> None:
     async def scenario(pool: Pool) -> None:
         texts = Texts(**folders.settings, pool=pool)
-        await texts.wording()
         first = await texts.wording()
+        assert await texts.wording() is first
         assert await texts.wording(str(uuid.uuid4())) is first
         folders.write(ANSWER, "News.")
         assert (await texts.wording()).text(ANSWER).content == "News."
