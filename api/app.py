@@ -23,6 +23,7 @@ from api import (
     langserve,
     legacy,
     projects,
+    texts,
 )
 from api.access import know_principals
 from api.database.migrations import migrate
@@ -144,7 +145,7 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
     add_error_handlers(app)
     for part in (
         health, docs, chat, conversations, runs, projects, documents,
-        drafting, legacy, knowledge, document_types,
+        drafting, legacy, knowledge, document_types, texts,
     ):  # fmt: skip
         app.include_router(part.router)
     return app

@@ -27,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+templates = typer.Typer(help="Looks after templates and prompts.", no_args_is_help=True)
+app.add_typer(templates, name="templates")
 
 Project = Annotated[str, typer.Option(help="The project's name.")]
 Url = Annotated[str | None, typer.Option(help="Where the service is; by default HOST and PORT.")]
@@ -163,6 +165,35 @@ def demo() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _failing(StartFailed, 1), _failing(ServiceError, 1):
         raise typer.Exit(demonstrate(settings))
+
+
+@templates.command("check")
+def check_templates(
+    templates_dir: Annotated[
+        Path | None, typer.Option("--templates", help="Where they are (TEMPLATES_DIR).")
+    ] = None,
+    prompts_dir: Annotated[
+        Path | None, typer.Option("--prompts", help="Where prompts are (PROMPTS_DIR).")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+) -> None:
+    """Check templates and prompts, and say on which line something is wrong."""
+    from graph.texts.checking import check_folders  # noqa: PLC0415
+
+    settings = _settings(templates_dir=templates_dir, prompts_dir=prompts_dir)
+    findings = check_folders(settings.prompts_dir, settings.templates_dir)
+    for one in findings:
+        line = f"{one.path}:{one.line}: {one.severity} {one.code}: {one.message}"
+        out().print(line, markup=False)
+    errors = sum(one.severity == "error" for one in findings)
+    warnings = len(findings) - errors
+    out().print(f"Found {_counted(errors, 'error')} and {_counted(warnings, 'warning')}.")
+    if errors or (strict and warnings):
+        raise typer.Exit(1)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'s' * (number != 1)}"
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Refusals with a status, in the shape that each of the two APIs documents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -28,7 +28,7 @@ class Refusal(Exception):
         message: str,
         *,
         headers: dict[str, str] | None = None,
-        extra: dict[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status

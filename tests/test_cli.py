@@ -1,6 +1,7 @@
 """The commands: against a running service, against servers that misbehave, and on their own."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from typer.testing import CliRunner, Result
 from api import client as client_module
 from api.cli import app
 from api.client import Client, ServiceError, sentence_of
+from graph.settings import ROOT
 
 SENTENCE = "The state Alarm is reached at 4.90 m above chart datum."
 RUN = "7d0c9c1e-6a52-4a3e-9a55-0c9a4b1f2d10"
@@ -418,6 +420,58 @@ def test_a_question_is_never_sent_twice() -> None:
     with speaking(wire) as url, Client(url) as client, pytest.raises(ServiceError):
         list(client.ask("P", "Why?"))
     assert [method for method, _, _ in wire.asked] == ["POST"]
+
+
+# --- templates check
+
+
+def test_templates_check_finds_nothing_wrong_with_what_is_shipped(tmp_path: Path) -> None:
+    done = alone(tmp_path, "templates", "check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("Found no errors and ")
+
+
+def test_templates_check_names_file_line_and_code_and_exits_1(tmp_path: Path) -> None:
+    prompts, templates = shipped(tmp_path)
+    (prompts / "answer.md").write_text("Hello {{ user_name }}.\n\n{{ 7*7 }} [bold]\n")
+    done = check(prompts, templates)
+    assert (done.exit_code, done.stdout) == (
+        1,
+        "prompts/answer.md:3: error template_language: Arithmetic is not allowed; only "
+        "{{ variable }} and {% if variable %} with elif, else, not, and, or are.\n"
+        "Found 1 error and no warnings.\n",
+    )
+
+
+def test_templates_check_exits_1_on_warnings_only_where_it_is_strict(tmp_path: Path) -> None:
+    prompts, templates = shipped(tmp_path)
+    (templates / "notes.txt").write_text("Notes")
+    said = (
+        "templates/notes.txt:1: warning unknown_file: This file is not read. "
+        "Templates are templates/<phase>/<TYPE>/template.md.\n"
+        "Found no errors and 1 warning.\n"
+    )
+    for strict, code in (((), 0), (("--strict",), 1)):
+        done = check(prompts, templates, *strict)
+        assert (done.exit_code, done.stdout) == (code, said)
+
+
+def test_templates_check_of_a_folder_that_is_not_there_says_which(tmp_path: Path) -> None:
+    done = check(tmp_path / "prompts", tmp_path)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("PROMPTS_DIR: ")
+
+
+def shipped(folder: Path) -> tuple[Path, Path]:
+    """The prompts and no templates."""
+    shutil.copytree(ROOT / "prompts", folder / "prompts")
+    (folder / "templates").mkdir()
+    return folder / "prompts", folder / "templates"
+
+
+def check(prompts: Path, templates: Path, *options: str) -> Result:
+    where = "--prompts", str(prompts), "--templates", str(templates)
+    return CliRunner().invoke(app, ["templates", "check", *where, *options])
 
 
 # --- doctor and demo

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -43,6 +43,18 @@ class Version:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The texts, path to content, that answers name as one version, and since when."""
+
+    parts: Mapping[str, str]
+    first_used_at: datetime
+
+
+Check = Callable[[Replacements, Replacements], Awaitable[None]]
+"""Refuses an edit by raising; is given the edits of the service and the project's own."""
+
+
 class Edits:
     """What was written over files. Kept in the process, and looked for news at each turn."""
 
@@ -71,11 +83,13 @@ class Edits:
         project_id: str | None,
         expected: str | None,
         author_id: uuid.UUID | None,
+        check: Check | None = None,
     ) -> Text | None:
         """Write `content` in place of what counts at `path`, or give the edit up with null.
 
         For the whole service, or as the project's own. `file` is what the file holds now.
-        `expected` is the version that the writer saw, null for none. Gives what counts then.
+        `expected` is the version that the writer saw, null for none. `check` sees what the edit
+        will stand beside; no other edit comes between. Gives what counts then.
 
         Raises:
             TextChanged: another version counts by now; nothing is written.
@@ -85,6 +99,8 @@ class Edits:
             before = await self._counting(connection, path, file, project_id)
             if (before.version if before else None) != expected:
                 raise TextChanged(path, before.version if before else None)
+            if check is not None:
+                await check(*await self._newest(connection, project_id))
             version = None if content is None else version_of(content)
             base = None if file is None or project_id else version_of(file)
             await connection.execute(
@@ -128,10 +144,16 @@ class Edits:
         for owner, one in new:
             self._remembered.setdefault(owner, set()).add(one.version)
 
-    async def recall(self, version: str, project_id: str | None) -> dict[str, str] | None:
-        """The texts, path to content, that answers name as `version`; null where none do."""
+    async def used(self, version: str, project_id: str | None) -> Used | None:
+        """The texts that answers name as `version`; null where none do."""
         rows = await self._rows(_SELECT_SET, (version, project_id))
-        return dict(rows[0]["parts"]) if rows else None
+        return Used(**rows[0]) if rows else None
+
+    async def since(self, texts: Iterable[Text], project_id: str | None) -> dict[str, datetime]:
+        """When each of the texts that count came, path to time."""
+        versions = {text.path: text.version for text in texts}
+        values = (list(versions), list(versions.values()), project_id)
+        return {row["path"]: row["at"] for row in await self._rows(_SELECT_SINCE, values)}
 
     async def history(
         self, path: str, project_id: str | None, *, limit: int, before: datetime | None = None
@@ -235,8 +257,16 @@ where %(project)s::uuid is null or exists (select from projects where id = %(pro
 on conflict do nothing
 """
 _SELECT_SET = """
-select parts from text_sets where version = %s and (project_id is null or project_id = %s)
+select parts, first_used_at from text_sets
+where version = %s and (project_id is null or project_id = %s)
 order by project_id nulls last limit 1
+"""
+_SELECT_SINCE = """
+select path, max(created_at) as at
+from text_edits join unnest(%s::text[], %s::text[]) as counting (path, version)
+    using (path, version)
+where project_id is null or project_id = %s::uuid
+group by path
 """
 _COLUMNS = "id, path, version, content, source, project_id, base, author_id, created_at"
 _SELECT_HISTORY = f"""

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
 from graph.postgres import Pool
-from graph.texts.edits import Edits, Version
+from graph.texts.edits import Edits, Used, Version
 from graph.texts.files import Files, Snapshot
 from graph.texts.wording import NOTHING, Replacements, Text, TextSet, Wording
 
@@ -57,7 +57,18 @@ class Texts:
 
     async def recall(self, version: str, project_id: str | None = None) -> dict[str, str] | None:
         """The texts, path to content, that answers name as `version`; null where none do."""
-        return await self._written.recall(version, _uuid(project_id))
+        used = await self.used(version, project_id)
+        return dict(used.parts) if used else None
+
+    async def used(self, version: str, project_id: str | None = None) -> Used | None:
+        """The same with the time of the first answer."""
+        return await self._written.used(version, _uuid(project_id))
+
+    async def since(
+        self, texts: Iterable[Text], project_id: str | None = None
+    ) -> dict[str, datetime]:
+        """When each of the texts that count came, path to time."""
+        return await self._written.since(texts, _uuid(project_id))
 
     async def save(
         self,
@@ -67,16 +78,23 @@ class Texts:
         project_id: str | None = None,
         expected: str | None,
         author_id: uuid.UUID | None = None,
+        check: Callable[[Wording], Awaitable[None]] | None = None,
     ) -> Text | None:
         """Write `content` in place of what counts at `path`, or give what was written up with null.
 
         For the whole service, or as the project's own. `expected` is the version that the writer
-        saw, null for none. Gives what counts then.
+        saw, null for none. `check` is given the words as they stand before, and refuses the edit
+        by raising; no other edit comes between. Gives what counts then.
 
         Raises:
             TextChanged: another version counts by now; nothing is written.
         """
         files = await asyncio.to_thread(self._files.read)
+
+        async def checked(edits: Replacements, own: Replacements) -> None:
+            assert check is not None
+            await check(await self._wording(files, edits, own))
+
         return await self._written.save(
             path,
             content,
@@ -84,6 +102,7 @@ class Texts:
             project_id=_uuid(project_id),
             expected=expected,
             author_id=author_id,
+            check=checked if check else None,
         )
 
     async def history(

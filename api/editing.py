@@ -1,0 +1,183 @@
+"""Editing of prompts and templates: who may, for whom, and whether the result can be used."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from api.access import Principal, access_to
+from api.dependencies import Caller, Parts, Service
+from api.errors import Refusal, not_found
+from api.etags import changed
+from graph.errors import TextChanged
+from graph.texts.checking import check_texts, new_errors
+from graph.texts.findings import TextFinding
+from graph.texts.paths import place_of
+from graph.texts.wording import Text, Wording
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose texts a request is about: a project's, or with null those of the whole service.
+
+    `refusal` is why the caller may only read them.
+    """
+
+    project_id: str | None
+    refusal: Refusal | None
+
+    @property
+    def layer(self) -> str:
+        """Where what is written here counts."""
+        return "override" if self.project_id else "edit"
+
+
+async def for_service(request: Request, caller: Caller) -> None:
+    """The texts of the whole service: read by everybody, edited by admins."""
+    refusal = None if caller.is_admin else Refusal(403, "forbidden", "This needs the role admin.")
+    request.state.scope = Scope(None, refusal)
+
+
+async def for_project(
+    project_id: uuid.UUID, request: Request, service: Service, caller: Caller
+) -> None:
+    """The texts of a project: read with tier use, edited with tier full."""
+    access = await access_to(service.pool, caller, project_id)
+    if access is None:
+        sentence = "There is no such project, or it is somebody else's."
+        raise Refusal(403, "forbidden", sentence)
+    sentence = f"This needs tier 'full'; yours is {access.tier!r}."
+    refusal = None if access.allows("full") else Refusal(403, "forbidden", sentence)
+    request.state.scope = Scope(str(project_id), refusal)
+
+
+async def readable(request: Request) -> Scope:
+    """The scope of a request."""
+    return cast(Scope, request.state.scope)
+
+
+async def editable(request: Request) -> Scope:
+    """The scope of a request that changes something; refuses where the caller may only read."""
+    scope = cast(Scope, request.state.scope)
+    if scope.refusal is not None:
+        raise scope.refusal
+    return scope
+
+
+Readable = Annotated[Scope, Depends(readable)]
+Editable = Annotated[Scope, Depends(editable)]
+
+
+async def wording_of(service: Parts, scope: Scope) -> Wording:
+    """All texts that count in the scope now."""
+    return await service.texts.wording(scope.project_id)
+
+
+def require_text(wording: Wording, path: str) -> Text:
+    """The text that counts at `path`.
+
+    Raises:
+        Refusal: 404, there is none.
+    """
+    if path not in wording.texts:
+        raise not_found("text")
+    return wording.texts[path]
+
+
+def require_place(path: str) -> None:
+    """Refuse to write where no text can be.
+
+    Raises:
+        Refusal: 422 that says which paths there are.
+    """
+    if place_of(path) is None:
+        raise Refusal(422, "bad_path", _PATHS)
+
+
+async def write(
+    service: Parts, scope: Scope, caller: Principal, path: str, content: str, expected: str | None
+) -> tuple[Text, list[TextFinding]]:
+    """Put `content` in place of the version `expected`, null for none, of the text at `path`.
+
+    Gives the text, and what is found in it and because of it elsewhere.
+
+    Raises:
+        Refusal: 412, the text has changed; 422, it would bring errors, which are named.
+    """
+    found: list[TextFinding] = []
+
+    async def check(wording: Wording) -> None:
+        found[:] = await asyncio.to_thread(_judge, wording, path, content)
+
+    await check(await wording_of(service, scope))
+    saved = await _save(service, scope, caller, path, content, expected, check)
+    assert saved is not None
+    return saved, found
+
+
+async def give_up(
+    service: Parts, scope: Scope, caller: Principal, path: str, expected: str | None
+) -> Text | None:
+    """Give the edit up, so that what lies beneath counts again; gives that, null for nothing.
+
+    Raises:
+        Refusal: 412, the text has changed.
+    """
+    return await _save(service, scope, caller, path, None, expected, None)
+
+
+async def check_with(wording: Wording, texts: Mapping[str, str]) -> list[TextFinding]:
+    """What is wrong with the wording once `texts` are laid over it."""
+    return await asyncio.to_thread(_checked, wording, texts)
+
+
+async def _save(
+    service: Parts,
+    scope: Scope,
+    caller: Principal,
+    path: str,
+    content: str | None,
+    expected: str | None,
+    check: Callable[[Wording], Awaitable[None]] | None,
+) -> Text | None:
+    try:
+        return await service.texts.save(
+            path,
+            content,
+            project_id=scope.project_id,
+            expected=expected,
+            author_id=caller.id,
+            check=check,
+        )
+    except TextChanged as error:
+        raise changed(error.version) from error
+
+
+def _judge(wording: Wording, path: str, content: str) -> list[TextFinding]:
+    before, after = _checked(wording, {}), _checked(wording, {path: content})
+    errors = new_errors(before, after, path)
+    if errors:
+        raise _unusable(errors)
+    return [one for one in after if one.path == path or one not in before]
+
+
+def _checked(wording: Wording, texts: Mapping[str, str]) -> list[TextFinding]:
+    contents = {path: text.content for path, text in wording.texts.items()}
+    problems = {path: words for path, words in wording.problems.items() if path not in texts}
+    return check_texts({**contents, **texts}, problems)
+
+
+def _unusable(errors: list[TextFinding]) -> Refusal:
+    first = errors[0]
+    sentence = f"With this, templates and prompts cannot be used. {first.path}: {first.message}"
+    return Refusal(422, "unusable", sentence, extra={"findings": [asdict(one) for one in errors]})
+
+
+_PATHS = (
+    "There can be no text at this path. There are prompts/answer.md, prompts/draft.md and "
+    "prompts/question.md, templates/<phase>/<TYPE>/template.md, and beside it example.md or "
+    "example.json."
+)

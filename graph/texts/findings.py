@@ -1,0 +1,36 @@
+"""What a check of templates and prompts finds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextFinding:
+    """Something in the text at `path`; `line` counts from 1.
+
+    With an error the text cannot be used. `code` is for programs, `message` is a sentence.
+    """
+
+    path: str
+    severity: Severity
+    code: str
+    line: int
+    message: str
+
+
+def error(path: str, line: int, code: str, message: str) -> TextFinding:
+    """A finding that keeps a text from being used."""
+    return TextFinding(path, "error", code, line, message)
+
+
+def warning(path: str, line: int, code: str, message: str) -> TextFinding:
+    """A finding that keeps nobody from using a text."""
+    return TextFinding(path, "warning", code, line, message)
+
+
+def in_order(found: Iterable[TextFinding]) -> list[TextFinding]:
+    """The findings by path and line, each once."""
+    return sorted(dict.fromkeys(found), key=lambda one: (one.path, one.line, one.code, one.message))
