@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from graph.budget import Budget, Part
 from graph.context import Context
+from graph.errors import TemplateFailed
 from graph.events import Warned
 from graph.fences import Fences
 from graph.injections import injection_phrases
@@ -44,11 +45,11 @@ class Prompting:
 
         Raises:
             PromptTooLong: the message does not fit even alone.
-            TemplateFailed: a prompt cannot be rendered.
+            TemplateFailed: a prompt cannot be rendered, or the turn began in its middle.
         """
         template = state.get("template")
         question = state["messages"][-1]["content"]
-        prompts = state["prompts"]
+        prompts = _pinned(state)
         instructions = _render_system(prompts, state, context, template)
         asked = self._fences.wrap("question", question)
         fixed = self._template(template)
@@ -137,6 +138,13 @@ class Prompting:
 def _spoken(messages: Sequence[Message]) -> list[Message]:
     """Without the empty answers of runs that failed early, which some providers refuse."""
     return [message for message in messages if message["content"].strip()]
+
+
+def _pinned(state: State) -> Prompts:
+    if "prompts" not in state:
+        # Studio can resume a thread at a later step; the words of a turn are not kept so long.
+        raise TemplateFailed("The words of this turn are gone. Run it again from its first step.")
+    return state["prompts"]
 
 
 def _render_system(
