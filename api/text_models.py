@@ -184,7 +184,7 @@ class PreviewRequest(BaseModel):
 
 
 class Preview(BaseModel):
-    """What the text becomes with these values; null where it cannot be rendered."""
+    """What the text becomes with these values; null where it cannot be rendered, or is too long."""
 
     model_config = _example(
         rendered="# Tidewatch: Technology stack\n\n## Stack at a glance",
