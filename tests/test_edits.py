@@ -4,6 +4,8 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import make_database
@@ -12,7 +14,8 @@ from folders import ANSWER, FRONT, PLAN, Folders
 from api.access import LOCAL_USER, know_principals
 from api.database.migrations import migrate
 from graph.context import Context
-from graph.errors import TextChanged
+from graph.errors import RetrievalFailed, TextChanged
+from graph.nodes.load_template import load_template
 from graph.pinning import pin
 from graph.postgres import Pool, open_pool
 from graph.texts.document_types import version_of
@@ -277,6 +280,22 @@ def test_a_database_without_tables_leaves_the_files(postgres_url: str, folders: 
             assert await told(texts) == ("Answer {{ user_name }}.", "file")
             _, sets = pin(await texts.wording(), "PLAN", Context())
             await texts.remember(sets)
+
+    asyncio.run(scenario())
+
+
+def test_without_its_database_a_turn_fails_and_may_be_tried_again(
+    postgres_url: str, folders: Folders
+) -> None:
+    runtime: Any = SimpleNamespace(context=Context())
+
+    async def scenario() -> None:
+        async with open_pool(make_database(postgres_url)) as pool:
+            texts = Texts(**folders.settings, pool=pool)
+            await load_template({"messages": []}, runtime, texts=texts)
+        with pytest.raises(RetrievalFailed, match="the database is away") as caught:
+            await load_template({"messages": []}, runtime, texts=texts)
+        assert caught.value.transient
 
     asyncio.run(scenario())
 
