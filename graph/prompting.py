@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from graph.budget import Budget, Part
-from graph.context import Context, PromptName
+from graph.context import Context
 from graph.events import Warned
 from graph.fences import Fences
 from graph.injections import injection_phrases
 from graph.sanitizing import one_line
-from graph.state import UNSORTED, Message, Source, State, Template
-from graph.texts import Text, Texts, render, version_of
+from graph.state import UNSORTED, Message, Prompts, Source, State, Template
+from graph.texts.paths import is_json, prompt_path
+from graph.texts.rendering import render
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,9 @@ class Prompt:
 
 
 class Prompting:
-    """Composes prompts from the texts that authors edit."""
+    """Composes prompts from the words that the turn began with."""
 
-    def __init__(self, texts: Texts) -> None:
-        self._texts = texts
+    def __init__(self) -> None:
         self._fences = Fences()
 
     def compose(self, state: State, context: Context, window: int) -> Prompt:
@@ -48,13 +48,13 @@ class Prompting:
         """
         template = state.get("template")
         question = state["messages"][-1]["content"]
-        system, layout = self._prompts("draft" if template else "answer", context)
-        instructions = _render_system(system.text, state, context, template)
+        prompts = state["prompts"]
+        instructions = _render_system(prompts, state, context, template)
         asked = self._fences.wrap("question", question)
         fixed = self._template(template)
 
         budget = Budget(window)
-        budget.take(instructions, asked, layout.text, *fixed)
+        budget.take(instructions, asked, prompts["layout"], *fixed)
         needed, others = _by_dependency(state.get("project_context") or {}, template)
         found = [*state.get("passages", []), *state.get("web_results", [])]
 
@@ -70,7 +70,12 @@ class Prompting:
             *(self._document(part) for part in (*kept_needed, *kept_others)),
             *(self._source(n, source) for n, source in enumerate(sources, 1)),
         ]
-        asking = render(layout.text, material="\n\n".join(blocks), question=asked)
+        asking = render(
+            prompts["layout"],
+            path=prompt_path("question"),
+            material="\n\n".join(blocks),
+            question=asked,
+        )
         return Prompt(
             messages=[
                 {"role": "system", "content": instructions},
@@ -79,22 +84,22 @@ class Prompting:
             ],
             sources=sources,
             documents=[part.label for part in (*kept_needed, *kept_others)],
-            version=version_of(system.text, layout.text),
+            version=prompts["version"],
             warnings=[*budget.warnings, *_injections(question, sources, {**needed, **others})],
         )
 
-    def _prompts(self, name: PromptName, context: Context) -> tuple[Text, Text]:
-        return self._prompt(name, context), self._prompt("question", context)
-
-    def _prompt(self, name: PromptName, context: Context) -> Text:
-        edited = context.edited_prompt(name)
-        return self._texts.prompt(name) if edited is None else Text(edited, version_of(edited))
-
     def _template(self, template: Template | None) -> list[str]:
-        return [self._fences.wrap("template", template["body"])] if template else []
+        if not template:
+            return []
+        criteria = "\n".join(f"- {criterion}" for criterion in template["good"])
+        return [
+            self._fences.wrap("template", template["body"]),
+            *([self._fences.wrap("criteria", criteria)] if criteria else []),
+        ]
 
     def _example(self, template: Template | None) -> list[Part]:
-        return [Part("The example", template["example"])] if template else []
+        example = template["example"] if template else ""
+        return [Part("The example", example)] if example else []
 
     def _documents(self, documents: dict[str, str]) -> list[Part]:
         return [Part(path, text, divisible=True) for path, text in documents.items()]
@@ -134,14 +139,20 @@ def _spoken(messages: Sequence[Message]) -> list[Message]:
     return [message for message in messages if message["content"].strip()]
 
 
-def _render_system(text: str, state: State, context: Context, template: Template | None) -> str:
+def _render_system(
+    prompts: Prompts, state: State, context: Context, template: Template | None
+) -> str:
+    json = template is not None and is_json(template["output_path"])
     return render(
-        text,
+        prompts["system"],
+        path=prompts["system_path"],
         user_name=one_line(state.get("user_name") or "", 100) or "Developer",
         today=datetime.now(UTC).date().isoformat(),
         instructions=context.instructions,
         doc_type=template["doc_type"] if template else UNSORTED,
         title=template["title"] if template else "",
+        format="JSON" if json else "Markdown",
+        is_json="yes" if json else "",
     ).strip()
 
 
@@ -179,11 +190,3 @@ def _injections(
             (place, phrase) for place, text in places for phrase in injection_phrases(text)
         )
     ]
-
-
-def type_of(path: str, texts: Texts) -> str | None:
-    """The document type that a path or document name stands for, by output path or name."""
-    for kind in texts.document_types():
-        if path == kind.about.output_path or _stem(path) == kind.name:
-            return kind.name
-    return None

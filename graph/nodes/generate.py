@@ -24,11 +24,11 @@ from graph.events import (
 )
 from graph.marking import Marking
 from graph.models import EMBEDDED, Models, Resolved
-from graph.prompting import Prompt, Prompting, type_of
+from graph.prompting import Prompt, Prompting
 from graph.state import UNSORTED, Message, State
 from graph.streaming import tokens_of
 from graph.support import Evidence
-from graph.texts import Texts
+from graph.texts.wording import type_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,6 @@ async def generate(
     runtime: Runtime[Context],
     *,
     models: Models,
-    texts: Texts,
     prompting: Prompting,
 ) -> Generated:
     """Compose the prompt, say what may be cited, then stream the answer.
@@ -63,8 +62,7 @@ async def generate(
     for warning in prompt.warnings:
         log.warning("run %s: %s", context.answer_id, warning.message)
     write(SourcesFound(tuple(prompt.sources)))
-    # In a thread, since it looks at files, which LangGraph's server forbids in an event loop.
-    write(await asyncio.to_thread(_composed, state, prompt, resolved, texts))
+    write(_composed(state, prompt, resolved))
 
     # In a thread, and while the model reads its prompt: it takes some 20 ms.
     question = state["messages"][-1]["content"]
@@ -131,10 +129,10 @@ class _Streamed:
         return ()
 
 
-def _composed(state: State, prompt: Prompt, resolved: Resolved, texts: Texts) -> PromptComposed:
+def _composed(state: State, prompt: Prompt, resolved: Resolved) -> PromptComposed:
     template = state.get("template")
     return PromptComposed(
-        context_types=_context_types(state, prompt, texts),
+        context_types=_context_types(state, prompt),
         template_version=template["version"] if template else None,
         prompt_version=prompt.version,
         warnings=(*_model_warnings(resolved), *prompt.warnings),
@@ -152,8 +150,8 @@ def _model_warnings(resolved: Resolved) -> list[Warned]:
     ]
 
 
-def _context_types(state: State, prompt: Prompt, texts: Texts) -> tuple[str, ...]:
+def _context_types(state: State, prompt: Prompt) -> tuple[str, ...]:
     shown = [*prompt.documents, *(source["document_name"] for source in prompt.sources)]
-    found = (type_of(path, texts) for path in shown)
+    found = (type_of(path, state["output_paths"]) for path in shown)
     asked = state.get("doc_type") or UNSORTED
     return tuple(dict.fromkeys([asked, *(kind for kind in found if kind)]))
