@@ -21,10 +21,10 @@ MOST_CHARACTERS = 8
 
 _PIECE = 4_000
 _MARGIN = 1.1
-# What vocabularies differ in most: counted as bytes, than which no token is smaller. `-`, `=`, `*`
-# and `#` repeated are in all of them.
-_SPELLED = re.compile(r"[^\x00-\x7f]+|([^\s\-=*#])\1{3,}")
-_SPELLED_AS = "."
+# What vocabularies differ in most: other scripts and repeated characters, counted as bytes, than
+# which no token is smaller; and rules, which all of them know but BERT's.
+_SPECIAL = re.compile(r"[^\x00-\x7f]+|([^\s\-=*#])\1{3,}|(?P<rule>[-=*#])(?P=rule){15,}")
+_IN_ITS_PLACE = "."
 # Below it, asking takes longer than the difference is worth.
 _WORTH_ASKING = 400
 
@@ -41,11 +41,11 @@ def most_tokens(text: str) -> int:
     and a tenth more: a larger vocabulary needs fewer tokens. English prose comes out a tenth above
     the worst of the tokenizers in tests/test_tokens.py, and a third above OpenAI's.
     """
-    spelled = sum(len(match[0].encode("utf-8", "ignore")) for match in _SPELLED.finditer(text))
-    rest = _SPELLED.sub(_SPELLED_AS, text)
+    special = sum(map(_most_of_special, _SPECIAL.finditer(text)))
+    rest = _SPECIAL.sub(_IN_ITS_PLACE, text)
     pieces = [rest[at : at + _PIECE] for at in range(0, len(rest), _PIECE)]
     counts = (_lengths(vocabulary, pieces) for vocabulary in _vocabularies())
-    counted: int = ceil(_MARGIN * sum(map(max, *counts))) + spelled + 1
+    counted: int = ceil(_MARGIN * sum(map(max, *counts))) + special + 1
     return min(byte_count(text), max(counted, len(text) // MOST_CHARACTERS))
 
 
@@ -73,6 +73,12 @@ class Asked:
 
     async def _asked(self, text: str) -> int:
         return await self._ask(text)
+
+
+def _most_of_special(match: re.Match[str]) -> int:
+    if match["rule"]:
+        return len(match[0]) // 8 + 2
+    return len(match[0].encode("utf-8", "ignore"))
 
 
 def _lengths(vocabulary: Tokenizer, pieces: list[str]) -> list[int]:
