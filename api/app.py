@@ -79,6 +79,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             stack.push_async_callback(web.close)
 
         texts = Texts(settings.prompts_dir, settings.templates_dir, pool)
+        # The history of the texts begins with what the files hold now.
+        await texts.wording()
         build = partial(build_pipeline, texts=texts, library=library, web=web, models=models)
         threads = Threads(saver)
         runs = Runs(

@@ -12,9 +12,6 @@ from graph.texts.paths import PromptName, prompt_path
 from graph.texts.rendering import render
 from graph.texts.wording import Text, TextSet, Wording, text_set
 
-TEMPLATE_VARIABLES = ("project_name", "date")
-"""What the body of a template may ask for."""
-
 
 class Pinned(TypedDict):
     """All words of a turn, as plain JSON; `template` is null for UNSORTED, which has none.

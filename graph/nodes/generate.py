@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,12 +24,13 @@ from graph.events import (
     Usage,
     Warned,
 )
-from graph.marking import Marking
+from graph.marking import Check, Marking
 from graph.models import EMBEDDED, Models, Resolved
 from graph.prompting import Prompt, Prompting
-from graph.state import UNSORTED, Message, State
+from graph.state import UNSORTED, Message, Source, State
 from graph.streaming import tokens_of
 from graph.support import Evidence
+from graph.texts.paths import is_json
 from graph.texts.wording import type_of
 
 log = logging.getLogger(__name__)
@@ -65,10 +66,7 @@ async def generate(
     write(SourcesFound(tuple(prompt.sources)))
     write(_composed(state, prompt, resolved))
 
-    # In a thread, and while the model reads its prompt: it takes some 20 ms.
-    question = state["messages"][-1]["content"]
-    evidence = asyncio.get_running_loop().run_in_executor(None, Evidence, prompt.sources, question)
-    answer = _Streamed(MarkerCheck(len(prompt.sources)), evidence)
+    answer = _Streamed() if _is_json(state) else _Cited(state, prompt.sources)
     # A small model may never come to an end by itself.
     max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
     chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
@@ -104,29 +102,23 @@ async def _prompt(
 
 
 class _Streamed:
-    """The answer as far as it came."""
+    """The answer as far as it came. Nothing is changed: a marker in JSON would be a number."""
 
-    def __init__(self, check: MarkerCheck, evidence: Awaitable[Evidence]) -> None:
-        self._check = check
-        self._evidence = evidence
+    def __init__(self) -> None:
         self._tokens: list[str] = []
         self.finish_reason: FinishReason = "stop"
         self.usage = Usage()
 
     async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[TokensStreamed]:
-        """The tokens of each batch, with markers that stand; empty batches are passed over."""
-        marking: Marking | None = None
+        """The tokens of each batch; empty batches are passed over."""
         async for chunk in stream:
-            marking = marking or Marking(await self._evidence)
             self._note(chunk)
-            if tokens := marking.feed(self._check.feed(tokens_of(chunk))):
-                yield self._streamed(tokens, marking)
-        if marking and (tokens := [*marking.feed(self._check.close()), *marking.close()]):
-            yield self._streamed(tokens, marking)
+            if tokens := [token for token in tokens_of(chunk) if token]:
+                yield self._streamed(tokens)
 
-    def _streamed(self, tokens: Sequence[str], marking: Marking) -> TokensStreamed:
+    def _streamed(self, tokens: Sequence[str], checks: tuple[Check, ...] = ()) -> TokensStreamed:
         self._tokens += tokens
-        return TokensStreamed(tuple(tokens), marking.checks())
+        return TokensStreamed(tuple(tokens), checks)
 
     def _note(self, chunk: AIMessageChunk) -> None:
         if chunk.usage_metadata:
@@ -150,6 +142,35 @@ class _Streamed:
         if state.get("template") and (left := text.count(_PLACEHOLDER)):
             return (Warned("open_placeholder", f"{left} placeholders were left open."),)
         return ()
+
+
+class _Cited(_Streamed):
+    """An answer with markers that stand."""
+
+    def __init__(self, state: State, sources: list[Source]) -> None:
+        super().__init__()
+        self._check = MarkerCheck(len(sources))
+        # In a thread, and while the model reads its prompt: it takes some 20 ms.
+        question = state["messages"][-1]["content"]
+        self._evidence = asyncio.get_running_loop().run_in_executor(
+            None, Evidence, sources, question
+        )
+
+    async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[TokensStreamed]:
+        """The tokens of each batch, with markers that stand; empty batches are passed over."""
+        marking: Marking | None = None
+        async for chunk in stream:
+            marking = marking or Marking(await self._evidence)
+            self._note(chunk)
+            if tokens := marking.feed(self._check.feed(tokens_of(chunk))):
+                yield self._streamed(tokens, marking.checks())
+        if marking and (tokens := [*marking.feed(self._check.close()), *marking.close()]):
+            yield self._streamed(tokens, marking.checks())
+
+
+def _is_json(state: State) -> bool:
+    template = state.get("template")
+    return template is not None and is_json(template["output_path"])
 
 
 def _composed(state: State, prompt: Prompt, resolved: Resolved) -> PromptComposed:

@@ -112,22 +112,21 @@ class Edits:
 
         A set with a project's own text is kept for that project, and goes with it.
         """
-        new = {
-            (owner, one.version): one
-            for one in sets
-            for owner in [project_id if one.is_own else None]
-            if one.version not in self._remembered.get(owner, ())
-        }
+        owned = [(project_id if one.is_own else None, one) for one in sets]
+        new = [(p, one) for p, one in owned if one.version not in self._remembered.get(p, ())]
         if not new:
             return
-        rows = [(v, Jsonb(dict(one.parts)), *[owner] * 3) for (owner, v), one in new.items()]
+        rows = [
+            {"version": one.version, "parts": Jsonb(dict(one.parts)), "project": owner}
+            for owner, one in new
+        ]
         try:
             async with self._pool.connection() as connection:
                 await connection.cursor().executemany(_INSERT_SET, rows)
         except UndefinedTable:
             return
-        for owner, version in new:
-            self._remembered.setdefault(owner, set()).add(version)
+        for owner, one in new:
+            self._remembered.setdefault(owner, set()).add(one.version)
 
     async def recall(self, version: str, project_id: str | None) -> dict[str, str] | None:
         """The texts, path to content, that answers name as `version`; null where none do."""
@@ -152,7 +151,8 @@ class Edits:
     ) -> tuple[Replacements, Replacements]:
         service, own = await _stamps(connection, project_id)
         if service != self._service[0]:
-            self._service = (service, await _replacements(connection, None))
+            found = await _replacements(connection, None)
+            self._service = (service, self._service[1] if found == self._service[1] else found)
         if project_id is None or own is None:
             return self._service[1], NOTHING
         known = self._projects.get(project_id)
@@ -230,8 +230,8 @@ where not exists (
 """
 _INSERT_SET = """
 insert into text_sets (version, parts, project_id)
-select %s, %s, %s::uuid
-where %s::uuid is null or exists (select from projects where id = %s::uuid)
+select %(version)s, %(parts)s, %(project)s
+where %(project)s::uuid is null or exists (select from projects where id = %(project)s)
 on conflict do nothing
 """
 _SELECT_SET = """

@@ -102,8 +102,6 @@ class Files:
 
 def _entries(folder: Path | os.DirEntry[str], root: Path) -> list[os.DirEntry[str]]:
     """What is in `folder`, by name; nothing where it is no folder."""
-    if not folder.is_dir():
-        return []
     with suppress(OSError), os.scandir(folder) as entries:
         return sorted(
             (one for one in entries if not one.is_symlink() or _is_within(one.path, root)),

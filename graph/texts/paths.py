@@ -2,16 +2,17 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import lru_cache
 from typing import Literal, get_args
 
 PromptName = Literal["answer", "draft", "question"]
 PROMPT_NAMES: tuple[PromptName, ...] = get_args(PromptName)
 
-PHASE = re.compile(r"[a-z][a-z0-9-]{0,59}")
-TYPE = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
-TEMPLATE = "template.md"
-EXAMPLES = ("example.md", "example.json")
+_PROMPT = re.compile(rf"prompts/({'|'.join(PROMPT_NAMES)})\.md")
+_OF_TYPE = re.compile(
+    r"templates/(?P<phase>[a-z][a-z0-9-]{0,59})/(?P<name>[A-Z][A-Z0-9_]{0,59})"
+    r"/(?:template\.md|example(?P<example>\.md|\.json))"
+)
 
 Kind = Literal["prompt", "template", "example"]
 
@@ -29,18 +30,17 @@ class Place:
     suffix: str
 
 
+@lru_cache(maxsize=4096)
 def place_of(path: str) -> Place | None:
     """What `path` stands for; null where no text can be there."""
-    match path.split("/"):
-        case ["prompts", file] if file.removesuffix(".md") in PROMPT_NAMES and file != path:
-            name, suffix = PurePosixPath(file).stem, PurePosixPath(file).suffix
-            return Place("prompt", name, None, suffix) if suffix == ".md" else None
-        case ["templates", phase, name, file] if PHASE.fullmatch(phase) and TYPE.fullmatch(name):
-            kind: Kind = "template" if file == TEMPLATE else "example"
-            known = file == TEMPLATE or file in EXAMPLES
-            return Place(kind, name, phase, PurePosixPath(file).suffix) if known else None
-        case _:
-            return None
+    if match := _PROMPT.fullmatch(path):
+        return Place("prompt", match[1], None, ".md")
+    if match := _OF_TYPE.fullmatch(path):
+        suffix = match["example"]
+        return Place(
+            "example" if suffix else "template", match["name"], match["phase"], suffix or ".md"
+        )
+    return None
 
 
 def prompt_path(name: PromptName) -> str:
@@ -50,7 +50,7 @@ def prompt_path(name: PromptName) -> str:
 
 def template_path(phase: str, name: str) -> str:
     """The path of the template of the document type `name`."""
-    return f"templates/{phase}/{name}/{TEMPLATE}"
+    return f"templates/{phase}/{name}/template.md"
 
 
 def example_path(phase: str, name: str, output_path: str) -> str:

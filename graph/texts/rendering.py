@@ -122,6 +122,7 @@ def _line(node: nodes.Node) -> int:
 _REFUSED: dict[type[nodes.Node], str] = {
     nodes.Call: "A call",
     nodes.Filter: "A filter",
+    nodes.FilterBlock: "A filter",
     nodes.Test: "A test",
     nodes.Getattr: "An attribute",
     nodes.Getitem: "An attribute",

@@ -1,6 +1,7 @@
 """The words of the service, wherever they come from: two folders, and edits in Postgres."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,6 +11,8 @@ from graph.postgres import Pool
 from graph.texts.edits import Edits, Version
 from graph.texts.files import Files, Snapshot
 from graph.texts.wording import NOTHING, Replacements, Text, TextSet, Wording
+
+log = logging.getLogger(__name__)
 
 _MOST_WORDINGS = 64
 
@@ -31,12 +34,10 @@ class Texts:
 
         What is no project's id is taken for none.
         """
+        files = await asyncio.to_thread(self._files.read)
         if self._edits is None:
-            files = await asyncio.to_thread(self._files.read)
             return await self._wording(files, NOTHING, NOTHING)
-        files, (edits, own) = await asyncio.gather(
-            asyncio.to_thread(self._files.read), self._edits.of(_uuid(project_id))
-        )
+        edits, own = await self._edits.of(_uuid(project_id))
         if files is not self._recorded:
             await self._edits.record(files.contents)
             self._recorded = files
@@ -112,13 +113,23 @@ class Texts:
         """The same object where nothing has changed, so that a turn costs no parsing."""
         key = (id(files), id(edits), id(own))
         if key not in self._made:
-            wording = await asyncio.to_thread(Wording, files, edits, own)
+            wording = await asyncio.to_thread(_made, files, edits, own)
             if len(self._made) >= _MOST_WORDINGS:
                 self._made.clear()
             # With what it was made from, lest another object get the same id.
             self._made[key] = (files, edits, own, wording)
             return wording
         return self._made[key][-1]
+
+
+def _made(files: Snapshot, edits: Replacements, own: Replacements) -> Wording:
+    """A new view, whose faults the operator is told."""
+    wording = Wording(files, edits, own)
+    for path, problem in wording.problems.items():
+        log.warning("%s %s, and is not used", path, problem)
+    for name, problem in wording.faulty().items():
+        log.warning("the document type %s is left out of lists: %s", name, problem)
+    return wording
 
 
 def _uuid(project_id: str | None) -> str | None:

@@ -131,7 +131,7 @@ class Wording:
         assert place is not None
         assert place.phase is not None
         beside = example_path(place.phase, place.name, about.output_path)
-        return self.text(beside) if beside in {**self.texts, **self.problems} else None
+        return self.text(beside) if beside in self.texts or beside in self.problems else None
 
     def document_types(self) -> list[DocumentType]:
         """The types in a project's course. UNSORTED has no template; faulty ones are left out."""
