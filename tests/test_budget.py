@@ -322,3 +322,25 @@ def cost(text: str) -> int:
 def test_a_message_that_does_not_fit_alone_is_refused_with_how_much_is_too_much() -> None:
     with pytest.raises(PromptTooLong, match=r"Shorten it by about 33 tokens"):
         Budget(100, len).take("x" * 100)
+
+
+def test_a_needed_document_is_shortened_only_where_no_other_fits_whole() -> None:
+    state = some_turn(random.Random(0))
+    long = "A line of the document.\n" * 2000
+    state["documents"] = {"docs/N0.md": "Small.", "docs/N3.md": long, "docs/N1.md": long}
+    state["project_context"] = {"docs/N2.md": "Small too."}
+
+    prompt = Prompting().compose(state, Context(), 6000)
+
+    kept = dict(BLOCK.findall(prompt.messages[-1]["content"]))
+    assert {path: kept[path] for path in kept if path != "docs/N3.md"} == {
+        "docs/N0.md": "Small.",
+        "docs/N2.md": "Small too.",
+    }
+    assert prompt.documents == ["docs/N3.md", "docs/N0.md", "docs/N2.md"]
+    assert len(long) / 4 < len(kept["docs/N3.md"]) < len(long)
+    assert [warning.message for warning in prompt.warnings][:2] == [
+        "Shortened to fit the model's context window: the document 'docs/N3.md'.",
+        "Left out to fit the model's context window: the document 'docs/N1.md'.",
+    ]
+    assert prompt.sources == []
