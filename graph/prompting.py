@@ -17,7 +17,7 @@ from graph.state import UNSORTED, Message, Prompts, Source, State, Template
 from graph.texts.paths import is_json, prompt_path
 from graph.texts.rendering import render
 from graph.texts.wording import type_of
-from graph.tokens import Count, byte_count, most_tokens
+from graph.tokens import Count, Remembered, byte_count, most_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Prompting:
 
     def __init__(self) -> None:
         self._fences = Fences()
+        self._estimate = Remembered(most_tokens)
 
     def compose(
         self, state: State, context: Context, window: int, count: Count | None = None
@@ -57,7 +58,7 @@ class Prompting:
         """
         prompt = None if count else self._uncut(state, context, window)
         if prompt is None:
-            prompt = self._fitted(state, context, Budget(window, count or most_tokens))
+            prompt = self._fitted(state, context, Budget(window, count or self._estimate))
         return replace(prompt, warnings=[*prompt.warnings, *_injections(state, prompt.sources)])
 
     def _uncut(self, state: State, context: Context, window: int) -> Prompt | None:
