@@ -80,7 +80,7 @@ def _is_of_computing(prose: Prose, words: Sequence[Word], at: int, kind: str) ->
         return False
     if kind in _COMPUTING_TYPES:
         return True
-    near = [sentence_around(prose.text, word.start, word.end), prose.column, *prose.headings[1:]]
+    near = [sentence_around(prose.text, word.start), prose.column, *prose.headings[1:]]
     return any(_COMPUTING_SIGNS.search(text[:1000]) for text in near)
 
 

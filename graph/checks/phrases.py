@@ -1,6 +1,7 @@
 """Finds names and phrases among the words of a text, in time linear in the text."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -89,13 +90,25 @@ def singular(word: str) -> str:
     return word[:-1]
 
 
-def sentence_around(text: str, start: int, end: int) -> str:
-    """The sentence in which `text[start:end]` stands, or as much as is near."""
-    low = max(start - _REACH, 0)
-    for found in _END.finditer(text, low, start):
-        low = found.end()
-    after = _END.search(text, end, end + _REACH)
-    return text[low : after.start() if after else end + _REACH]
+class Sentences:
+    """Where the sentences of a text begin and end."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._ends = [found.end() for found in _END.finditer(text)]
+
+    def around(self, place: int) -> tuple[int, int]:
+        """The beginning and the end of the sentence in which `place` stands."""
+        at = bisect_right(self._ends, place)
+        start = self._ends[at - 1] if at else 0
+        return start, self._ends[at] if at < len(self._ends) else len(self._text)
+
+
+def sentence_around(text: str, place: int) -> str:
+    """The sentence in which `place` stands, or as much of it as is near."""
+    low, high = max(place - _REACH, 0), place + _REACH
+    start, end = Sentences(text[low:high]).around(place - low)
+    return text[low + start : low + end]
 
 
 def is_name_of_code(text: str, start: int, end: int) -> bool:
