@@ -42,7 +42,7 @@ from graph.knowledge.library import open_library
 from graph.models import open_models
 from graph.pipeline import build_pipeline
 from graph.postgres import open_database, open_pool
-from graph.texts import Texts
+from graph.texts.texts import Texts
 from graph.web import open_web_search
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,9 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         if web is not None:
             stack.push_async_callback(web.close)
 
-        texts = Texts(settings.prompts_dir, settings.templates_dir)
+        texts = Texts(settings.prompts_dir, settings.templates_dir, pool)
+        # The history of the texts begins with what the files hold now.
+        await texts.wording()
         build = partial(build_pipeline, texts=texts, library=library, web=web, models=models)
         threads = Threads(saver)
         runs = Runs(

@@ -157,6 +157,8 @@ class ChatDialect:
                 "totalTokens": answer.usage.total_tokens,
             },
             "timingsMs": {_TIMINGS.get(k, k): v for k, v in answer.timings_ms.items()},
+            "promptVersion": answer.prompt_version,
+            "templateVersion": answer.template_version,
             "warnings": [{"code": w.code, "message": w.message} for w in answer.warnings],
         }
 

@@ -61,7 +61,7 @@ class CitationEntry(CamelModel):
 
 
 class MessageEntry(CamelModel):
-    """A message of a conversation."""
+    """A message of a conversation; the versions name the words that made an answer."""
 
     id: uuid.UUID
     role: Literal["user", "assistant", "system"]
@@ -69,6 +69,8 @@ class MessageEntry(CamelModel):
     created_at: datetime
     citations: list[CitationEntry]
     status: Status
+    prompt_version: str | None
+    template_version: str | None
 
 
 class Conversation(CamelModel):
@@ -264,7 +266,7 @@ _SELECT_ONE = """
 select id, title, project_id from conversations where id = %(id)s and owner_id = %(me)s
 """
 _SELECT_MESSAGES = """
-select id, role, content, created_at, citations, status
+select id, role, content, created_at, citations, status, prompt_version, template_version
 from messages where conversation_id = %(id)s order by position
 """
 _SELECT_RECENT = """

@@ -19,7 +19,7 @@ from graph.knowledge.library import Library
 from graph.models import Models
 from graph.pipeline import Pipeline
 from graph.postgres import Pool
-from graph.texts import Texts
+from graph.texts.texts import Texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.models import EMBEDDED, open_models
 from graph.postgres import embedded_postgres
-from graph.texts import Texts
+from graph.texts.paths import PROMPT_NAMES
+from graph.texts.texts import Texts
 
 _LEAST_FREE_GB = 0.5
 _LEAST_POSTGRES = 14
@@ -183,7 +184,10 @@ async def _check_tavily(settings: Settings) -> str:
 async def _check_texts(settings: Settings) -> str:
 
     texts = Texts(settings.prompts_dir, settings.templates_dir)
-    prompts, types = texts.prompts(), texts.document_types()
+    wording = await asyncio.to_thread(texts.files)
+    prompts, types = [wording.prompt(name) for name in PROMPT_NAMES], wording.document_types()
+    for problem in wording.faulty().values():
+        raise ValueError(f"TEMPLATES_DIR: {problem}")
     if not types:
         raise ValueError(f"TEMPLATES_DIR: there is no template in {settings.templates_dir}.")
     return f"{len(prompts)} prompts and {len(types)} document types load"

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from api.dependencies import Caller, Service
 from api.errors import DRAFTING_PREFIX
 from api.knowledge import require_tier
-from graph.texts import DocumentType
+from graph.texts.document_types import DocumentType
+from graph.texts.paths import document_names
 
 router = APIRouter(prefix=DRAFTING_PREFIX, tags=["document types"])
 
@@ -55,12 +56,17 @@ class Workflow(BaseModel):
 
 
 @router.get("/document-types")
-async def list_document_types(service: Service, caller: Caller) -> DocumentTypeList:
-    """The types that can be given as `doc_type`, beside UNSORTED."""
+async def list_document_types(
+    service: Service, caller: Caller, project_id: uuid.UUID | None = None
+) -> DocumentTypeList:
+    """The types that can be given as `doc_type`, beside UNSORTED; a project may have its own."""
+    if project_id is not None:
+        await require_tier(service, caller, project_id, "use")
+    wording = await service.texts.wording(str(project_id) if project_id else None)
     return DocumentTypeList(
         document_types=[
             DocumentTypeEntry(type=kind.name, version=kind.version, **_shown(kind))
-            for kind in service.texts.document_types()
+            for kind in wording.document_types()
         ]
     )
 
@@ -72,7 +78,7 @@ async def get_workflow(project_id: uuid.UUID, service: Service, caller: Caller) 
     async with service.pool.connection() as connection:
         documents = await (await connection.execute(_DOCUMENTS, (project_id,))).fetchall()
         drafts = await (await connection.execute(_DRAFTS, (project_id, caller.id))).fetchall()
-    kinds = service.texts.document_types()
+    kinds = (await service.texts.wording(str(project_id))).document_types()
     done = done_at(kinds, {row["name"]: row["at"] for row in documents})
     entries = standing(kinds, done, {row["doc_type"]: row["at"] for row in drafts})
     following = (entry.type for entry in entries if entry.status in ("ready", "stale"))
@@ -80,10 +86,10 @@ async def get_workflow(project_id: uuid.UUID, service: Service, caller: Caller) 
 
 
 def done_at(kinds: list[DocumentType], documents: dict[str, datetime]) -> dict[str, datetime]:
-    """When each type was done: a document has its output path or is named `<TYPE>.md`."""
+    """When each type was done: a document has its output path or is named after it."""
     found = {}
     for kind in kinds:
-        names = (kind.about.output_path, f"{kind.name}.md")
+        names = document_names(kind.name, kind.about.output_path)
         if at := [documents[name] for name in names if name in documents]:
             found[kind.name] = max(at)
     return found
@@ -116,7 +122,7 @@ def _status(kind: DocumentType, done: dict[str, datetime], drafts: dict[str, dat
 
 
 def _shown(kind: DocumentType) -> dict[str, object]:
-    return kind.about.model_dump(exclude={"good"})
+    return kind.about.model_dump(exclude={"order", "good"})
 
 
 _DOCUMENTS = """

@@ -58,7 +58,9 @@ async def draft(body: StreamRequest, service: Service, caller: Caller) -> EventS
     """Answer, or draft the document `doc_type`. Events: `message`, then `done` or `error`."""
     check_limits(service, body.message, body.history, "history")
     question, history = await safely(body.message, body.history)
-    doc_type = known_doc_type(service, body.doc_type or UNSORTED)
+    doc_type = await known_doc_type(
+        service, body.doc_type or UNSORTED, caller=caller, project_id=body.project_id
+    )
     service.runs.refuse_when_closing()
     project = await _project(service, caller, body.project_id)
     await _check_conversation(service, caller, body)
@@ -133,17 +135,23 @@ def _safe(message: str, history: Sequence[HistoryEntry]) -> tuple[str, tuple[Mes
     return question, tuple(entries)
 
 
-def known_doc_type(service: Parts, name: str) -> str:
-    """`name`, if there is such a document type.
+async def known_doc_type(
+    service: Parts, name: str, *, caller: Principal, project_id: uuid.UUID | None = None
+) -> str:
+    """`name`, if there is such a document type, for everybody or in the project.
 
     Raises:
         RequestValidationError: 422 that names the nearest types.
     """
-    if not service.texts.knows(name):
+    if name == UNSORTED:
+        return name
+    wording = await service.texts.wording()
+    # Nobody is told which types somebody else's project has.
+    if project_id and not wording.knows(name) and await access_to(service.pool, caller, project_id):
+        wording = await service.texts.wording(str(project_id))
+    if not wording.knows(name):
         shown = one_line(name, 60)
-        raise invalid(
-            "doc_type", f"There is no document type {shown!r}. {service.texts.nearest(shown)}"
-        )
+        raise invalid("doc_type", f"There is no document type {shown!r}. {wording.nearest(shown)}")
     return name
 
 

@@ -40,7 +40,7 @@ async def generate(body: GenerateRequest, service: Service, caller: Caller) -> E
     """Draft without a project: nothing is retrieved, nothing is stored."""
     check_limits(service, body.message, body.chat_history, "chat_history")
     question, history = await safely(body.message, body.chat_history)
-    doc_type = known_doc_type(service, body.doc_type)
+    doc_type = await known_doc_type(service, body.doc_type, caller=caller)
     run = await service.runs.start(
         service.forgetful_pipeline,
         {

@@ -49,6 +49,8 @@ CHAT_EXAMPLES: dict[str, dict[str, Any]] = {
             "generate": 700.5,
             "total": 712.4,
         },
+        "promptVersion": "90ab3c77d1e2f60b",
+        "templateVersion": None,
         "warnings": [],
     },
     "error": {
@@ -71,8 +73,8 @@ DRAFTING_EXAMPLES: dict[str, dict[str, Any]] = {
             "message_id": _RUN,
             "model": "gpt-4.1-mini",
             "finish_reason": "stop",
-            "template_version": "5f0c1a9be2d4",
-            "prompt_version": "90ab3c77d1e2",
+            "template_version": "5f0c1a9be2d47a13",
+            "prompt_version": "90ab3c77d1e2f60b",
             "usage": {"prompt_tokens": 1800, "completion_tokens": 3, "total_tokens": 1803},
             "timings_ms": {
                 "load_template": 0.4,

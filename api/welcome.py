@@ -14,7 +14,7 @@ from api.settings import Settings
 
 if TYPE_CHECKING:
     from api.dependencies import Parts
-    from graph.texts import DocumentType
+    from graph.texts.document_types import DocumentType
 
 _BEST_KNOWN = "PROJECT_MANIFESTO"
 
@@ -29,7 +29,7 @@ def welcome(settings: Settings, here: str, parts: "Parts") -> Text:
             for label, value in _facts(settings, here, model)
         ),
         Text("\nTry it from another terminal (Ctrl-C here stops the service):\n"),
-        Text(_curl_line(settings, here, parts.texts.document_types())),
+        Text(_curl_line(settings, here, parts.texts.files().document_types())),
     ]
     return Text("\n").join(lines)
 

@@ -22,10 +22,11 @@ from api.server import running
 from api.settings import Settings
 from graph.context import Context
 from graph.local_model import LocalModel
+from graph.pinning import pin
 from graph.prompting import Prompting
 from graph.settings import ROOT
-from graph.state import Source
-from graph.texts import Texts
+from graph.state import UNSORTED, Source
+from graph.texts.texts import Texts
 
 STEPS = {
     "loadTemplate": "load template",
@@ -43,7 +44,7 @@ def main() -> None:
     rounds = parser.parse_args().n
     rows = []
     # One for all rounds, as in the service: what two prompts share, the model reads once.
-    prompting = Prompting(Texts(ROOT / "prompts", ROOT / "templates"))
+    prompting = Prompting()
     with LocalModel() as model, service(model) as http, httpx.Client(timeout=120) as direct:
         project = prepare(http)
         for number in range(rounds + 1):
@@ -113,9 +114,11 @@ def ask_model(
     http: httpx.Client, model: LocalModel, prompting: Prompting, question: str, source: Source
 ) -> float:
     """Milliseconds to the first token of the model itself, asked what the service asks it."""
+    context = Context(project_name="bench")
+    words, _ = pin(Texts(ROOT / "prompts", ROOT / "templates").files(), UNSORTED, context)
     prompt = prompting.compose(
-        {"messages": [{"role": "user", "content": question}], "passages": [source]},
-        Context(project_name="bench"),
+        {"messages": [{"role": "user", "content": question}], "passages": [source], **words},
+        context,
         model.context_window,
     )
     body = {"model": model.name, "messages": prompt.messages, "stream": True, "temperature": 0}

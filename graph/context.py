@@ -1,11 +1,11 @@
 """What a run is told beside its turn: the fields that LangGraph Studio shows for editing."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-PromptName = Literal["answer", "draft", "question"]
-PROMPT_NAMES: tuple[PromptName, ...] = ("answer", "draft", "question")
+from graph.texts.paths import PromptName, prompt_path
 
 
 class Context(BaseModel):
@@ -32,7 +32,7 @@ class Context(BaseModel):
         return getattr(self, field) if field in self.model_fields_set else None
 
 
-def context_with_prompts(texts: dict[PromptName, str]) -> type[Context]:
+def context_with_prompts(texts: Mapping[PromptName, str]) -> type[Context]:
     """A `Context` that has each prompt as a field, as Studio needs it to show an editor.
 
     Source: LangGraph's documentation of Studio, `langgraph_nodes` and `langgraph_type`.
@@ -42,7 +42,7 @@ def context_with_prompts(texts: dict[PromptName, str]) -> type[Context]:
             str,
             Field(
                 text,
-                description=f"The prompt in prompts/{name}.md.",
+                description=f"The prompt in {prompt_path(name)}.",
                 json_schema_extra={"langgraph_nodes": ["generate"], "langgraph_type": "prompt"},
             ),
         )

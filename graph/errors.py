@@ -14,6 +14,7 @@ PipelineError
 ├── VectorsInUse               another process owns the vectors (knowledge/ownership.py)
 ├── WebSearchFailed            the web search could not be done
 ├── TemplateFailed             a template or prompt cannot be loaded or rendered
+├── TextChanged                a prompt or template was changed since it was read
 ├── MemoryFailed               the conversation could not be read or written
 ├── ServiceStopping            the service went down during the run
 └── InternalFailure            anything that is not in this tree
@@ -94,6 +95,16 @@ class WebSearchFailed(PipelineError):
 
 class TemplateFailed(PipelineError):
     """A template or a prompt cannot be loaded or rendered."""
+
+
+class TextChanged(PipelineError):
+    """What counts at a text's path is not what the writer saw; `version` is null for nothing."""
+
+    def __init__(self, path: str, version: str | None) -> None:
+        now = f"its version is {version} now" if version else "there is no such text now"
+        super().__init__(f"{path} was changed since it was read: {now}. Read it again.")
+        self.path = path
+        self.version = version
 
 
 class MemoryFailed(PipelineError):

@@ -10,7 +10,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from graph.context import Context, context_with_prompts
+from graph.context import Context
 from graph.events import Step, StepFinished
 from graph.knowledge.library import Library
 from graph.models import Models
@@ -20,7 +20,7 @@ from graph.nodes.retrieve import retrieve
 from graph.nodes.search import search
 from graph.prompting import Prompting
 from graph.state import Conversation, State, Turn
-from graph.texts import Texts
+from graph.texts.texts import Texts
 from graph.web import WebSearch
 
 Pipeline = CompiledStateGraph[State, Context, Turn, Conversation]
@@ -40,12 +40,15 @@ def build_pipeline(
     web: WebSearch | None,
     models: Models,
     checkpoints: BaseCheckpointSaver[str] | None = None,
+    context: type[Context] = Context,
 ) -> Pipeline:
-    """The compiled pipeline; with `checkpoints` it remembers each thread's messages."""
-    prompts = context_with_prompts({name: text.text for name, text in texts.prompts().items()})
-    writer = partial(generate, models=models, texts=texts, prompting=Prompting(texts))
+    """The compiled pipeline; with `checkpoints` it remembers each thread's messages.
 
-    graph = StateGraph(State, context_schema=prompts, input_schema=Turn, output_schema=Conversation)
+    `context` may have more fields, which Studio then shows for editing.
+    """
+    writer = partial(generate, models=models, prompting=Prompting())
+
+    graph = StateGraph(State, context_schema=context, input_schema=Turn, output_schema=Conversation)
     graph.add_node("load_template", timed("load_template", partial(load_template, texts=texts)))
     graph.add_node("retrieve", timed("retrieve", partial(retrieve, library=library)))
     graph.add_node("search", timed("search", partial(search, web=web)))

@@ -1,76 +1,98 @@
 """Puts a turn, its template and its sources together into the messages that the model reads."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from graph.budget import Budget, Part
-from graph.context import Context, PromptName
+from graph.context import Context
+from graph.errors import PromptTooLong
 from graph.events import Warned
 from graph.fences import Fences
 from graph.injections import injection_phrases
 from graph.sanitizing import one_line
-from graph.state import UNSORTED, Message, Source, State, Template
-from graph.texts import Text, Texts, render, version_of
+from graph.state import UNSORTED, Message, Prompts, Source, State, Template
+from graph.texts.paths import is_json, prompt_path
+from graph.texts.rendering import render
+from graph.texts.wording import type_of
+from graph.tokens import Count, byte_count, most_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What the model is asked, and what of the material it was shown.
 
-    `sources` are numbered from 1 in this order. `documents` are the paths of the project's
-    documents, from `project_context`, that reached the prompt.
+    `sources` are numbered from 1 in this order. `documents` are the paths or names of the
+    project's documents that reached the prompt whole or in part, `is_cut` says that not all did.
     """
 
     messages: list[Message]
     sources: list[Source]
     documents: list[str]
     version: str
+    is_cut: bool
     warnings: list[Warned]
 
 
 class Prompting:
-    """Composes prompts from the texts that authors edit."""
+    """Composes prompts from the words that the turn began with."""
 
-    def __init__(self, texts: Texts) -> None:
-        self._texts = texts
+    def __init__(self) -> None:
         self._fences = Fences()
 
-    def compose(self, state: State, context: Context, window: int) -> Prompt:
+    def compose(
+        self, state: State, context: Context, window: int, count: Count | None = None
+    ) -> Prompt:
         """The prompt for this turn, fitted to `window` tokens.
 
         System prompt, template and question are never cut. Then come, by weight: documents that
-        the type depends on, sources, the example, other documents, older history.
+        the type depends on, sources, the example, other documents, older history. Without `count`
+        tokens are estimated, and not even that where the bytes already fit.
 
         Raises:
             PromptTooLong: the message does not fit even alone.
             TemplateFailed: a prompt cannot be rendered.
         """
+        prompt = None if count else self._uncut(state, context, window)
+        if prompt is None:
+            prompt = self._fitted(state, context, Budget(window, count or most_tokens))
+        return replace(prompt, warnings=[*prompt.warnings, *_injections(state, prompt.sources)])
+
+    def _uncut(self, state: State, context: Context, window: int) -> Prompt | None:
+        """The prompt if it fits even where each byte is a token, which is quickly said."""
+        with suppress(PromptTooLong):
+            prompt = self._fitted(state, context, Budget(window, byte_count))
+            return None if prompt.is_cut else prompt
+        return None
+
+    def _fitted(self, state: State, context: Context, budget: Budget) -> Prompt:
         template = state.get("template")
-        question = state["messages"][-1]["content"]
-        system, layout = self._prompts("draft" if template else "answer", context)
-        instructions = _render_system(system.text, state, context, template)
-        asked = self._fences.wrap("question", question)
+        prompts = state["prompts"]
+        instructions = _render_system(prompts, state, context, template)
+        asked = self._fences.wrap("question", state["messages"][-1]["content"])
         fixed = self._template(template)
+        needed, others = _by_dependency(state)
 
-        budget = Budget(window)
-        budget.take(instructions, asked, layout.text, *fixed)
-        needed, others = _by_dependency(state.get("project_context") or {}, template)
-        found = [*state.get("passages", []), *state.get("web_results", [])]
-
-        kept_needed = budget.fit(self._documents(needed))
-        sources = _keep_sources(budget, found)
+        budget.take(instructions, asked, prompts["layout"], *fixed)
+        documents = budget.fit_shortened(self._documents(needed))
+        sources = self._fitted_sources(budget, state)
         example = budget.fit(self._example(template))
-        kept_others = budget.fit(self._documents(others))
-        history = self._history(budget, _spoken(state["messages"][:-1]))
+        documents += budget.fit_shortened(self._documents(others))
+        history = self._fitted_history(budget, _spoken(state["messages"][:-1]))
 
         blocks = [
             *fixed,
-            *(self._fences.wrap("example", part.text) for part in example),
-            *(self._document(part) for part in (*kept_needed, *kept_others)),
-            *(self._source(n, source) for n, source in enumerate(sources, 1)),
+            *(part.block for part in (*example, *documents)),
+            *(self._source(number, source).block for number, source in enumerate(sources, 1)),
         ]
-        asking = render(layout.text, material="\n\n".join(blocks), question=asked)
+        asking = render(
+            prompts["layout"],
+            path=prompt_path("question"),
+            material="\n\n".join(blocks),
+            question=asked,
+        )
         return Prompt(
             messages=[
                 {"role": "system", "content": instructions},
@@ -78,49 +100,56 @@ class Prompting:
                 {"role": "user", "content": asking.strip()},
             ],
             sources=sources,
-            documents=[part.label for part in (*kept_needed, *kept_others)],
-            version=version_of(system.text, layout.text),
-            warnings=[*budget.warnings, *_injections(question, sources, {**needed, **others})],
+            documents=[part.name for part in documents],
+            version=prompts["version"],
+            is_cut=bool(budget.warnings),
+            warnings=budget.warnings,
         )
-
-    def _prompts(self, name: PromptName, context: Context) -> tuple[Text, Text]:
-        return self._prompt(name, context), self._prompt("question", context)
-
-    def _prompt(self, name: PromptName, context: Context) -> Text:
-        edited = context.edited_prompt(name)
-        return self._texts.prompt(name) if edited is None else Text(edited, version_of(edited))
 
     def _template(self, template: Template | None) -> list[str]:
-        return [self._fences.wrap("template", template["body"])] if template else []
+        if not template:
+            return []
+        criteria = "\n".join(f"- {criterion}" for criterion in template["good"])
+        return [
+            self._fences.wrap("template", template["body"]),
+            *([self._fences.wrap("criteria", criteria)] if criteria else []),
+        ]
 
     def _example(self, template: Template | None) -> list[Part]:
-        return [Part("The example", template["example"])] if template else []
+        example = template["example"] if template else ""
+        wrap = partial(self._fences.wrap, "example")
+        return [Part("", "the example", example, wrap)] if example else []
 
-    def _documents(self, documents: dict[str, str]) -> list[Part]:
-        return [Part(path, text, divisible=True) for path, text in documents.items()]
+    def _documents(self, documents: Mapping[str, str]) -> list[Part]:
+        return [
+            Part(path, f"the document {path!r}", text, partial(self._wrap_document, path))
+            for path, text in documents.items()
+        ]
 
-    def _document(self, part: Part) -> str:
-        return self._fences.wrap("document", part.text, path=part.label)
+    def _wrap_document(self, path: str, text: str) -> str:
+        return self._fences.wrap("document", text, path=path)
 
-    def _source(self, number: int, source: Source) -> str:
-        return self._fences.wrap(
-            "source",
-            source["text"],
-            number=number,
-            name=source["document_name"],
-            page=source["page_number"],
-        )
+    def _fitted_sources(self, budget: Budget, state: State) -> list[Source]:
+        found = [*state.get("passages", []), *state.get("web_results", [])]
+        # Numbered by the last one, since the number too takes room.
+        parts = [self._source(len(found), source) for source in found]
+        kept = set(map(id, budget.fit(parts)))
+        return [source for source, part in zip(found, parts, strict=True) if id(part) in kept]
 
-    def _history(self, budget: Budget, messages: Sequence[Message]) -> list[Message]:
-        """The newest messages that fit, oldest first; the first that does not ends them."""
-        kept: list[Message] = []
-        for message in reversed(messages):
-            if not budget.fits(message["content"]):
-                older = len(messages) - len(kept)
-                budget.warn(f"The {older} oldest messages of the history were left out to fit.")
-                break
-            kept.append(self._remembered(message))
-        return kept[::-1]
+    def _source(self, number: int, source: Source) -> Part:
+        name, page = source["document_name"], source["page_number"]
+        place = f"{name!r}" if page is None else f"{name!r}, page {page}"
+        wrap = partial(self._wrap_source, number, name, page)
+        return Part(source["id"], f"the source {place}", source["text"], wrap)
+
+    def _wrap_source(self, number: int, name: str, page: int | None, text: str) -> str:
+        return self._fences.wrap("source", text, number=number, name=name, page=page)
+
+    def _fitted_history(self, budget: Budget, messages: Sequence[Message]) -> list[Message]:
+        remembered = [self._remembered(message) for message in messages]
+        parts = [Part("", "", message["content"]) for message in remembered]
+        kept = budget.fit_newest(parts, "messages of the history")
+        return remembered[len(remembered) - len(kept) :]
 
     def _remembered(self, message: Message) -> Message:
         if message["role"] == "assistant":
@@ -134,44 +163,46 @@ def _spoken(messages: Sequence[Message]) -> list[Message]:
     return [message for message in messages if message["content"].strip()]
 
 
-def _render_system(text: str, state: State, context: Context, template: Template | None) -> str:
+def _render_system(
+    prompts: Prompts, state: State, context: Context, template: Template | None
+) -> str:
+    json = template is not None and is_json(template["output_path"])
     return render(
-        text,
+        prompts["system"],
+        path=prompts["system_path"],
         user_name=one_line(state.get("user_name") or "", 100) or "Developer",
         today=datetime.now(UTC).date().isoformat(),
         instructions=context.instructions,
         doc_type=template["doc_type"] if template else UNSORTED,
         title=template["title"] if template else "",
+        format="JSON" if json else "Markdown",
+        is_json="yes" if json else "",
     ).strip()
 
 
-def _by_dependency(
-    documents: dict[str, str], template: Template | None
-) -> tuple[dict[str, str], dict[str, str]]:
-    """`documents` parted into those that the type depends on and the others."""
-    depends_on = set(template["depends_on"]) if template else set()
-    needed = {path: text for path, text in documents.items() if _stem(path) in depends_on}
+def _documents_of(state: State) -> dict[str, str]:
+    return {**state.get("documents", {}), **(state.get("project_context") or {})}
+
+
+def _by_dependency(state: State) -> tuple[dict[str, str], dict[str, str]]:
+    """The project's documents: those that the type depends on, in that order, and the others."""
+    template, output_paths = state.get("template"), state["output_paths"]
+    documents = _documents_of(state)
+    types = {path: type_of(path, output_paths) for path in documents}
+    needed = {
+        path: documents[path]
+        for kind in (template["depends_on"] if template else [])
+        for path in documents
+        if types[path] == kind
+    }
     return needed, {path: text for path, text in documents.items() if path not in needed}
 
 
-def _stem(path: str) -> str:
-    return path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-
-
-def _keep_sources(budget: Budget, found: Sequence[Source]) -> list[Source]:
-    kept = [source for source in found if budget.fits(source["text"], source["document_name"])]
-    if len(kept) < len(found):
-        budget.warn(f"{len(found) - len(kept)} of {len(found)} sources were left out to fit.")
-    return kept
-
-
-def _injections(
-    question: str, sources: Sequence[Source], documents: dict[str, str]
-) -> list[Warned]:
+def _injections(state: State, sources: Sequence[Source]) -> list[Warned]:
     places = [
-        ("The message", question),
+        ("The message", state["messages"][-1]["content"]),
         *((f"The source {source['document_name']!r}", source["text"]) for source in sources),
-        *((f"The document {path!r}", text) for path, text in documents.items()),
+        *((f"The document {path!r}", text) for path, text in _documents_of(state).items()),
     ]
     return [
         Warned("injection_attempt", f"{place} holds a known injection phrasing: {phrase}.")
@@ -179,11 +210,3 @@ def _injections(
             (place, phrase) for place, text in places for phrase in injection_phrases(text)
         )
     ]
-
-
-def type_of(path: str, texts: Texts) -> str | None:
-    """The document type that a path or document name stands for, by output path or name."""
-    for kind in texts.document_types():
-        if path == kind.about.output_path or _stem(path) == kind.name:
-            return kind.name
-    return None

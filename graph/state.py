@@ -42,15 +42,31 @@ class Source(TypedDict):
 
 
 class Template(TypedDict):
-    """A document type's template and example as one turn uses them (rendered)."""
+    """A document type's template and example as one turn uses them (rendered).
+
+    `good`: what a good document of this type does. `example` is "" where there is none.
+    """
 
     doc_type: str
     title: str
     output_path: str
     depends_on: list[str]
     required_headings: list[str]
+    good: list[str]
     body: str
     example: str
+    version: str
+
+
+class Prompts(TypedDict):
+    """The prompts of one turn, and the version that names both together.
+
+    `system` is the text at `system_path`, `layout` that of the question; neither is rendered yet.
+    """
+
+    system: str
+    system_path: str
+    layout: str
     version: str
 
 
@@ -84,8 +100,14 @@ class Turn(Conversation):
 
 
 class State(Turn):
-    """What the nodes of one turn hand to each other, beside the turn itself."""
+    """What the nodes of one turn hand to each other, beside the turn itself.
+
+    `documents` are whole texts of the project, by path or name: those that the type depends on.
+    """
 
     template: NotRequired[Annotated[Template | None, UntrackedValue]]
+    documents: NotRequired[Annotated[dict[str, str], UntrackedValue]]
+    prompts: NotRequired[Annotated[Prompts, UntrackedValue]]
+    output_paths: NotRequired[Annotated[dict[str, str], UntrackedValue]]
     passages: NotRequired[Annotated[list[Source], UntrackedValue]]
     web_results: NotRequired[Annotated[list[Source], UntrackedValue]]

@@ -6,31 +6,39 @@ What the pipeline needs is opened once, when the server starts, and closed when 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 from starlette.applications import Starlette
 
+from graph.context import context_with_prompts
 from graph.knowledge.library import Library, open_library
 from graph.knowledge.ownership import VectorsInUse
 from graph.models import open_models
 from graph.pipeline import Pipeline, build_pipeline
 from graph.postgres import open_database, open_pool
 from graph.settings import PipelineSettings
-from graph.texts import Texts
+from graph.texts.paths import PromptName
+from graph.texts.texts import Texts
+from graph.texts.wording import Text
 from graph.web import WebSearch, open_web_search
 
 log = logging.getLogger(__name__)
 
-_opened: Future[Pipeline] = Future()
+_opened: "Future[Opened]" = Future()
 
 
 async def pipeline() -> Pipeline:
-    """The pipeline, without memory: the server brings its own checkpointer."""
+    """The pipeline, without memory: the server brings its own checkpointer.
+
+    Its context shows the prompts as they stand now.
+    """
     # A caller that gives up must not cancel what the others wait for.
-    return await asyncio.shield(asyncio.wrap_future(_opened))
+    opened = await asyncio.shield(asyncio.wrap_future(_opened))
+    return await opened.pipeline()
 
 
 @asynccontextmanager
@@ -45,7 +53,26 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 app = Starlette(lifespan=lifespan)
 
 
-async def _open(settings: PipelineSettings, stack: AsyncExitStack) -> Pipeline:
+class Opened:
+    """What the pipeline needs, and the pipeline, built again when the prompts have changed."""
+
+    def __init__(self, texts: Texts, build: Callable[..., Pipeline]) -> None:
+        self._texts = texts
+        self._build = build
+        self._prompts: Mapping[PromptName, Text] | None = None
+        self._built: Pipeline | None = None
+
+    async def pipeline(self) -> Pipeline:
+        """The pipeline, with the prompts of this moment in its context."""
+        prompts = (await self._texts.wording()).prompts()
+        if self._built is None or prompts != self._prompts:
+            shown = {name: text.content for name, text in prompts.items()}
+            self._built = self._build(context=context_with_prompts(shown))
+            self._prompts = prompts
+        return self._built
+
+
+async def _open(settings: PipelineSettings, stack: AsyncExitStack) -> Opened:
     try:
         return await _open_in(settings, stack)
     except VectorsInUse:
@@ -59,7 +86,7 @@ async def _open(settings: PipelineSettings, stack: AsyncExitStack) -> Pipeline:
         return await _open_in(aside, stack)
 
 
-async def _open_in(settings: PipelineSettings, stack: AsyncExitStack) -> Pipeline:
+async def _open_in(settings: PipelineSettings, stack: AsyncExitStack) -> Opened:
     """Open everything in one data folder; what was opened before a failure is closed again."""
     async with AsyncExitStack() as opened:
         url = await opened.enter_async_context(open_database(settings))
@@ -71,22 +98,32 @@ async def _open_in(settings: PipelineSettings, stack: AsyncExitStack) -> Pipelin
         if web is not None:
             opened.push_async_callback(web.close)
         stack.push_async_exit(opened.pop_all())
-    return build_pipeline(
-        texts=Texts(settings.prompts_dir, settings.templates_dir),
+    texts = cast(Texts, InItsLoop(Texts(settings.prompts_dir, settings.templates_dir, pool)))
+    build = partial(
+        build_pipeline,
+        texts=texts,
         library=cast(Library, InItsLoop(library)),
         web=cast(WebSearch, InItsLoop(web)) if web else None,
         models=models,
     )
+    return Opened(texts, build)
 
 
 class InItsLoop:
-    """Searches in the event loop in which the part was opened, to which its connections belong."""
+    """Runs a part's methods in the event loop in which it was opened.
 
-    def __init__(self, part: Library | WebSearch) -> None:
+    Its connections belong to that loop.
+    """
+
+    def __init__(self, part: Library | WebSearch | Texts) -> None:
         self._part = part
         self._loop = asyncio.get_running_loop()
 
-    async def search(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        """As the part's own `search`."""
-        searching: Coroutine[Any, Any, Any] = self._part.search(*args, **options)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(searching, self._loop))
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._part, name)
+
+        async def ask(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+            asking = asyncio.run_coroutine_threadsafe(method(*args, **options), self._loop)
+            return await asyncio.wrap_future(asking)
+
+        return ask

@@ -55,8 +55,10 @@ def test_an_answer_with_its_sources_and_citations(
         "loadTemplate", "retrieve", "search", "generate", "firstToken", "total",
     }  # fmt: skip
     usage = done[1].pop("usage")
+    assert len(done[1].pop("promptVersion")) == 16
     assert done[1] == {
         "messageId": meta[1]["messageId"],
+        "templateVersion": None,
         "totalTokens": usage["totalTokens"],
         "citations": [
             {

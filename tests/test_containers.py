@@ -95,13 +95,13 @@ from pathlib import Path
 import api.app, api.cli, graph.pipeline
 from alembic.script import ScriptDirectory
 from api.settings import Settings
-from graph.texts import Texts
+from graph.texts.texts import Texts
 
 here = Path.cwd()
 assert all(Path(m.__file__).is_relative_to(here) for m in (api.app, api.cli, graph.pipeline))
 settings = Settings(_env_file=None)
 texts = Texts(settings.prompts_dir, settings.templates_dir)
-assert texts.prompts() and texts.document_types()
+assert texts.files().prompts() and texts.files().document_types()
 assert ScriptDirectory(str(here / "api/database")).get_current_head()
 assert api.app.create_app(settings).version
 """

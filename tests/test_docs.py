@@ -33,7 +33,8 @@ from graph.knowledge.library import Library
 from graph.models import Models
 from graph.pipeline import build_pipeline
 from graph.settings import ROOT
-from graph.texts import FrontMatter, Texts
+from graph.texts.document_types import FrontMatter
+from graph.texts.texts import Texts
 
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")])
 ADDRESS = "http://127.0.0.1:8000"

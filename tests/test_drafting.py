@@ -50,7 +50,7 @@ def test_each_token_is_an_event_and_done_holds_the_whole(
     }  # fmt: skip
     assert metadata.pop("usage")["completion_tokens"] == 4
     assert metadata.pop("run_id") == metadata.pop("message_id")
-    assert len(metadata.pop("prompt_version")) == 12
+    assert len(metadata.pop("prompt_version")) == 16
     assert metadata == {
         "template_used": None,
         "conversation_id": body["conversation_id"],
@@ -126,7 +126,7 @@ def test_a_draft_uses_its_template_example_and_the_documents_that_exist(
 
     assert done["sources"] == ["DOMAIN_LANGUAGE", "PROJECT_MANIFESTO"]
     assert done["metadata"]["template_used"] == "DOMAIN_LANGUAGE"
-    assert len(done["metadata"]["template_version"]) == 12
+    assert len(done["metadata"]["template_version"]) == 16
     system, asked = model.chats[-1].body["messages"]
     assert system["role"] == "system"
     assert "DOMAIN_LANGUAGE" in system["content"]

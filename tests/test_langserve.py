@@ -72,7 +72,9 @@ def test_a_stream_tells_what_each_step_changed(http: httpx.Client, model: OpenAI
     assert end == ("end", None)
     assert {name for name, _ in steps} == {"data"}
     *before, generated = [data for _, data in steps]
-    assert before == [{"load_template": {"template": None}}, {"retrieve": {"passages": []}}]
+    pinned = before[0]["load_template"]
+    assert (set(pinned), pinned["template"]) == ({"template", "prompts", "output_paths"}, None)
+    assert before[1:] == [{"retrieve": {"passages": []}}]
     [message] = generated["generate"]["messages"]
     assert message["content"] == "It warns."
 

@@ -14,7 +14,7 @@ from graph.models import open_models
 from graph.pipeline import build_pipeline
 from graph.run import Stop, run_turn
 from graph.settings import ROOT, PipelineSettings
-from graph.texts import Texts
+from graph.texts.texts import Texts
 
 
 class FullDisk(InMemorySaver):

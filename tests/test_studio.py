@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -152,8 +153,11 @@ def settings(
     model: OpenAIStandIn, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """The settings that Studio shares with the service that ran before it."""
+    prompts = tmp_path_factory.mktemp("texts") / "prompts"
+    shutil.copytree(ROOT / "prompts", prompts)
     return {
         "DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        "PROMPTS_DIR": str(prompts),
         "DATABASE_URL": make_database(postgres_url),
         "OPENAI_BASE_URL": model.base_url,
         "OPENAI_MODEL": "stand-in",
@@ -195,15 +199,38 @@ def test_the_schemas_show_turn_conversation_and_prompts(studio: Studio) -> None:
     assert set(schemas["input_schema"]["properties"]) == TURN
     assert schemas["input_schema"]["required"] == ["messages"]
     assert set(schemas["output_schema"]["properties"]) == {"messages"}
-    shown = {
+    assert shown_prompts(studio) == {
+        name: (["generate"], (ROOT / f"prompts/{name.removesuffix('_prompt')}.md").read_text())
+        for name in PROMPTS
+    }
+
+
+def shown_prompts(studio: Studio) -> dict[str, tuple[list[str], str]]:
+    """The prompts that Studio shows for editing: their nodes and their text."""
+    [assistant] = studio.client.assistants.search()
+    schemas: Any = studio.client.assistants.get_schemas(assistant["assistant_id"])
+    return {
         name: (field["langgraph_nodes"], field["default"])
         for name, field in schemas["context_schema"]["properties"].items()
         if field.get("langgraph_type") == "prompt"
     }
-    assert shown == {
-        name: (["generate"], (ROOT / f"prompts/{name.removesuffix('_prompt')}.md").read_text())
-        for name in PROMPTS
-    }
+
+
+def test_a_prompt_that_changes_on_disk_is_shown_and_used_at_once(
+    studio: Studio, settings: dict[str, str], model: OpenAIStandIn
+) -> None:
+    file = Path(settings["PROMPTS_DIR"]) / "answer.md"
+    before = file.read_text()
+    file.write_text("Speak like a warden.")
+    try:
+        assert shown_prompts(studio)["answer_prompt"] == (["generate"], "Speak like a warden.")
+        studio.run()
+    finally:
+        file.write_text(before)
+    studio.run()
+    first, second = [chat.body["messages"][0]["content"] for chat in model.chats]
+    assert first == "Speak like a warden."
+    assert second.startswith("You are Archwright")
 
 
 def test_a_run_streams_tokens_steps_and_our_events_and_keeps_the_messages(
@@ -221,7 +248,7 @@ def test_a_run_streams_tokens_steps_and_our_events_and_keeps_the_messages(
 
     composed = {"type": "prompt_composed", "template_version": None, "warnings": []}
     custom = without_times(of("custom", events))
-    assert len(custom[3].pop("prompt_version")) == 12
+    assert len(custom[3].pop("prompt_version")) == 16
     assert custom.pop(5)["usage"]["completion_tokens"] == 3
     assert custom == [
         {"type": "step_finished", "step": "load_template"},

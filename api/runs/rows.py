@@ -96,7 +96,8 @@ class RunRows:
             # What was erased while the run was going on is not quoted again.
             names = await names_left(connection, turn.project_id, documents)
             stored = Jsonb(without_quotes(citations, names))
-            await connection.execute(_END_MESSAGE, (answer.text, status, stored, row.id))
+            versions = (answer.prompt_version, answer.template_version)
+            await connection.execute(_END_MESSAGE, (answer.text, status, stored, *versions, row.id))
             await connection.execute(
                 _END_RUN,
                 (row.status, row.seq, row.finish_reason, row.error and Jsonb(row.error), row.id),
@@ -216,7 +217,11 @@ insert into cited_passages (message_id, chunk_id, project_id, document_id, docum
     page_number, url, snippet, context)
 values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
 """
-_END_MESSAGE = "update messages set content = %s, status = %s, citations = %s where id = %s"
+_END_MESSAGE = """
+update messages set content = %s, status = %s, citations = %s,
+    prompt_version = %s, template_version = %s
+where id = %s
+"""
 _END_RUN = """
 update runs set status = %s, seq = %s, finish_reason = %s, error = %s, ended_at = now()
 where id = %s

@@ -1,48 +1,24 @@
-"""Loads the template and example of the document type that the turn asks for."""
+"""Takes the words of the turn as they stand now; nothing after it looks at files or edits."""
 
 import asyncio
-from datetime import UTC, datetime
 
 from langgraph.runtime import Runtime
-from typing_extensions import TypedDict
 
 from graph.context import Context
-from graph.state import UNSORTED, State, Template
-from graph.texts import DocumentType, Texts, render
+from graph.pinning import Pinned, pin
+from graph.state import UNSORTED, State
+from graph.texts.texts import Texts
 
 
-class Loaded(TypedDict):
-    """What this step adds to the state; null for UNSORTED, which has no template."""
-
-    template: Template | None
-
-
-async def load_template(state: State, runtime: Runtime[Context], *, texts: Texts) -> Loaded:
-    """Render the template of `doc_type`.
+async def load_template(state: State, runtime: Runtime[Context], *, texts: Texts) -> Pinned:
+    """The prompts, and template and example of `doc_type`, kept under their versions.
 
     Raises:
-        TemplateFailed: the type is unknown, or its template is not in order.
+        TemplateFailed: the type is unknown, or one of its texts is not in order.
     """
-    name = state.get("doc_type") or UNSORTED
-    if name == UNSORTED:
-        return {"template": None}
-    kind = await asyncio.to_thread(texts.document_type, name)
-    return {"template": _rendered(kind, runtime.context)}
-
-
-def _rendered(kind: DocumentType, context: Context) -> Template:
-    body = render(
-        kind.body,
-        project_name=context.project_name,
-        date=datetime.now(UTC).date().isoformat(),
-    )
-    return {
-        "doc_type": kind.name,
-        "title": kind.about.title,
-        "output_path": kind.about.output_path,
-        "depends_on": kind.about.depends_on,
-        "required_headings": kind.about.required_headings,
-        "body": body,
-        "example": kind.example,
-        "version": kind.version,
-    }
+    project_id = state.get("project_id")
+    wording = await texts.wording(project_id)
+    doc_type = state.get("doc_type") or UNSORTED
+    pinned, sets = await asyncio.to_thread(pin, wording, doc_type, runtime.context)
+    await texts.remember(sets, project_id)
+    return pinned

@@ -1,0 +1,82 @@
+"""Fixes the words of a turn when it begins: what is edited later counts for the next one."""
+
+from datetime import UTC, datetime
+
+from typing_extensions import TypedDict
+
+from graph.context import Context
+from graph.sanitizing import clean
+from graph.state import UNSORTED, Prompts, Template
+from graph.texts.document_types import DocumentType, version_of
+from graph.texts.paths import PromptName, prompt_path
+from graph.texts.rendering import render
+from graph.texts.wording import Text, TextSet, Wording, text_set
+
+
+class Pinned(TypedDict):
+    """All words of a turn, as plain JSON; `template` is null for UNSORTED, which has none.
+
+    `output_paths` says where the document of each type is to lie.
+    """
+
+    template: Template | None
+    prompts: Prompts
+    output_paths: dict[str, str]
+
+
+def pin(wording: Wording, doc_type: str, context: Context) -> tuple[Pinned, list[TextSet]]:
+    """The words of a turn, and the sets of texts that its versions name.
+
+    Raises:
+        TemplateFailed: the type is unknown, or one of its texts is not in order.
+    """
+    kind = None if doc_type == UNSORTED else wording.document_type(doc_type)
+    system = _prompt(wording, "draft" if kind else "answer", context)
+    layout = _prompt(wording, "question", context)
+    prompts = text_set((system, layout))
+    pinned: Pinned = {
+        "template": _rendered(kind, context) if kind else None,
+        "prompts": {
+            "system": system.content,
+            "system_path": system.path,
+            "layout": layout.content,
+            "version": prompts.version,
+        },
+        "output_paths": wording.output_paths(),
+    }
+    return pinned, [prompts, *([_sources(wording, kind)] if kind else [])]
+
+
+def _prompt(wording: Wording, name: PromptName, context: Context) -> Text:
+    """The prompt `name`, or what somebody put in its place for this run."""
+    edited = context.edited_prompt(name)
+    if edited is None:
+        return wording.prompt(name)
+    text = clean(edited)
+    return Text(prompt_path(name), text, version_of(text), "edit")
+
+
+def _sources(wording: Wording, kind: DocumentType) -> TextSet:
+    example = wording.example(kind.path)
+    return text_set([wording.text(kind.path), *([example] if example else [])])
+
+
+def _rendered(kind: DocumentType, context: Context) -> Template:
+    body = render(
+        kind.body,
+        path=kind.path,
+        first_line=kind.first_line,
+        project_name=context.project_name,
+        date=datetime.now(UTC).date().isoformat(),
+    )
+    return {
+        "doc_type": kind.name,
+        "title": kind.about.title,
+        "output_path": kind.about.output_path,
+        "depends_on": kind.about.depends_on,
+        "required_headings": kind.about.required_headings,
+        "good": kind.about.good,
+        "body": body,
+        "example": kind.example or "",
+        "version": kind.version,
+    }

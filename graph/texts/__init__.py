@@ -1,0 +1,1 @@
+"""The words that authors edit: which texts there are, where they come from, how they are used."""

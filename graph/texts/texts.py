@@ -1,0 +1,139 @@
+"""The words of the service, wherever they come from: two folders, and edits in Postgres."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from graph.postgres import Pool
+from graph.texts.edits import Edits, Version
+from graph.texts.files import Files, Snapshot
+from graph.texts.wording import NOTHING, Replacements, Text, TextSet, Wording
+
+log = logging.getLogger(__name__)
+
+_MOST_WORDINGS = 64
+
+
+class Texts:
+    """Gives each turn the words as they stand when it begins.
+
+    Without a pool there are files only, and nothing is written, remembered or recalled.
+    """
+
+    def __init__(self, prompts_dir: Path, templates_dir: Path, pool: Pool | None = None) -> None:
+        self._files = Files(prompts_dir, templates_dir)
+        self._edits = Edits(pool) if pool is not None else None
+        self._recorded: Snapshot | None = None
+        self._made: dict[tuple[int, ...], tuple[Snapshot, Replacements, Replacements, Wording]] = {}
+
+    async def wording(self, project_id: str | None = None) -> Wording:
+        """All texts as they count for a project, or for the whole service, at this moment.
+
+        What is no project's id is taken for none.
+        """
+        files = await asyncio.to_thread(self._files.read)
+        if self._edits is None:
+            return await self._wording(files, NOTHING, NOTHING)
+        edits, own = await self._edits.of(_uuid(project_id))
+        if files is not self._recorded:
+            await self._edits.record(files.contents)
+            self._recorded = files
+        return await self._wording(files, edits, own)
+
+    def files(self) -> Wording:
+        """The files alone. Blocks."""
+        return Wording(self._files.read())
+
+    async def remember(self, sets: Iterable[TextSet], project_id: str | None = None) -> None:
+        """Keep the texts of an answer, so that its versions can be read back.
+
+        A set with a project's own text is kept for that project, and goes with it.
+        """
+        if self._edits is not None:
+            await self._edits.remember(sets, _uuid(project_id))
+
+    async def recall(self, version: str, project_id: str | None = None) -> dict[str, str] | None:
+        """The texts, path to content, that answers name as `version`; null where none do."""
+        return await self._written.recall(version, _uuid(project_id))
+
+    async def save(
+        self,
+        path: str,
+        content: str | None,
+        *,
+        project_id: str | None = None,
+        expected: str | None,
+        author_id: uuid.UUID | None = None,
+    ) -> Text | None:
+        """Write `content` in place of what counts at `path`, or give what was written up with null.
+
+        For the whole service, or as the project's own. `expected` is the version that the writer
+        saw, null for none. Gives what counts then.
+
+        Raises:
+            TextChanged: another version counts by now; nothing is written.
+        """
+        files = await asyncio.to_thread(self._files.read)
+        return await self._written.save(
+            path,
+            content,
+            file=files.contents.get(path),
+            project_id=_uuid(project_id),
+            expected=expected,
+            author_id=author_id,
+        )
+
+    async def history(
+        self,
+        path: str,
+        project_id: str | None = None,
+        *,
+        limit: int = 50,
+        before: datetime | None = None,
+    ) -> list[Version]:
+        """What was at `path`, the newest first: files and edits, and those of the project."""
+        return await self._written.history(path, _uuid(project_id), limit=limit, before=before)
+
+    async def version(
+        self, path: str, version: str, project_id: str | None = None
+    ) -> Version | None:
+        """The newest entry of the history that is `version`; null where there is none."""
+        return await self._written.version(path, version, _uuid(project_id))
+
+    @property
+    def _written(self) -> Edits:
+        if self._edits is None:
+            raise RuntimeError("without a database there is no history")
+        return self._edits
+
+    async def _wording(self, files: Snapshot, edits: Replacements, own: Replacements) -> Wording:
+        """The same object where nothing has changed, so that a turn costs no parsing."""
+        key = (id(files), id(edits), id(own))
+        if key not in self._made:
+            wording = await asyncio.to_thread(_made, files, edits, own)
+            if len(self._made) >= _MOST_WORDINGS:
+                self._made.clear()
+            # With what it was made from, lest another object get the same id.
+            self._made[key] = (files, edits, own, wording)
+            return wording
+        return self._made[key][-1]
+
+
+def _made(files: Snapshot, edits: Replacements, own: Replacements) -> Wording:
+    """A new view, whose faults the operator is told."""
+    wording = Wording(files, edits, own)
+    for path, problem in wording.problems.items():
+        log.warning("%s %s, and is not used", path, problem)
+    for name, problem in wording.faulty().items():
+        log.warning("the document type %s is left out of lists: %s", name, problem)
+    return wording
+
+
+def _uuid(project_id: str | None) -> str | None:
+    try:
+        return str(uuid.UUID(project_id)) if project_id else None
+    except ValueError:
+        return None

@@ -1,0 +1,270 @@
+"""What is written over files: layers, history, and what can be read back."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from conftest import make_database
+from folders import ANSWER, FRONT, PLAN, Folders
+
+from api.access import LOCAL_USER, know_principals
+from api.database.migrations import migrate
+from graph.context import Context
+from graph.errors import TextChanged
+from graph.pinning import pin
+from graph.postgres import Pool, open_pool
+from graph.texts.document_types import version_of
+from graph.texts.texts import Texts
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    made = Folders(tmp_path)
+    made.write_all()
+    return made
+
+
+@pytest.fixture(scope="module")
+def database(postgres_url: str) -> str:
+    """A database with tables, without edits."""
+    url = make_database(postgres_url)
+    migrate(url)
+    return url
+
+
+Scenario = Callable[[Pool], Awaitable[None]]
+
+
+def at(url: str, scenario: Scenario) -> None:
+    """Run `scenario` with a pool; the database is without texts at first."""
+
+    async def whole() -> None:
+        async with open_pool(url) as pool, pool.connection() as connection:
+            await know_principals(pool)
+            await connection.execute("delete from text_edits")
+            await connection.execute("delete from text_sets")
+            await scenario(pool)
+
+    asyncio.run(whole())
+
+
+async def make_project(pool: Pool, project: str) -> None:
+    async with pool.connection() as connection:
+        await connection.execute(
+            "insert into projects (id, owner_id, name) values (%s, %s, 'P')",
+            (project, LOCAL_USER.id),
+        )
+
+
+async def told(texts: Texts, path: str = ANSWER, project: str | None = None) -> tuple[str, str]:
+    """What counts at `path`, and where it comes from."""
+    text = (await texts.wording(project)).text(path)
+    assert text.version == version_of(text.content)
+    return text.content, text.source
+
+
+def test_an_edit_counts_over_its_file_and_an_override_over_both(
+    database: str, folders: Folders
+) -> None:
+    mine, other = str(uuid.uuid4()), str(uuid.uuid4())
+    at_first = "Answer {{ user_name }}."
+
+    async def scenario(pool: Pool) -> None:
+        await make_project(pool, mine)
+        texts, elsewhere = (Texts(**folders.settings, pool=pool) for _ in range(2))
+        assert await told(texts) == await told(elsewhere) == (at_first, "file")
+
+        seen = version_of(at_first)
+        saved = await texts.save(ANSWER, "Edited.", expected=seen, author_id=LOCAL_USER.id)
+        assert saved == (await texts.wording()).texts[ANSWER]
+        assert await told(elsewhere) == ("Edited.", "edit")
+
+        seen = version_of("Edited.")
+        await texts.save(ANSWER, "Own.", project_id=mine.upper(), expected=seen)
+        found = [await told(elsewhere, ANSWER, one) for one in (mine, other, "no id", None)]
+        assert found == [("Own.", "override"), *[("Edited.", "edit")] * 3]
+
+        await texts.save(ANSWER, None, expected=seen)
+        assert await told(elsewhere) == (at_first, "file")
+        assert await told(elsewhere, ANSWER, mine) == ("Own.", "override")
+        given_up = await texts.save(ANSWER, None, project_id=mine, expected=version_of("Own."))
+        assert given_up is not None
+        assert (given_up.content, given_up.source) == (at_first, "file")
+
+    at(database, scenario)
+
+
+def test_a_file_that_changes_beats_an_older_edit_until_it_is_as_it_was(
+    database: str, folders: Folders
+) -> None:
+    before, after = "Answer {{ user_name }}.", "Answer them."
+
+    async def scenario(pool: Pool) -> None:
+        texts = Texts(**folders.settings, pool=pool)
+        await texts.save(ANSWER, "Edited.", expected=version_of(before))
+        found = [await told(texts)]
+        for content in (after, before):
+            folders.write(ANSWER, content)
+            found.append(await told(texts))
+        assert found == [("Edited.", "edit"), (after, "file"), ("Edited.", "edit")]
+
+        (folders.root / ANSWER).unlink()
+        wording = await texts.wording()
+        assert ANSWER not in wording.texts
+
+    at(database, scenario)
+
+
+def test_who_writes_over_what_they_have_not_seen_is_refused(
+    database: str, folders: Folders
+) -> None:
+    seen = version_of("Answer {{ user_name }}.")
+
+    async def scenario(pool: Pool) -> None:
+        texts = Texts(**folders.settings, pool=pool)
+
+        async def write(content: str) -> str:
+            try:
+                await texts.save(ANSWER, content, expected=seen)
+            except TextChanged as error:
+                return str(error)
+            return "saved"
+
+        contents = [f"Edit {number}." for number in range(6)]
+        results = await asyncio.gather(*map(write, contents))
+        winner = contents[results.index("saved")]
+        now = f"its version is {version_of(winner)} now. Read it again."
+        refused = f"{ANSWER} was changed since it was read: {now}"
+        assert sorted(results) == sorted(["saved", *[refused] * 5])
+        assert await told(texts) == (winner, "edit")
+
+        with pytest.raises(TextChanged, match="there is no such text now"):
+            await texts.save("templates/root/NEW/template.md", "x", expected=seen)
+
+    at(database, scenario)
+
+
+def test_a_new_type_may_be_written_without_a_file_and_for_one_project(
+    database: str, folders: Folders
+) -> None:
+    mine = str(uuid.uuid4())
+    path = "templates/root/NEW/template.md"
+    source = FRONT.format(output_path="NEW.md") + "New."
+
+    async def scenario(pool: Pool) -> None:
+        await make_project(pool, mine)
+        texts = Texts(**folders.settings, pool=pool)
+        await texts.save(path, source, project_id=mine, expected=None)
+        names = [
+            [kind.name for kind in (await texts.wording(one)).document_types()]
+            for one in (mine, None)
+        ]
+        assert names == [["NEW", "PLAN"], ["PLAN"]]
+
+        folders.write("templates/root/LATER/template.md", source)
+        assert (await texts.wording()).knows("LATER")
+
+    at(database, scenario)
+
+
+def test_the_history_holds_each_content_of_a_file_once_and_each_edit(
+    database: str, folders: Folders
+) -> None:
+    mine = str(uuid.uuid4())
+    first, second = "Answer {{ user_name }}.", "Second."
+
+    async def scenario(pool: Pool) -> None:
+        await make_project(pool, mine)
+        texts = Texts(**folders.settings, pool=pool)
+        for content in (first, second, first):
+            folders.write(ANSWER, content)
+            await asyncio.gather(*(Texts(**folders.settings, pool=pool).wording() for _ in "12"))
+            await texts.wording()
+        seen = version_of(first)
+        await texts.save(ANSWER, "Edited.", expected=seen, author_id=LOCAL_USER.id)
+        await texts.save(ANSWER, None, expected=version_of("Edited."))
+        await texts.save(ANSWER, "Own.", project_id=mine, expected=seen)
+
+        history = await texts.history(ANSWER, mine)
+        entries = [(e.content, e.source, e.base, e.author_id, e.project_id) for e in history]
+        assert entries == [
+            ("Own.", "edit", None, None, uuid.UUID(mine)),
+            (None, "edit", seen, None, None),
+            ("Edited.", "edit", seen, LOCAL_USER.id, None),
+            (second, "file", None, None, None),
+            (first, "file", None, None, None),
+        ]
+        assert await texts.history(ANSWER) == history[1:]
+        assert await texts.history(ANSWER, limit=1, before=history[2].created_at) == [history[3]]
+        assert await texts.version(ANSWER, version_of(second)) == history[3]
+        own = version_of("Own.")
+        assert [await texts.version(ANSWER, own, one) for one in (mine, None)] == [history[0], None]
+
+    at(database, scenario)
+
+
+def test_what_made_an_answer_is_kept_and_goes_with_its_project(
+    database: str, folders: Folders
+) -> None:
+    mine = str(uuid.uuid4())
+
+    async def scenario(pool: Pool) -> None:
+        texts = Texts(**folders.settings, pool=pool)
+        for round_ in range(2):
+            await make_project(pool, mine)
+            shared = (await texts.wording()).text(ANSWER)
+            if shared.source == "file":
+                await texts.save(ANSWER, "Edited.", expected=shared.version)
+            await texts.save(
+                "prompts/draft.md",
+                "Own.",
+                project_id=mine,
+                expected=version_of("Draft {{ title }} as {{ format }}."),
+            )
+            found = []
+            for name in ("UNSORTED", "PLAN"):
+                pinned, sets = pin(await texts.wording(mine), name, Context())
+                await texts.remember(sets, mine)
+                version = pinned["prompts"]["version"]
+                found.append([await texts.recall(version, one) for one in (mine, None)])
+            question = {"prompts/question.md": (folders.root / "prompts/question.md").read_text()}
+            answer = {ANSWER: "Edited.", **question}
+            draft = {"prompts/draft.md": "Own.", **question}
+            assert found == [[answer, answer], [draft, None]], f"round {round_}"
+            template = (await texts.wording(mine)).document_type("PLAN")
+            assert await texts.recall(template.version) == {PLAN: (folders.root / PLAN).read_text()}
+            async with pool.connection() as connection:
+                await connection.execute("delete from projects where id = %s", (mine,))
+            assert await texts.recall(version, mine) is None
+            assert await told(texts, "prompts/draft.md", mine) == (
+                "Draft {{ title }} as {{ format }}.",
+                "file",
+            )
+
+    at(database, scenario)
+
+
+def test_a_database_without_tables_leaves_the_files(postgres_url: str, folders: Folders) -> None:
+    async def scenario() -> None:
+        async with open_pool(make_database(postgres_url)) as pool:
+            texts = Texts(**folders.settings, pool=pool)
+            assert await told(texts) == ("Answer {{ user_name }}.", "file")
+            _, sets = pin(await texts.wording(), "PLAN", Context())
+            await texts.remember(sets)
+
+    asyncio.run(scenario())
+
+
+def test_a_turn_without_news_gets_the_same_view(database: str, folders: Folders) -> None:
+    async def scenario(pool: Pool) -> None:
+        texts = Texts(**folders.settings, pool=pool)
+        await texts.wording()
+        first = await texts.wording()
+        assert await texts.wording(str(uuid.uuid4())) is first
+        folders.write(ANSWER, "News.")
+        assert (await texts.wording()).text(ANSWER).content == "News."
+        assert first.text(ANSWER).content == "Answer {{ user_name }}."
+
+    at(database, scenario)

@@ -1,0 +1,97 @@
+"""The language of prompts and templates: what it has, and what it refuses."""
+
+import pytest
+
+from graph.errors import TemplateFailed
+from graph.texts.rendering import examine, render
+
+VALUES = {"name": "Ann", "note": "", "text": "{{ 7*7 }} {% include 'x' %} <b>"}
+ONLY = "only {{ variable }} and {% if variable %} with elif, else, not, and, or are."
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("Hello {{ name }}.", "Hello Ann."),
+        ("{{ text }}", "{{ 7*7 }} {% include 'x' %} <b>"),
+        ("{% if note %}a{% elif name %}b{% else %}c{% endif %}", "b"),
+        ("{% if not note and (name or note) %}yes{% endif %}", "yes"),
+        ("a{# {{ nobody }} #}b", "ab"),
+        ("{% raw %}{{ nobody }}{% endraw %}", "{{ nobody }}"),
+        ('{"a": {"b": "{{ name }}"}}', '{"a": {"b": "Ann"}}'),
+        ("a }} %} b\r\nc", "a }} %} b\nc"),
+    ],
+)
+def test_variables_and_conditions_are_all_there_is(text: str, rendered: str) -> None:
+    assert render(text, **VALUES) == rendered
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("\n{{ nobody }}", 2, "There is no variable 'nobody'. There are: name, note, text."),
+        ("{% if note %}\n\n{{ no }}{% endif %}", 3, "There is no variable 'no'. There are: name,"),
+        ("{{ self }}", 1, "There is no variable 'self'."),
+        ("{{ __class__ }}", 1, "There is no variable '__class__'."),
+        ("{{ 7*7 }}", 1, f"Arithmetic is not allowed; {ONLY}"),
+        ("{{ 'a' * 10**9 }}", 1, f"Arithmetic is not allowed; {ONLY}"),
+        ("{{ name ~ note }}", 1, f"Arithmetic is not allowed; {ONLY}"),
+        ("{{ range(10**9) }}", 1, f"A call is not allowed; {ONLY}"),
+        ("{{ name() }}", 1, f"A call is not allowed; {ONLY}"),
+        ("a\n{% for x in range(10**9) %}x{% endfor %}", 2, f"A loop is not allowed; {ONLY}"),
+        ("{{ name.__class__ }}", 1, f"An attribute is not allowed; {ONLY}"),
+        ("{{ name[0] }}", 1, f"An attribute is not allowed; {ONLY}"),
+        ("{{ name|upper }}", 1, f"A filter is not allowed; {ONLY}"),
+        ("{% filter upper %}a{% endfilter %}", 1, f"A filter is not allowed; {ONLY}"),
+        ("{% if name is defined %}{% endif %}", 1, f"A test is not allowed; {ONLY}"),
+        ("{% if name == note %}{% endif %}", 1, f"A comparison is not allowed; {ONLY}"),
+        ("{% if 'a' %}{% endif %}", 1, f"A constant is not allowed; {ONLY}"),
+        ("{{ true }}", 1, f"A constant is not allowed; {ONLY}"),
+        ("{{ name or note }}", 1, f"A condition between {{{{ and }}}} is not allowed; {ONLY}"),
+        ("{{ name if note }}", 1, f"A condition between {{{{ and }}}} is not allowed; {ONLY}"),
+        ("\n\n{% include 'x' %}", 3, f"Another file is not allowed; {ONLY}"),
+        ("{% import 'x' as x %}", 1, f"Another file is not allowed; {ONLY}"),
+        ("{% from 'x' import y %}", 1, f"Another file is not allowed; {ONLY}"),
+        ("{% extends 'x' %}", 1, f"Another file is not allowed; {ONLY}"),
+        ("{% macro a() %}{% endmacro %}", 1, f"A macro is not allowed; {ONLY}"),
+        ("{% set a = name %}", 1, f"An assignment is not allowed; {ONLY}"),
+        ("{% with %}{% endwith %}", 1, f"An assignment is not allowed; {ONLY}"),
+        ("{% block a %}{% endblock %}", 1, f"A block is not allowed; {ONLY}"),
+        ("\n{% autoescape true %}{% endautoescape %}", 2, f"This is not allowed; {ONLY}"),
+        ("{% if name %}\n{% include 'x' %}{% endif %}", 2, f"Another file is not allowed; {ONLY}"),
+        ("a\n{% shout %}", 2, "Encountered unknown tag 'shout'."),
+        ("{{ name", 1, "Unexpected end of template, expected 'end of print statement'."),
+        ("{% if name %}", 1, "Unexpected end of template."),
+        ("{# never closed", 1, "Missing end of comment tag."),
+        ("{{ " + "9" * 5000 + " }}", 1, "It is too deep or too long to be understood."),
+        ("{{ " + "(" * 5000 + " }}", 1, "It is too deep or too long to be understood."),
+        (
+            "{% if name " + "and name " * 5000 + "%}{% endif %}",
+            1,
+            "It is too deep or too long to be understood.",
+        ),
+        (
+            "{% if name %}" * 150 + "{% endif %}" * 150,
+            1,
+            "It is too deep or too long to be understood.",
+        ),
+    ],
+)
+def test_everything_else_is_refused_before_anything_runs(
+    text: str, line: int, message: str
+) -> None:
+    with pytest.raises(TemplateFailed) as caught:
+        render(text, path="prompts/x.md", first_line=10, **VALUES)
+    told = str(caught.value)
+    assert told.startswith(f"prompts/x.md cannot be used. Line {line + 9}: {message}")
+
+
+def test_a_short_text_cannot_grow_without_end() -> None:
+    with pytest.raises(TemplateFailed, match="longer than 20000000 characters"):
+        render("{{ text }}" * 300, text="x" * 100_000)
+
+
+def test_what_a_text_asks_for_is_known_with_its_lines() -> None:
+    examined = examine("{{ b }}\n{% if a or not c %}{{ b }}{% endif %}\n{{ a|upper }}\n{{ 1 }}")
+    assert dict(examined.variables) == {"b": 1, "a": 2, "c": 2}
+    assert [line for line, _ in examined.problems] == [3, 4]

@@ -1,0 +1,178 @@
+"""Prompts and templates as files: what is read, when, and what is wrong with it."""
+
+import os
+import re
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from folders import ANSWER, FRONT, PLAN, Folders
+
+from graph.context import Context
+from graph.errors import TemplateFailed
+from graph.pinning import pin
+from graph.settings import ROOT
+from graph.texts.document_types import version_of
+from graph.texts.files import Files
+from graph.texts.texts import Texts
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    made = Folders(tmp_path)
+    made.write_all()
+    return made
+
+
+def test_a_type_is_its_folder_its_front_matter_and_its_example(folders: Folders) -> None:
+    source = folders.write_type("# {{ project_name }}\n\n## Why\n")
+    kind = folders.files().document_type("PLAN")
+    assert (kind.example, kind.version) == (None, version_of(source))
+    folders.write("templates/planning/PLAN/example.md", "# Ours\n")
+    folders.write("templates/planning/PLAN/example.json", "{}")
+    kind = folders.files().document_type("PLAN")
+    assert (kind.example, kind.version) == ("# Ours\n", version_of(source, "# Ours\n"))
+    assert (kind.about.order, kind.body, kind.first_line) == (
+        5,
+        "# {{ project_name }}\n\n## Why",
+        10,
+    )
+    folders.write_type("{}", "docs/planning/PLAN.json")
+    kind = folders.files().document_type("PLAN")
+    assert (kind.example, kind.is_json) == ("{}", True)
+
+
+def test_types_come_in_their_order_and_then_by_name(folders: Folders) -> None:
+    for name, order in (("LATE", 9), ("B", 5), ("A", 5), ("EARLY", 1)):
+        source = FRONT.format(output_path=f"{name}.md").replace("order: 5", f"order: {order}")
+        folders.write(f"templates/root/{name}/template.md", source)
+    wording = folders.files()
+    assert [kind.name for kind in wording.document_types()] == ["EARLY", "A", "B", "PLAN", "LATE"]
+    assert list(wording.output_paths()) == ["EARLY", "A", "B", "PLAN", "LATE"]
+    paths = ("A.md", "x/B.txt", "docs/planning/PLAN.md", "c")
+    assert [wording.type_of(path) for path in paths] == ["A", "B", "PLAN", None]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("# Plan", "the file must begin with a line ---"),
+        ("---\ntitle: x\n", "a second line --- must close it"),
+        ("---\n- a\n---\n", "it must be keys with values"),
+        ("---\ntitle: [\n---\n", "it is no YAML near line 3"),
+        ("---\na: &a [x]\nb: *a\n---\n", "it is no YAML"),
+        ("---\na: !!bool x\n---\n", "it is no YAML"),
+        ("---\na: " + "[" * 600 + "\n---\n", "it is no YAML"),
+        (FRONT.replace("order: 5\n", ""), "order: field required"),
+        (FRONT.replace("order: 5", "order: true"), "order: input should be a valid integer"),
+        (
+            FRONT.replace("title: Plan", "title: 2026-01-01"),
+            "title: input should be a valid string",
+        ),
+        (FRONT.replace("[Why]", "[Why, 7]"), "required_headings.1: input should be a valid string"),
+        (FRONT.replace("---\n", "---\nowner: me\n", 1), "owner: extra inputs are not permitted"),
+    ],
+)
+def test_front_matter_that_is_not_in_order_is_a_fault_of_that_type_alone(
+    folders: Folders, source: str, reason: str
+) -> None:
+    folders.write("templates/root/BAD/template.md", source.replace("{output_path}", "BAD.md"))
+    wording = folders.files()
+    told = f"The front matter of templates/root/BAD/template.md is wrong: {reason}."
+    assert wording.faulty() == {"BAD": told}
+    assert wording.knows("BAD")
+    assert [kind.name for kind in wording.document_types()] == ["PLAN"]
+    with pytest.raises(TemplateFailed, match=re.escape(told)):
+        wording.document_type("BAD")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"caf\xe9", "is not UTF-8 (byte 3)."),
+        (b"x" * 1_000_001, "is larger than 1000000 bytes."),
+        (b"a\0b", "holds a NUL character."),
+        (b" \n", "is empty."),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_a_fault_of_that_text_alone(
+    folders: Folders, content: bytes, reason: str
+) -> None:
+    folders.write("prompts/draft.md", content)
+    wording = folders.files()
+    assert sorted(wording.texts) == [ANSWER, "prompts/question.md", PLAN]
+    assert wording.prompt("answer").content == "Answer {{ user_name }}."
+    with pytest.raises(TemplateFailed, match=re.escape(f"prompts/draft.md {reason}")):
+        pin(wording, "PLAN", Context())
+
+
+def test_what_is_no_file_or_leads_out_of_its_folder_is_not_read(
+    folders: Folders, tmp_path: Path
+) -> None:
+    folders.write("secret/X/template.md", FRONT.format(output_path="X.md"))
+    templates, prompts = tmp_path / "templates", tmp_path / "prompts"
+    (templates / "secret").symlink_to(tmp_path / "secret")
+    (templates / "planning" / "COPY").symlink_to(templates / "planning" / "PLAN")
+    (templates / "planning" / "OUT").mkdir()
+    (templates / "planning" / "OUT" / "template.md").symlink_to(tmp_path / "secret/X/template.md")
+    (prompts / "draft.md").unlink()
+    os.mkfifo(prompts / "draft.md")
+    folders.write("prompts/notes.md", "No prompt.")
+    folders.write("templates/planning/lower/template.md", FRONT)
+    wording = folders.files()
+    assert sorted(wording.texts) == [
+        ANSWER, "prompts/question.md", "templates/planning/COPY/template.md", PLAN,
+    ]  # fmt: skip
+    with pytest.raises(TemplateFailed, match=r"prompts/draft.md is no file\."):
+        wording.prompt("draft")
+    with pytest.raises(TemplateFailed, match=r"prompts/answer.md is missing\."):
+        Texts(tmp_path / "nowhere", tmp_path / "nowhere").files().prompt("answer")
+
+
+def test_unchanged_folders_are_the_same_snapshot_and_a_change_is_seen_at_once(
+    folders: Folders,
+) -> None:
+    files = Files(**folders.settings)
+    first = files.read()
+    assert files.read() is first
+    # The same time and size, as two writes within the file system's grain have.
+    stat = (folders.root / ANSWER).stat()
+    folders.write(ANSWER, "Answer {{ user_name }}!")
+    os.utime(folders.root / ANSWER, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    second = files.read()
+    assert (first.contents[ANSWER], second.contents[ANSWER]) == (
+        "Answer {{ user_name }}.",
+        "Answer {{ user_name }}!",
+    )
+    shutil.rmtree(folders.root / "templates")
+    assert sorted(files.read().contents) == [ANSWER, "prompts/draft.md", "prompts/question.md"]
+
+
+def test_a_file_that_is_half_written_is_waited_for(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.texts.files._SETTLED_S", 0.3)
+    files = Files(**folders.settings)
+    files.read()
+    with (folders.root / ANSWER).open("w") as file:
+        file.write("Half")
+        file.flush()
+
+        def finish() -> None:
+            time.sleep(0.02)
+            file.write(" and half.")
+            file.flush()
+
+        late = threading.Thread(target=finish)
+        late.start()
+        assert files.read().contents[ANSWER] == "Half and half."
+        late.join()
+
+
+def test_each_prompt_and_template_of_ours_can_be_used() -> None:
+    wording = Texts(ROOT / "prompts", ROOT / "templates").files()
+    assert (wording.problems, wording.faulty()) == ({}, {})
+    for kind in wording.document_types():
+        pin(wording, kind.name, Context())
