@@ -10,6 +10,7 @@ from graph.checks.json_form import Json, json_findings, parse_error, read_json
 from graph.checks.order import misplaced
 from graph.checks.outline import Fence, Heading, Outline, outline_of
 from graph.checks.placeholders import placeholder_findings
+from graph.texts.paths import is_json
 
 _ALIKE = 80
 _MOST_HEADINGS = 1000
@@ -39,7 +40,7 @@ class Document:
 
 def read_document(text: str, output_path: str) -> Document:
     """Read a document, which is JSON where its path ends so."""
-    if not output_path.lower().endswith(".json"):
+    if not is_json(output_path):
         return Document(text, outline_of(text), None)
     json = read_json(text)
     return Document(text, json.outline, json)
