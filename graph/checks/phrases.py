@@ -1,7 +1,7 @@
 """Finds names and phrases among the words of a text, in time linear in the text."""
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -10,7 +10,6 @@ T = TypeVar("T")
 _WORD = re.compile(r"[^\W_]+(?:\+\+|#(?!\w))?")
 _END = re.compile(r"[.!?](?=[\s\"”')\]*]|\Z)|\n[ \t]*\n")
 _QUOTES = "\"'“”‘’„«»`\ufffc"
-_REACH = 300
 _LONGEST = 5
 
 
@@ -90,25 +89,27 @@ def singular(word: str) -> str:
     return word[:-1]
 
 
-class Sentences:
-    """Where the sentences of a text begin and end."""
+class Signs:
+    """Which sentences of a text hold a sign, read once for all places of the text."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, text: str, sign: re.Pattern[str]) -> None:
         self._ends = [found.end() for found in _END.finditer(text)]
+        self._places = [found.start() for found in sign.finditer(text)]
 
-    def around(self, place: int) -> tuple[int, int]:
-        """The beginning and the end of the sentence in which `place` stands."""
+    def near(self, place: int) -> bool:
+        """Whether the sentence in which `place` stands holds the sign."""
         at = bisect_right(self._ends, place)
         start = self._ends[at - 1] if at else 0
-        return start, self._ends[at] if at < len(self._ends) else len(self._text)
+        first = bisect_left(self._places, start)
+        return first < len(self._places) and (
+            at == len(self._ends) or self._places[first] < self._ends[at]
+        )
 
 
-def sentence_around(text: str, place: int) -> str:
-    """The sentence in which `place` stands, or as much of it as is near."""
-    low, high = max(place - _REACH, 0), place + _REACH
-    start, end = Sentences(text[low:high]).around(place - low)
-    return text[low + start : low + end]
+def first_sentence(text: str, start: int) -> str:
+    """The sentence that begins at `start`."""
+    end = _END.search(text, start)
+    return text[start : end.start() if end else len(text)]
 
 
 def is_name_of_code(text: str, start: int, end: int) -> bool:

@@ -1,13 +1,12 @@
 """Checks that a draft names no technology that contradicts the project's TECH_STACK."""
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from graph.checks.findings import Finding, gathered
 from graph.checks.outline import Outline, Prose, Table, outline_of
-from graph.checks.phrases import Sentences, sentence_around, word_set, words_of
+from graph.checks.phrases import Signs, first_sentence, word_set, words_of
 from graph.checks.technologies import Named, Technology, catalogue, technologies_in
 
 TECH_STACK = "TECH_STACK"
@@ -98,15 +97,16 @@ def stack_of(outline: Outline) -> Stack:
 
 
 def _allow(prose: Prose, stack: Stack) -> None:
-    for named in technologies_in(prose, trusting=prose.kind == "cell"):
-        sentence = sentence_around(prose.text, named.start)
-        if prose.kind == "cell" or not _OTHERWISE.search(sentence):
+    names = list(technologies_in(prose, trusting=prose.kind == "cell"))
+    otherwise = Signs(prose.text, _OTHERWISE) if names else None
+    for named in names:
+        if prose.kind == "cell" or not (otherwise and otherwise.near(named.start)):
             stack.allowed[named.technology.name] = named.technology
 
 
 def _reject(prose: Prose, start: int, stack: Stack) -> None:
     """The first sentence names what was rejected, the others say why."""
-    sentence = Prose(sentence_around(prose.text, start), prose.line, "text")
+    sentence = Prose(first_sentence(prose.text, start), prose.line, "text")
     stack.rejected |= {named.technology.name for named in technologies_in(sentence, trusting=True)}
 
 
@@ -133,13 +133,12 @@ def _in_prose(prose: Prose, stack: Stack, *, weighing: bool) -> Iterator[Finding
     titles = [*prose.headings[1:], prose.column]
     if not names or any(_OTHERWISE.search(one) or _OUTSIDE.search(one) for one in titles):
         return
-    sentences = Sentences(prose.text)
-    otherwise = [found.start() for found in _OTHERWISE.finditer(prose.text)]
+    otherwise, moving = Signs(prose.text, _OTHERWISE), Signs(prose.text, _MOVING)
     for named in names:
-        start, end = sentences.around(named.start)
-        if bisect_left(otherwise, start) < bisect_left(otherwise, end):
+        if otherwise.near(named.start):
             continue
-        yield from _other_version(prose, named, stack)
+        if not moving.near(named.start):
+            yield from _other_version(prose, named, stack)
         if not weighing:
             yield from _contradiction(prose, named, stack)
 
@@ -168,8 +167,7 @@ def _other_version(prose: Prose, named: Named, stack: Stack) -> Iterator[Finding
     after = words_of(prose.text[found.end() : found.end() + 20])
     if after and after[0].form in _UNITS:
         return
-    if not _MOVING.search(sentence_around(prose.text, named.start)):
-        yield from _unlike(named.technology.name, found[1], due, prose.line_at(named.start))
+    yield from _unlike(named.technology.name, found[1], due, prose.line_at(named.start))
 
 
 def _versions_in_table(table: Table, stack: Stack) -> Iterator[Finding]:
