@@ -35,8 +35,6 @@ from graph.texts.wording import type_of
 
 log = logging.getLogger(__name__)
 
-_PLACEHOLDER = "[TODO:"
-
 
 class Generated(TypedDict):
     """What this step adds to the conversation."""
@@ -74,7 +72,7 @@ async def generate(
     async for batch in answer.read(stream):
         write(batch)
 
-    write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings(state)))
+    write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings))
     answer_id = context.answer_id or str(uuid.uuid4())
     return {"messages": [{"role": "assistant", "content": answer.text, "id": answer_id}]}
 
@@ -134,14 +132,12 @@ class _Streamed:
         """The answer so far."""
         return "".join(self._tokens)
 
-    def warnings(self, state: State) -> tuple[Warned, ...]:
+    @property
+    def warnings(self) -> tuple[Warned, ...]:
         """What is odd about the finished answer."""
-        text = self.text
-        if not text.strip():
-            return (Warned("empty_answer", "The model came to its end without a word."),)
-        if state.get("template") and (left := text.count(_PLACEHOLDER)):
-            return (Warned("open_placeholder", f"{left} placeholders were left open."),)
-        return ()
+        if self.text.strip():
+            return ()
+        return (Warned("empty_answer", "The model came to its end without a word."),)
 
 
 class _Cited(_Streamed):
