@@ -12,7 +12,7 @@ from api.conversations import own_conversation
 from api.dependencies import Caller, Parts, Service, UsableProject
 from api.errors import Refusal, invalid, not_found
 from api.projects import project_row
-from api.runs.rows import citation_row
+from api.runs.rows import citation_row, warning_row
 from api.schema import CLEAN, CamelModel, CleanText
 from api.streams import chat_stream_docs
 from api.turns import Asked, context_for, new_turn, pipeline_turn
@@ -159,7 +159,7 @@ class ChatDialect:
             "timingsMs": {_TIMINGS.get(k, k): v for k, v in answer.timings_ms.items()},
             "promptVersion": answer.prompt_version,
             "templateVersion": answer.template_version,
-            "warnings": [{"code": w.code, "message": w.message} for w in answer.warnings],
+            "warnings": [warning_row(warning) for warning in answer.warnings],
         }
 
 

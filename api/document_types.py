@@ -11,6 +11,7 @@ from api.dependencies import Caller, Service
 from api.errors import DRAFTING_PREFIX
 from api.knowledge import require_tier
 from graph.texts.document_types import DocumentType
+from graph.texts.paths import document_names
 
 router = APIRouter(prefix=DRAFTING_PREFIX, tags=["document types"])
 
@@ -85,10 +86,10 @@ async def get_workflow(project_id: uuid.UUID, service: Service, caller: Caller) 
 
 
 def done_at(kinds: list[DocumentType], documents: dict[str, datetime]) -> dict[str, datetime]:
-    """When each type was done: a document has its output path or is named `<TYPE>.md`."""
+    """When each type was done: a document has its output path or is named after it."""
     found = {}
     for kind in kinds:
-        names = (kind.about.output_path, f"{kind.name}.md")
+        names = document_names(kind.name, kind.about.output_path)
         if at := [documents[name] for name in names if name in documents]:
             found[kind.name] = max(at)
     return found

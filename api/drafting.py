@@ -14,7 +14,7 @@ from api.active_html import strip_active_html
 from api.dependencies import Caller, Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal, invalid
 from api.projects import NewProject, insert_project, project_row
-from api.runs.rows import citation_row
+from api.runs.rows import citation_row, warning_row
 from api.schema import CLEAN, SAFE, CleanText
 from api.streams import drafting_stream_docs
 from api.turns import Asked, context_for, new_turn, pipeline_turn
@@ -231,7 +231,7 @@ class DraftingDialect:
             },
             "timings_ms": answer.timings_ms,
             "citations": [citation_row(citation) for citation in answer.citations],
-            "warnings": [{"code": w.code, "message": w.message} for w in answer.warnings],
+            "warnings": [warning_row(warning) for warning in answer.warnings],
         }
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from psycopg.errors import ForeignKeyViolation
 
 from api.access import Principal, access_to
 from api.dependencies import Caller, Parts, Service
@@ -47,8 +48,7 @@ async def for_project(
     """The texts of a project: read with tier use, edited with tier full."""
     access = await access_to(service.pool, caller, project_id)
     if access is None:
-        sentence = "There is no such project, or it is somebody else's."
-        raise Refusal(403, "forbidden", sentence)
+        raise _no_project()
     sentence = f"This needs tier 'full'; yours is {access.tier!r}."
     refusal = None if access.allows("full") else Refusal(403, "forbidden", sentence)
     request.state.scope = Scope(str(project_id), refusal)
@@ -154,6 +154,8 @@ async def _save(
         )
     except TextChanged as error:
         raise changed(error.version) from error
+    except ForeignKeyViolation as error:
+        raise _no_project() from error
 
 
 def _judge(wording: Wording, path: str, content: str) -> list[TextFinding]:
@@ -174,6 +176,10 @@ def _unusable(errors: list[TextFinding]) -> Refusal:
     first = errors[0]
     sentence = f"With this, templates and prompts cannot be used. {first.path}: {first.message}"
     return Refusal(422, "unusable", sentence, extra={"findings": [asdict(one) for one in errors]})
+
+
+def _no_project() -> Refusal:
+    return Refusal(403, "forbidden", "There is no such project, or it is somebody else's.")
 
 
 _PATHS = (

@@ -13,7 +13,7 @@ from api.errors import DRAFTING_PREFIX, Refusal
 from api.progress import GONE
 from api.projects import NewProject, insert_project, project_row
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText
-from graph.knowledge.parsing import MARKDOWN
+from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.questions import understood
 from graph.knowledge.ranking import Passage
 
@@ -77,8 +77,10 @@ async def ingest(
         raise Refusal(400, "bad_request", "markdown_content must not be blank.")
     await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
     await require_tier(service, caller, project_id, "edit")
+    # As Markdown, JSON would lose its underscores and asterisks.
+    kind = PLAIN if body.doc_name.lower().endswith(".json") else MARKDOWN
     row = await service.ingestion.accept(
-        project_id, body.doc_name, body.markdown_content.encode(), MARKDOWN
+        project_id, body.doc_name, body.markdown_content.encode(), kind
     )
     if row["status"] == "processing":
         settled = await service.ingestion.progress.settled(row["id"], _INGEST_S)

@@ -47,6 +47,7 @@ CHAT_EXAMPLES: dict[str, dict[str, Any]] = {
             "search": 0.0,
             "firstToken": 310.0,
             "generate": 700.5,
+            "check": 0.0,
             "total": 712.4,
         },
         "promptVersion": "90ab3c77d1e2f60b",
@@ -82,10 +83,17 @@ DRAFTING_EXAMPLES: dict[str, dict[str, Any]] = {
                 "search": 0.0,
                 "first_token": 310.0,
                 "generate": 700.5,
-                "total": 712.4,
+                "check": 21.0,
+                "total": 733.4,
             },
             "citations": [_CITATION],
-            "warnings": [{"code": "open_placeholder", "message": "2 placeholders were left open."}],
+            "warnings": [
+                {
+                    "code": "open_placeholder",
+                    "message": "Line 3: 'TBD' is left open; fill it in or take it out.",
+                    "line": 3,
+                }
+            ],
         },
     },
     "error": {

@@ -22,6 +22,10 @@ _PATH = "prompts/answer.md"
 _VERSION = "0f3ac2b19d574e68"
 _OLDER = "77b0d1e9c2fa4835"
 _ANSWER = "Answer {{ user_name }} from the sources.\n"
+_TEMPLATE = (
+    "---\ntitle: Technology stack\n…\n---\n# {{ project_name }}: Technology stack\n\n"
+    "## Stack at a glance\n"
+)
 _TIME = "2026-08-14T09:30:00Z"
 _TEXT: JsonValue = {"path": _PATH, "content": _ANSWER, "version": _VERSION, "source": "edit"}
 _FINDING: JsonValue = {
@@ -132,8 +136,8 @@ class History(BaseModel):
             },
             {
                 "version": _OLDER,
-                "source": "file",
-                "author": None,
+                "source": "edit",
+                "author": "Grace Example",
                 "created_at": "2026-08-01T08:00:00Z",
                 "is_current": False,
             },
@@ -174,18 +178,18 @@ class PreviewRequest(BaseModel):
     Without `content`, the text that counts is shown; a variable without a value gets a sample.
     """
 
-    model_config = _example(content=_ANSWER, values={"user_name": "Grace"})
+    model_config = _example(content=_TEMPLATE, values={"project_name": "Tidewatch"})
     content: Content | None = None
     values: dict[str, Value] = Field(default_factory=dict, max_length=20)
 
 
 class Preview(BaseModel):
-    """What the text becomes with these values; null where it cannot be rendered."""
+    """What the text becomes with these values; null where it cannot be rendered, or is too long."""
 
     model_config = _example(
-        rendered="Answer Grace from the sources.\n",
-        variables={"user_name": "Grace", "today": "2026-08-14"},
-        findings=[],
+        rendered="# Tidewatch: Technology stack\n\n## Stack at a glance",
+        variables={"project_name": "Tidewatch", "date": "2026-08-14"},
+        findings=[_FINDING],
     )
     rendered: str | None
     variables: dict[str, str]

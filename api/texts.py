@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from api.dependencies import Caller, Service
 from api.editing import (
@@ -46,6 +46,8 @@ from graph.texts.paths import place_of
 from graph.texts.previews import preview
 from graph.texts.variables import variables_of
 
+TextPath = Annotated[str, Path(description="Such as `prompts/answer.md`.")]
+
 _routes = APIRouter(tags=["texts"])
 _WRITING = {
     **CONDITIONS,
@@ -82,7 +84,7 @@ async def check(body: CheckRequest, scope: Readable, service: Service) -> CheckA
 
 @_routes.get("/texts/{path:path}/history")
 async def get_history(
-    path: str, scope: Readable, service: Service, limit: Limit = 50, before: Before = None
+    path: TextPath, scope: Readable, service: Service, limit: Limit = 50, before: Before = None
 ) -> History:
     """The versions of a text, the newest first: of its file, of edits, of the project's own."""
     return History(versions=await history_of(service, scope, path, limit, before))
@@ -90,7 +92,7 @@ async def get_history(
 
 @_routes.get("/texts/{path:path}/versions/{version}")
 async def get_version(
-    path: str, version: VersionName, scope: Readable, service: Service
+    path: TextPath, version: VersionName, scope: Readable, service: Service
 ) -> TextAnswer:
     """A text as it was."""
     return TextAnswer(text=await content_of(service, scope, path, version))
@@ -98,7 +100,7 @@ async def get_version(
 
 @_routes.get("/texts/{path:path}/diff")
 async def get_diff(
-    path: str,
+    path: TextPath,
     scope: Readable,
     service: Service,
     before: Annotated[VersionName | None, Query(alias="from")] = None,
@@ -113,7 +115,7 @@ async def get_diff(
 
 @_routes.post("/texts/{path:path}/preview")
 async def preview_text(
-    path: str, body: PreviewRequest, scope: Readable, service: Service
+    path: TextPath, body: PreviewRequest, scope: Readable, service: Service
 ) -> Preview:
     """What a text becomes with these values, and what is wrong with it. Nothing is stored."""
     wording = await wording_of(service, scope)
@@ -135,7 +137,7 @@ async def preview_text(
 
 @_routes.post("/texts/{path:path}/restore", responses=_WRITING)
 async def restore_text(
-    path: str,
+    path: TextPath,
     body: Restore,
     scope: Editable,
     service: Service,
@@ -160,7 +162,7 @@ async def restore_text(
     responses={304: {"description": "The version that `If-None-Match` names still counts."}},
 )
 async def get_text(
-    path: str,
+    path: TextPath,
     scope: Readable,
     service: Service,
     response: Response,
@@ -180,7 +182,7 @@ async def get_text(
     responses={**_WRITING, 201: {"description": "A new text.", "model": EditAnswer}},
 )
 async def put_text(
-    path: str,
+    path: TextPath,
     body: NewContent,
     scope: Editable,
     service: Service,
@@ -209,7 +211,7 @@ async def put_text(
     responses={**CONDITIONS, 204: {"description": "Nothing lies beneath it."}},
 )
 async def delete_text(
-    path: str,
+    path: TextPath,
     scope: Editable,
     service: Service,
     caller: Caller,

@@ -1,25 +1,17 @@
 """Fits a prompt to a context window, and names what it cut."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from graph.errors import PromptTooLong
 from graph.events import Warned
+from graph.sanitizing import one_line
+from graph.tokens import MOST_CHARACTERS, Count
 
-_MESSAGE_OVERHEAD = 8
+# What stands around a message in a model's chat format, and joins blocks.
+_OVERHEAD = 8
 _SMALLEST_PART = 120
-
-
-def estimate_tokens(text: str) -> int:
-    """How many tokens `text` has at most, near enough, for any usual tokenizer.
-
-    Three ASCII characters, or one and a half bytes of anything else, are taken as one token:
-    English prose has four to five characters a token, source code about three.
-    """
-    ascii_only = len(text.encode("ascii", "ignore"))
-    other = len(text.encode("utf-8", "ignore")) - ascii_only
-    return math.ceil(ascii_only / 3 + other / 1.5)
+_LONGEST_LABEL = 200
 
 
 def answer_share(window: int) -> int:
@@ -31,20 +23,27 @@ def answer_share(window: int) -> int:
 class Part:
     """A piece of a prompt that may be cut.
 
-    `label` is how a warning names it. A `divisible` part may be shortened, others are kept whole
-    or left out.
+    `name` is its own, as a path, and `label` what a warning calls it. `wrap` puts the delimiters
+    around its text, which count too.
     """
 
+    name: str
     label: str
     text: str
-    divisible: bool = False
+    wrap: Callable[[str], str] = str
+
+    @property
+    def block(self) -> str:
+        """The text as it stands in the prompt."""
+        return self.wrap(self.text)
 
 
 class Budget:
     """What is left of a context window while a prompt is put together, the weightiest first."""
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, count: Count) -> None:
         self._left = window - answer_share(window)
+        self._count = count
         self.warnings: list[Warned] = []
 
     def take(self, *texts: str) -> None:
@@ -53,7 +52,7 @@ class Budget:
         Raises:
             PromptTooLong: it does not fit.
         """
-        self._left -= sum(estimate_tokens(text) + _MESSAGE_OVERHEAD for text in texts)
+        self._left -= sum(self._count(text) + _OVERHEAD for text in texts)
         if self._left < 0:
             raise PromptTooLong(
                 "The message is too long for this model's context window. Shorten it by about "
@@ -61,35 +60,67 @@ class Budget:
             )
 
     def fit(self, parts: Iterable[Part]) -> list[Part]:
-        """Those of `parts` that still fit, in order; a warning names each that was cut."""
-        fitted = (self._fit(part) for part in parts)
-        return [part for part in fitted if part is not None]
+        """Those of `parts` that still fit whole, in order; a warning names the others."""
+        kept, left_out = self._whole(list(parts))
+        self._warn("Left out", left_out.values())
+        return list(kept.values())
 
-    def fits(self, *texts: str) -> bool:
-        """Reserve room for `texts` if they fit together, and say whether they did."""
-        cost = sum(map(estimate_tokens, texts)) + _MESSAGE_OVERHEAD
+    def fit_shortened(self, parts: Iterable[Part]) -> list[Part]:
+        """As `fit`; then the first that did not fit is shortened into all the room that is left."""
+        kept, left_out = self._whole(list(parts))
+        at = next(iter(left_out), None)
+        if at is not None and (start := self._start_of(left_out[at])):
+            kept[at] = start
+            self._left = 0
+            self._warn("Shortened", [left_out.pop(at)])
+        self._warn("Left out", left_out.values())
+        return [kept[at] for at in sorted(kept)]
+
+    def fit_newest(self, parts: list[Part], label: str) -> list[Part]:
+        """The last of `parts`, as far back as they fit; a warning calls the others `label`."""
+        at = len(parts)
+        while at and self._fits(parts[at - 1]):
+            at -= 1
+        if at:
+            self._warn("Left out", [Part("", f"the {at} oldest {label}", "")])
+        return parts[at:]
+
+    def _whole(self, parts: list[Part]) -> tuple[dict[int, Part], dict[int, Part]]:
+        """What fits whole and what does not, each by its place in `parts`."""
+        kept: dict[int, Part] = {}
+        left_out: dict[int, Part] = {}
+        for at, part in enumerate(parts):
+            (kept if self._fits(part) else left_out)[at] = part
+        return kept, left_out
+
+    def _fits(self, part: Part) -> bool:
+        """Reserve room for `part` if it fits, and say whether it did."""
+        # Much text is not counted where it is plain that it does not fit.
+        if len(part.text) > self._left * MOST_CHARACTERS:
+            return False
+        cost = self._cost(part)
         if cost > self._left:
             return False
         self._left -= cost
         return True
 
-    def warn(self, message: str) -> None:
-        """Name something that was cut."""
-        self.warnings.append(Warned("cut_to_fit", message))
-
-    def _fit(self, part: Part) -> Part | None:
-        if self.fits(part.text):
-            return part
-        room = self._left - _MESSAGE_OVERHEAD
-        if part.divisible and room >= _SMALLEST_PART:
-            return self._shorten(part, room)
-        self.warn(f"{part.label} was left out to fit the model's context window.")
+    def _start_of(self, part: Part) -> Part | None:
+        """As many whole lines from the start of `part` as there is room for, null for none."""
+        if self._left < _SMALLEST_PART:
+            return None
+        text = part.text
+        keep = self._left * MOST_CHARACTERS
+        while text := text[: text.rfind("\n", 0, keep) + 1]:
+            cost = self._cost(replace(part, text=text))
+            if cost <= self._left:
+                return replace(part, text=text)
+            keep = min(len(text) * self._left // cost, len(text) - 1)
         return None
 
-    def _shorten(self, part: Part, room: int) -> Part:
-        keep = len(part.text) * room // estimate_tokens(part.text)
-        while keep and estimate_tokens(part.text[:keep]) > room:
-            keep = keep * 9 // 10
-        self._left = 0
-        self.warn(f"{part.label} was shortened to fit the model's context window.")
-        return Part(part.label, part.text[:keep], divisible=True)
+    def _cost(self, part: Part) -> int:
+        return self._count(part.block) + _OVERHEAD
+
+    def _warn(self, what: str, parts: Iterable[Part]) -> None:
+        if labels := ", ".join(one_line(part.label, _LONGEST_LABEL) for part in parts):
+            message = f"{what} to fit the model's context window: {labels}."
+            self.warnings.append(Warned("cut_to_fit", message))

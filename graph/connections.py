@@ -192,6 +192,14 @@ def entries(body: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON
     return [entry for entry in found if isinstance(entry, dict)]
 
 
+def token_count(body: Any) -> int:  # noqa: ANN401 - any JSON
+    """The number of tokens in a `/tokenize` body; raises ModelUnreachable for anything else."""
+    tokens = body.get("tokens") if isinstance(body, dict) else None
+    if not isinstance(tokens, list):
+        raise ModelUnreachable(OTHER_PROTOCOL)
+    return len(tokens)
+
+
 async def read_leftovers(response: aiohttp.ClientResponse) -> None:
     """Read what follows `[DONE]`, so that the connection can be used again."""
     with suppress(*LOST):

@@ -1,8 +1,8 @@
 """What a run emits: a discriminated union in the past tense, with one terminal event.
 
 Order: `StepFinished` at any place; `SourcesFound` and `PromptComposed` once, before any text;
-`TokensStreamed` for each batch; `AnswerGenerated` once, if the model came to an end; then
-`Finished` or `Failed`, exactly one and always last.
+`TokensStreamed` for each batch; `AnswerGenerated` once, if the model came to an end; after it, for
+a draft, `DraftChecked` once; then `Finished` or `Failed`, exactly one and always last.
 """
 
 from dataclasses import dataclass, field
@@ -12,16 +12,20 @@ from graph.errors import PipelineError
 from graph.marking import By, Check
 from graph.state import Source
 
-Step = Literal["load_template", "retrieve", "search", "generate"]
+Step = Literal["load_template", "retrieve", "search", "generate", "check"]
 FinishReason = Literal["stop", "length", "content_filter", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that the caller should know and that did not end the run."""
+    """Something that the caller should know and that did not end the run.
+
+    `line` is where in the answer, from 1; null where it concerns no line.
+    """
 
     code: str
     message: str
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,14 @@ class AnswerGenerated:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftChecked:
+    """The finished draft was checked; `warnings` are what was found, by line."""
+
+    warnings: tuple[Warned, ...]
+    type: Literal["draft_checked"] = "draft_checked"
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     """A number whose markers `[index]` stand in the answer, resolved to its source.
 
@@ -136,4 +148,12 @@ class Failed:
 
 
 Terminal = Finished | Failed
-Event = StepFinished | SourcesFound | PromptComposed | TokensStreamed | AnswerGenerated | Terminal
+Event = (
+    StepFinished
+    | SourcesFound
+    | PromptComposed
+    | TokensStreamed
+    | AnswerGenerated
+    | DraftChecked
+    | Terminal
+)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,7 @@ from graph.errors import ModelError
 from graph.local_model import LocalModel
 from graph.settings import PipelineSettings
 from graph.streaming import StreamingChatModel
+from graph.tokens import Asked, Count
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,9 @@ EMBEDDED = "embedded"
 DEFAULT_CONTEXT_WINDOW = 32_768
 _OPENAI_URL = "https://api.openai.com/v1"
 _NO_KEY = "none"
+_SHORT = "Hello"
 _ASK_TIMEOUT_S = 2.0
+_COUNT_TIMEOUT_S = 5.0
 _FAILURE_KEPT_S = 60.0
 # Loaded before possible: LM Studio names both.
 _WINDOW_FIELDS = (
@@ -70,6 +74,7 @@ class Models:
         self._offers = offers
         self._local = local
         self._windows: dict[tuple[str, str], tuple[int, float]] = {}
+        self._tokenizers: dict[tuple[str, str], tuple[bool, float]] = {}
         # One lock a loop: LangGraph's server may run each run in a loop of its own.
         self._asking: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
@@ -118,6 +123,20 @@ class Models:
             return window
         async with self._asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             return self._known_window(resolved) or await self._ask_window(resolved)
+
+    async def tokenizer(self, resolved: Resolved) -> Count | None:
+        """What counts with the model's own tokenizer, in a thread; null if that is not offered.
+
+        The endpoint is tried once, within 2 s; a failure to reach it counts for a minute.
+        """
+        key = (resolved.slug, resolved.name)
+        offered, until = self._tokenizers.get(key, (False, 0.0))
+        if time.monotonic() >= until:
+            offered, until = self._tokenizers[key] = await _tokenizes(resolved.chat)
+        if not offered:
+            return None
+        ask = partial(resolved.chat.count_tokens, timeout_s=_COUNT_TIMEOUT_S)
+        return Asked(ask, asyncio.get_running_loop())
 
     async def ping(self, resolved: Resolved) -> None:
         """Ask the endpoint for its models, within 2 s.
@@ -204,6 +223,16 @@ def _chat(settings: PipelineSettings, name: str, base_url: str, key: str) -> Str
         first_token_timeout_s=settings.llm_first_token_timeout_s,
         idle_timeout_s=settings.llm_idle_timeout_s,
     )
+
+
+async def _tokenizes(chat: StreamingChatModel) -> tuple[bool, float]:
+    """Whether the endpoint counts tokens, and until when that is to be believed."""
+    try:
+        # Some that know no `/tokenize` answer it all the same.
+        return 0 < await chat.count_tokens(_SHORT, _ASK_TIMEOUT_S) <= len(_SHORT), math.inf
+    except ModelError as error:
+        log.info("tokens are estimated, since the model's endpoint does not count them: %s", error)
+        return False, time.monotonic() + _FAILURE_KEPT_S if error.transient else math.inf
 
 
 def _allowed_temperature(model: str, temperature: float) -> dict[str, Any]:

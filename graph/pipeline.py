@@ -14,6 +14,7 @@ from graph.context import Context
 from graph.events import Step, StepFinished
 from graph.knowledge.library import Library
 from graph.models import Models
+from graph.nodes.check import check
 from graph.nodes.generate import generate
 from graph.nodes.load_template import load_template
 from graph.nodes.retrieve import retrieve
@@ -53,18 +54,25 @@ def build_pipeline(
     graph.add_node("retrieve", timed("retrieve", partial(retrieve, library=library)))
     graph.add_node("search", timed("search", partial(search, web=web)))
     graph.add_node("generate", timed("generate", writer))
+    graph.add_node("check", timed("check", partial(check, library=library)))
 
     graph.add_edge(START, "load_template")
     graph.add_edge("load_template", "retrieve")
     graph.add_conditional_edges("retrieve", after_retrieve)
     graph.add_edge("search", "generate")
-    graph.add_edge("generate", END)
+    graph.add_conditional_edges("generate", after_generate)
+    graph.add_edge("check", END)
     return graph.compile(checkpointer=checkpoints, name="archwright")
 
 
 def after_retrieve(state: State) -> Literal["search", "generate"]:
     """The modes `web` and `deep` search the web, `docs` does not."""
     return "search" if state.get("mode", "docs") != "docs" else "generate"
+
+
+def after_generate(state: State) -> Literal["check", "__end__"]:
+    """A draft is checked, an answer is not."""
+    return "check" if state.get("template") else "__end__"
 
 
 def timed(step: Step, node: Callable[[State, Runtime[Context]], Awaitable[object]]) -> Node:

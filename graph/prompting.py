@@ -1,12 +1,14 @@
 """Puts a turn, its template and its sources together into the messages that the model reads."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from graph.budget import Budget, Part
 from graph.context import Context
-from graph.errors import TemplateFailed
+from graph.errors import PromptTooLong, TemplateFailed
 from graph.events import Warned
 from graph.fences import Fences
 from graph.injections import injection_phrases
@@ -14,20 +16,23 @@ from graph.sanitizing import one_line
 from graph.state import UNSORTED, Message, Prompts, Source, State, Template
 from graph.texts.paths import is_json, prompt_path
 from graph.texts.rendering import render
+from graph.texts.wording import type_of
+from graph.tokens import Count, Remembered, byte_count, most_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What the model is asked, and what of the material it was shown.
 
-    `sources` are numbered from 1 in this order. `documents` are the paths of the project's
-    documents, from `project_context`, that reached the prompt.
+    `sources` are numbered from 1 in this order. `documents` are the paths or names of the
+    project's documents that reached the prompt whole or in part, `is_cut` says that not all did.
     """
 
     messages: list[Message]
     sources: list[Source]
     documents: list[str]
     version: str
+    is_cut: bool
     warnings: list[Warned]
 
 
@@ -36,40 +41,52 @@ class Prompting:
 
     def __init__(self) -> None:
         self._fences = Fences()
+        self._estimate = Remembered(most_tokens)
 
-    def compose(self, state: State, context: Context, window: int) -> Prompt:
+    def compose(
+        self, state: State, context: Context, window: int, count: Count | None = None
+    ) -> Prompt:
         """The prompt for this turn, fitted to `window` tokens.
 
         System prompt, template and question are never cut. Then come, by weight: documents that
-        the type depends on, sources, the example, other documents, older history.
+        the type depends on, sources, the example, other documents, older history. Without `count`
+        tokens are estimated, and not even that where the bytes already fit.
 
         Raises:
             PromptTooLong: the message does not fit even alone.
             TemplateFailed: a prompt cannot be rendered, or the turn began in its middle.
         """
+        prompt = None if count else self._uncut(state, context, window)
+        if prompt is None:
+            prompt = self._fitted(state, context, Budget(window, count or self._estimate))
+        return replace(prompt, warnings=[*prompt.warnings, *_injections(state, prompt.sources)])
+
+    def _uncut(self, state: State, context: Context, window: int) -> Prompt | None:
+        """The prompt if it fits even where each byte is a token, which is quickly said."""
+        with suppress(PromptTooLong):
+            prompt = self._fitted(state, context, Budget(window, byte_count))
+            return None if prompt.is_cut else prompt
+        return None
+
+    def _fitted(self, state: State, context: Context, budget: Budget) -> Prompt:
         template = state.get("template")
-        question = state["messages"][-1]["content"]
         prompts = _pinned(state)
         instructions = _render_system(prompts, state, context, template)
-        asked = self._fences.wrap("question", question)
+        asked = self._fences.wrap("question", state["messages"][-1]["content"])
         fixed = self._template(template)
+        needed, others = _by_dependency(state)
 
-        budget = Budget(window)
         budget.take(instructions, asked, prompts["layout"], *fixed)
-        needed, others = _by_dependency(state.get("project_context") or {}, template)
-        found = [*state.get("passages", []), *state.get("web_results", [])]
-
-        kept_needed = budget.fit(self._documents(needed))
-        sources = _keep_sources(budget, found)
+        documents = budget.fit_shortened(self._documents(needed))
+        sources = self._fitted_sources(budget, state)
         example = budget.fit(self._example(template))
-        kept_others = budget.fit(self._documents(others))
-        history = self._history(budget, _spoken(state["messages"][:-1]))
+        documents += budget.fit_shortened(self._documents(others))
+        history = self._fitted_history(budget, _spoken(state["messages"][:-1]))
 
         blocks = [
             *fixed,
-            *(self._fences.wrap("example", part.text) for part in example),
-            *(self._document(part) for part in (*kept_needed, *kept_others)),
-            *(self._source(n, source) for n, source in enumerate(sources, 1)),
+            *(part.block for part in (*example, *documents)),
+            *(self._source(number, source).block for number, source in enumerate(sources, 1)),
         ]
         asking = render(
             prompts["layout"],
@@ -84,9 +101,10 @@ class Prompting:
                 {"role": "user", "content": asking.strip()},
             ],
             sources=sources,
-            documents=[part.label for part in (*kept_needed, *kept_others)],
+            documents=[part.name for part in documents],
             version=prompts["version"],
-            warnings=[*budget.warnings, *_injections(question, sources, {**needed, **others})],
+            is_cut=bool(budget.warnings),
+            warnings=budget.warnings,
         )
 
     def _template(self, template: Template | None) -> list[str]:
@@ -100,33 +118,39 @@ class Prompting:
 
     def _example(self, template: Template | None) -> list[Part]:
         example = template["example"] if template else ""
-        return [Part("The example", example)] if example else []
+        wrap = partial(self._fences.wrap, "example")
+        return [Part("", "the example", example, wrap)] if example else []
 
-    def _documents(self, documents: dict[str, str]) -> list[Part]:
-        return [Part(path, text, divisible=True) for path, text in documents.items()]
+    def _documents(self, documents: Mapping[str, str]) -> list[Part]:
+        return [
+            Part(path, f"the document {path!r}", text, partial(self._wrap_document, path))
+            for path, text in documents.items()
+        ]
 
-    def _document(self, part: Part) -> str:
-        return self._fences.wrap("document", part.text, path=part.label)
+    def _wrap_document(self, path: str, text: str) -> str:
+        return self._fences.wrap("document", text, path=path)
 
-    def _source(self, number: int, source: Source) -> str:
-        return self._fences.wrap(
-            "source",
-            source["text"],
-            number=number,
-            name=source["document_name"],
-            page=source["page_number"],
-        )
+    def _fitted_sources(self, budget: Budget, state: State) -> list[Source]:
+        found = [*state.get("passages", []), *state.get("web_results", [])]
+        # Numbered by the last one, since the number too takes room.
+        parts = [self._source(len(found), source) for source in found]
+        kept = set(map(id, budget.fit(parts)))
+        return [source for source, part in zip(found, parts, strict=True) if id(part) in kept]
 
-    def _history(self, budget: Budget, messages: Sequence[Message]) -> list[Message]:
-        """The newest messages that fit, oldest first; the first that does not ends them."""
-        kept: list[Message] = []
-        for message in reversed(messages):
-            if not budget.fits(message["content"]):
-                older = len(messages) - len(kept)
-                budget.warn(f"The {older} oldest messages of the history were left out to fit.")
-                break
-            kept.append(self._remembered(message))
-        return kept[::-1]
+    def _source(self, number: int, source: Source) -> Part:
+        name, page = source["document_name"], source["page_number"]
+        place = f"{name!r}" if page is None else f"{name!r}, page {page}"
+        wrap = partial(self._wrap_source, number, name, page)
+        return Part(source["id"], f"the source {place}", source["text"], wrap)
+
+    def _wrap_source(self, number: int, name: str, page: int | None, text: str) -> str:
+        return self._fences.wrap("source", text, number=number, name=name, page=page)
+
+    def _fitted_history(self, budget: Budget, messages: Sequence[Message]) -> list[Message]:
+        remembered = [self._remembered(message) for message in messages]
+        parts = [Part("", "", message["content"]) for message in remembered]
+        kept = budget.fit_newest(parts, "messages of the history")
+        return remembered[len(remembered) - len(kept) :]
 
     def _remembered(self, message: Message) -> Message:
         if message["role"] == "assistant":
@@ -164,33 +188,29 @@ def _render_system(
     ).strip()
 
 
-def _by_dependency(
-    documents: dict[str, str], template: Template | None
-) -> tuple[dict[str, str], dict[str, str]]:
-    """`documents` parted into those that the type depends on and the others."""
-    depends_on = set(template["depends_on"]) if template else set()
-    needed = {path: text for path, text in documents.items() if _stem(path) in depends_on}
+def _documents_of(state: State) -> dict[str, str]:
+    return {**state.get("documents", {}), **(state.get("project_context") or {})}
+
+
+def _by_dependency(state: State) -> tuple[dict[str, str], dict[str, str]]:
+    """The project's documents: those that the type depends on, in that order, and the others."""
+    template, output_paths = state.get("template"), state["output_paths"]
+    documents = _documents_of(state)
+    types = {path: type_of(path, output_paths) for path in documents}
+    needed = {
+        path: documents[path]
+        for kind in (template["depends_on"] if template else [])
+        for path in documents
+        if types[path] == kind
+    }
     return needed, {path: text for path, text in documents.items() if path not in needed}
 
 
-def _stem(path: str) -> str:
-    return path.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-
-
-def _keep_sources(budget: Budget, found: Sequence[Source]) -> list[Source]:
-    kept = [source for source in found if budget.fits(source["text"], source["document_name"])]
-    if len(kept) < len(found):
-        budget.warn(f"{len(found) - len(kept)} of {len(found)} sources were left out to fit.")
-    return kept
-
-
-def _injections(
-    question: str, sources: Sequence[Source], documents: dict[str, str]
-) -> list[Warned]:
+def _injections(state: State, sources: Sequence[Source]) -> list[Warned]:
     places = [
-        ("The message", question),
+        ("The message", state["messages"][-1]["content"]),
         *((f"The source {source['document_name']!r}", source["text"]) for source in sources),
-        *((f"The document {path!r}", text) for path, text in documents.items()),
+        *((f"The document {path!r}", text) for path, text in _documents_of(state).items()),
     ]
     return [
         Warned("injection_attempt", f"{place} holds a known injection phrasing: {phrase}.")

@@ -15,6 +15,7 @@ from graph.events import (
     Answer,
     AnswerGenerated,
     Citation,
+    DraftChecked,
     Event,
     Failed,
     Finished,
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 Emit = Callable[[Event], None]
 StopReason = Literal["asked", "shutdown"]
 
-_TIMED = ("load_template", "retrieve", "search", "generate", "first_token")
+_TIMED = ("load_template", "retrieve", "search", "generate", "check", "first_token")
 
 _STOPPING = "The service is going down. Try again in a moment."
 _DATABASE_AWAY = "The conversation could not be stored: the database is away. Try again later."
@@ -141,7 +142,7 @@ async def _remember_part(
     try:
         async for attempt in patiently():
             with attempt:
-                await pipeline.aupdate_state(config, remembered, as_node="generate")
+                await pipeline.aupdate_state(config, remembered, as_node="check")
     except UNREACHABLE:
         log.warning("the database is away; the partial answer did not reach its thread")
     except Exception:
@@ -160,6 +161,7 @@ class _Gathered:
         self._timings = dict.fromkeys(_TIMED, 0.0)
         self._composed: PromptComposed | None = None
         self._generated: AnswerGenerated | None = None
+        self._checked: DraftChecked | None = None
 
     def add(self, event: Event) -> None:
         if isinstance(event, TokensStreamed):
@@ -175,6 +177,8 @@ class _Gathered:
             self._composed = event
         elif isinstance(event, AnswerGenerated):
             self._generated = event
+        elif isinstance(event, DraftChecked):
+            self._checked = event
         self._emit(event)
 
     @property
@@ -201,6 +205,7 @@ class _Gathered:
             warnings=(
                 *(composed.warnings if composed else ()),
                 *(generated.warnings if generated else ()),
+                *(self._checked.warnings if self._checked else ()),
                 *_unsupported(citations),
             ),
         )

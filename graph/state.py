@@ -100,9 +100,13 @@ class Turn(Conversation):
 
 
 class State(Turn):
-    """What the nodes of one turn hand to each other, beside the turn itself."""
+    """What the nodes of one turn hand to each other, beside the turn itself.
+
+    `documents` are whole texts of the project, by path or name: those that the type depends on.
+    """
 
     template: NotRequired[Annotated[Template | None, UntrackedValue]]
+    documents: NotRequired[Annotated[dict[str, str], UntrackedValue]]
     prompts: NotRequired[Annotated[Prompts, UntrackedValue]]
     output_paths: NotRequired[Annotated[dict[str, str], UntrackedValue]]
     passages: NotRequired[Annotated[list[Source], UntrackedValue]]

@@ -52,7 +52,7 @@ def test_an_answer_with_its_sources_and_citations(
     assert done[0] == "done"
     timings = done[1].pop("timingsMs")
     assert set(timings) == {
-        "loadTemplate", "retrieve", "search", "generate", "firstToken", "total",
+        "loadTemplate", "retrieve", "search", "generate", "check", "firstToken", "total",
     }  # fmt: skip
     usage = done[1].pop("usage")
     assert len(done[1].pop("promptVersion")) == 16

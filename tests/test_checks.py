@@ -1,11 +1,21 @@
 """Documents are checked like code: each seeded fault gives exactly the findings that it should."""
 
+import json
+import time
+import tomllib
+from functools import cache
 from typing import NamedTuple
 
+import frontmatter
 import pytest
 
+from graph.checks.drafts import check_draft
 from graph.checks.findings import Finding
 from graph.checks.form import form_findings
+from graph.checks.outline import outline_of
+from graph.checks.project import Kind, Project
+from graph.checks.technologies import technologies_in
+from graph.settings import ROOT
 
 HEADINGS = ("Purpose", "Quality goals", "Risks")
 SOUND = "# Shop\n\n## Purpose\n\nIt sells.\n\n## Quality goals\n\nFast.\n\n## Risks\n\nNone.\n"
@@ -177,3 +187,344 @@ def test_a_fault_in_the_form_of_markdown_is_found(fault: Fault) -> None:
 def test_a_fault_in_the_form_of_json_is_found(fault: Fault) -> None:
     found = form_findings(fault.text, output_path="docs/A.json", required_headings=KEYS)
     assert told(found, fault) == fault.found
+
+
+# --- against the rest of the project
+
+LANGUAGE = """# Language
+
+## Core terms
+
+| Term | Definition |
+| --- | --- |
+| Transfer | The move of one item from one branch to another. |
+| Pick list | The items that a branch must pick for one run. |
+| Tote | A numbered crate for one destination, holding at most 25 items. |
+
+## Words to avoid
+
+| Avoid | Write instead | Because |
+| --- | --- | --- |
+| Request | Transfer | Staff say it for both |
+| Crate, box | Tote | Boxes are thrown away |
+"""
+
+STACK = """# Stack
+
+## Stack at a glance
+
+| Part | Technology |
+| --- | --- |
+| Language | Python |
+| Database | PostgreSQL |
+| Web framework | Django |
+| Pages | htmx |
+
+## Choices and rejected alternatives
+
+Chosen: Django, because the team knows it.
+
+Rejected: Flask. It would have given us less to learn. React is a matter of its own.
+
+## What we leave out
+
+- No message broker, because 20 scans a second are few.
+- No GraphQL, because one client asks.
+
+## Versions and upkeep
+
+| Component | Version |
+| --- | --- |
+| Python | 3.13 |
+| PostgreSQL, Django | 17, 5.2 LTS |
+"""
+
+NEEDS = "# Needs\n\n- FR-1: One.\n- FR-2: Two.\n- FR-07: Seven, as FR-1.\n- R1. A.\n- R2. B.\n"
+PATHS = {
+    "DOMAIN_LANGUAGE": "docs/context/DOMAIN_LANGUAGE.md",
+    "TECH_STACK": "docs/architecture/TECH_STACK.md",
+    "REQUIREMENTS_MASTER": "docs/requirements/REQUIREMENTS_MASTER.md",
+    "USER_STORIES_MASTER": "docs/requirements/USER_STORIES_MASTER.json",
+    "ROADMAP_PHASES": "docs/planning/ROADMAP_PHASES.md",
+    "README": "README.md",
+}
+PROJECT = Project(
+    {
+        "docs/context/DOMAIN_LANGUAGE.md": LANGUAGE,
+        "TECH_STACK.md": STACK,
+        "docs/requirements/REQUIREMENTS_MASTER.md": NEEDS,
+        "survey.md": "# Survey",
+    },
+    PATHS,
+)
+MAP = Kind("USER_JOURNEY_MAP", "docs/context/USER_JOURNEY_MAP.md", HEADINGS)
+
+
+def one(name: str, text: str, code: str, words: str, line: int = 5) -> Fault:
+    """A fault in a sound document, with one finding."""
+    return Fault(name, with_text(text), [(code, line, words)])
+
+
+def sound(name: str, text: str) -> Fault:
+    """What looks like a fault and is none."""
+    return Fault(name, with_text(text), [])
+
+
+IN_PROJECT = [
+    one("a word to avoid", "A borrower's request waits.", "avoided_word", "write 'transfer' inst"),
+    one("its plural", "It holds\nthree boxes.", "avoided_word", "avoids 'box': write 'tote'", 6),
+    one("it stands in a cell", "| What |\n| --- |\n| Crate |", "avoided_word", "'crate'", 7),
+    Fault(
+        "it stands on several lines",
+        with_text("The box is full.\n\nThe box is empty."),
+        [("avoided_word", 5, "write 'tote' instead. The same in line 7.")],
+    ),
+    sound("the word as a verb", "Staff request a transfer."),
+    sound("the word in computing", "The API answers each request with 200. A pull request."),
+    sound("the word in code and in quotes", 'Call `request`, and do not say "box" or box_id.'),
+    one(
+        "a term is defined otherwise in a table",
+        "| Term | Meaning |\n| --- | --- |\n| Transfer | A payment between two bank accounts |",
+        "redefined_term",
+        "'Transfer' is defined otherwise in the domain language: The move of one item from one",
+        7,
+    ),
+    one(
+        "a term has another limit",
+        "A tote means a numbered container for one destination, holding at most 40 items.",
+        "redefined_term",
+        "holding at most 25 items. Use that definition",
+    ),
+    one("in a list", "- **Tote**: A paper bag of the reader.", "redefined_term", "'Tote'"),
+    one(
+        "in a sentence", "Transfer means payment between two banks.", "redefined_term", "'Transfer'"
+    ),
+    sound("a term is described", "- **Transfer**: the driver sees the number.\n- Tote: heavy"),
+    sound("a term is defined alike", "A transfer means that one item moves between branches."),
+    one("a term is joined", "The picklist closes.", "misspelt_term", "'picklist' is written 'pick"),
+    one("a term has a hyphen", "See the pick-list.", "misspelt_term", "'pick-list' is written"),
+    one("a term is misspelt", "Each tranfser ends.", "misspelt_term", "'tranfser' is written 'tr"),
+    sound("plural, case and compounds", "Pick lists, TRANSFERS and the pick-list page. pickList"),
+    one(
+        "another of the category", "It lies in MongoDB.", "contradicts_tech_stack", "is PostgreSQL"
+    ),
+    one("a rejected one", "It is served by Flask.", "contradicts_tech_stack", "rejects it"),
+    one("one that is left out", "Kafka\nbrings it.", "contradicts_tech_stack", "no message broker"),
+    one("left out by name", "GraphQL asks for it.", "contradicts_tech_stack", "rejects it"),
+    one("an ambiguous name", "It is written in Go.", "contradicts_tech_stack", "Go is named here"),
+    one(
+        "another version", "It needs Python 3.11.", "contradicts_tech_stack", "3.11 here, but 3.13"
+    ),
+    one(
+        "another version in a table",
+        "| Component | Version |\n| --- | --- |\n| Django | 4.2 |",
+        "contradicts_tech_stack",
+        "Django has version 4.2 here, but 5.2 in TECH_STACK",
+        7,
+    ),
+    sound("the stack's own", "Django 5.2.1 on Python 3, PostgreSQL 17 and PostgreSQL 900 scans"),
+    sound("what was not chosen", "We did not choose MySQL.\nRather than Java, the team took it."),
+    sound("under a heading", "### Alternatives\n\nMySQL was quick."),
+    sound("English words", "Go on, express it, and in Spring salt the rust of the rocket. Swift."),
+    sound("outside of it all", "It runs on AWS and is watched by Prometheus."),
+    one(
+        "a link to no document",
+        "See [it](../context/DOMAIN_LANGAUGE.md).",
+        "broken_reference",
+        "Did you mean 'DOMAIN_LANGUAGE.md'?",
+    ),
+    one("a link to a wrong folder", "[a](TECH_STACK.md)", "broken_reference", "../architecture/TE"),
+    one("a link without target", "It is\n[a](#goals).", "broken_reference", "'#goals' leads no", 6),
+    one(
+        "a link to no heading of another",
+        "[a](DOMAIN_LANGUAGE.md#words)",
+        "broken_reference",
+        "has no heading for the link to '#words'",
+    ),
+    one("by reference", "[a][b]\n\n[b]: none.md", "broken_reference", "no docs/context/none.md", 7),
+    one("a misspelt name", "See REQUIREMENTS_MASTR.md.", "broken_reference", "REQUIREMENTS_MASTER"),
+    one(
+        "and in code", "See `DOMAIN_LANGUGE`.", "broken_reference", "Did you mean DOMAIN_LANGUAGE?"
+    ),
+    one(
+        "no such item", "As FR-99 asks.", "broken_reference", "REQUIREMENTS_MASTER.md numbers FR-1"
+    ),
+    one("no such rule", "As R1 and R9 ask.", "broken_reference", "There is no R9"),
+    one(
+        "not written yet",
+        "See [it](../planning/ROADMAP_PHASES.md).",
+        "reference_not_written",
+        "The project has no docs/planning/ROADMAP_PHASES.md yet",
+    ),
+    sound(
+        "what is there",
+        "[a](#quality-goals), [b](DOMAIN_LANGUAGE.md#core-terms), "
+        "[c](../architecture/TECH_STACK.md) and [d](../../src/app.py), <https://a.b/c.md>, "
+        "[e](https://a.b/c.md), survey.md, FR-7, UTF-8, DATABASE_URL and DOMAIN_LANGUAGE.",
+    ),
+    sound("an item of its own", "- FR-99: Ninety-nine. And FR-99 it is."),
+]
+
+
+@pytest.mark.parametrize("fault", IN_PROJECT, ids=lambda fault: fault.name)
+def test_a_fault_against_the_project_is_found(fault: Fault) -> None:
+    assert told(check_draft(fault.text, MAP, PROJECT), fault) == fault.found
+
+
+def test_the_strings_of_json_are_checked_too() -> None:
+    kind = Kind("USER_STORIES_MASTER", PATHS["USER_STORIES_MASTER"], ("stories",))
+    text = (
+        '{\n "stories": [{"id": "US-1", "text": "The picklist is in MongoDB.",\n "for": "FR-9"}]}'
+    )
+    found = check_draft(text, kind, PROJECT)
+    assert [(one.code, one.line) for one in found] == [
+        ("misspelt_term", 2),
+        ("contradicts_tech_stack", 2),
+        ("broken_reference", 3),
+    ]
+
+
+def test_types_that_weigh_technologies_may_name_all_of_them_in_the_right_version() -> None:
+    text = with_text("MongoDB was quick. Python 3.11 is old.")
+    for name in ("TECH_STACK_DECISION", "ARCH_DECISION_RECORDS"):
+        found = check_draft(text, Kind(name, f"docs/{name}.md", HEADINGS), PROJECT)
+        assert [(one.code, one.line) for one in found] == [("contradicts_tech_stack", 5)]
+        assert found[0].message.startswith("Python has version 3.11 here")
+
+
+def test_a_stack_is_compared_with_itself() -> None:
+    text = STACK + "\nThe machines have PostgreSQL 16.\n"
+    found = check_draft(text, Kind("TECH_STACK", PATHS["TECH_STACK"]), PROJECT)
+    assert [(one.code, one.line) for one in found] == [
+        ("contradicts_tech_stack", len(text.split("\n")) - 1)
+    ]
+
+
+def test_without_a_project_only_the_form_and_the_anchors_are_checked() -> None:
+    text = with_text("See [it](DOMAIN_LANGUAGE.md), MongoDB, FR-99 and [a](#b).")
+    found = check_draft(text, MAP, Project({}, PATHS, is_whole=False))
+    assert [(one.code, one.line) for one in found] == [("broken_reference", 5)]
+
+
+def test_of_many_findings_the_rest_is_counted() -> None:
+    text = SOUND + "".join(f"\n[{number}](none{number}.md)\n" for number in range(80))
+    found = check_draft(text, MAP, PROJECT)
+    assert [one.line for one in found] == [*range(15, 113, 2), None]
+    message = "31 more findings are not listed; see to those above first."
+    assert found[-1] == Finding("more_findings", message)
+
+
+# --- the examples
+
+
+@cache
+def examples() -> tuple[dict[str, Kind], Project]:
+    """All document types of `templates/`, and the project that their examples are."""
+    kinds, documents = {}, {}
+    for path in sorted((ROOT / "templates").glob("*/*/template.md")):
+        about, _ = frontmatter.parse(path.read_text(encoding="utf-8"))
+        name, output_path = path.parent.name, str(about["output_path"])
+        example = path.with_name(f"example.{output_path.rpartition('.')[2]}")
+        kinds[name] = Kind(name, output_path, tuple(about["required_headings"]))
+        documents[output_path] = example.read_text(encoding="utf-8")
+    return kinds, Project(documents, {name: kind.output_path for name, kind in kinds.items()})
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted((ROOT / "templates").glob("*/*"))])
+def test_an_example_passes_all_checks(name: str) -> None:
+    kinds, project = examples()
+    kind = kinds[name]
+    assert check_draft(project.documents[kind.output_path], kind, project) == []
+
+
+def test_the_checks_find_faults_among_the_examples_too() -> None:
+    kinds, project = examples()
+    kind = kinds["ARCHITECTURE_SPEC"]
+    text = project.documents[kind.output_path] + (
+        "\nThe borrower's request is put into a box, as D1 says, and stored in MySQL 8.\n"
+        "The picklist is sent through RabbitMQ to Python 3.9; see [R9](../context/RULES_OF.md).\n"
+    )
+    assert [one.code for one in check_draft(text, kind, project)] == [
+        *("avoided_word", "avoided_word", "contradicts_tech_stack"),
+        *("misspelt_term", "contradicts_tech_stack", "contradicts_tech_stack"),
+        *("broken_reference", "broken_reference"),
+    ]
+
+
+# --- hostile input
+
+SIZE = 20_000
+HOSTILE = {
+    "brackets": "[",
+    "link ends": "](",
+    "open links": "[a](b(",
+    "links": "[a](b.md#c) ",
+    "headings": "## Purpose\n",
+    "words to avoid": "a request ",
+    "a long word": "a",
+    "quotes": ">",
+    "quoted lines": "> " * 50 + "a\n",
+    "lists": "- a\n",
+    "lists in lists": "- " * 30 + "a\n",
+    "tables": "|Term|Definition|\n|-|-|\n|Tote|a bag|\n\n",
+    "references": "[a]: b\n",
+    "backticks": "`",
+    "backticks of all lengths": "".join("`" * length + "a" for length in range(1, 99)),
+    "underscores": "_",
+    "spaces": " ",
+    "lines": "\n",
+    "comments": "<!-- ",
+    "tags": "<a ",
+    "blanks": "<name of ",
+    "braces": "{{",
+    "todos": "[TODO",
+    "items": "FR-99 ",
+    "names": "REQUIREMENTS_MASTR.md ",
+    "technologies": "Kafka ",
+    "versions": "Python 3.11 ",
+    "rejections": "- No ",
+    "definitions": "A tote means a ",
+    "misspellings": "tranfser ",
+    "surrogates and NUL": "\ud800\0\u2028\x85[TODO",
+    "objects": '{"a":[',
+    "strings": '"a\\",',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_is_checked_in_linear_time(name: str) -> None:
+    piece = HOSTILE[name]
+    text = piece * (SIZE // len(piece))
+    began = time.thread_time()
+    check_draft(f"# {text}#\n\n{text}a", Kind("A", "docs/A.md", HEADINGS), PROJECT)
+    check_draft(f"[{text}", Kind("A", "docs/A.json", HEADINGS), PROJECT)
+    check_draft(json.dumps([text]), Kind("A", "docs/A.json", HEADINGS), PROJECT)
+    assert time.thread_time() - began < 3
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_documents_of_the_project_are_read_in_linear_time(name: str) -> None:
+    text = HOSTILE[name] * (SIZE // len(HOSTILE[name]))
+    project = Project({PATHS["DOMAIN_LANGUAGE"]: text, "TECH_STACK.md": text, "a.md": text}, PATHS)
+    began = time.thread_time()
+    check_draft(SOUND, MAP, project)
+    assert time.thread_time() - began < 3
+
+
+# --- the data
+
+
+def test_each_technology_is_found_by_each_of_its_names() -> None:
+    data = tomllib.loads((ROOT / "graph/checks/technologies.toml").read_text(encoding="utf-8"))
+    brings = data.pop("brings")
+    known = {
+        line.split("|")[0]: line.split("|")
+        for about in data.values()
+        for line in about["technologies"]
+    }
+    assert (len(data) >= 20, len(known) >= 200) == (True, True)
+    assert {*brings, *(name for names in brings.values() for name in names)} <= set(known)
+    for name, spellings in known.items():
+        for spelling in spellings:
+            [prose] = outline_of(f"It is built with {spelling}.").prose
+            assert [one.technology.name for one in technologies_in(prose)] == [name], spelling

@@ -46,7 +46,7 @@ def test_each_token_is_an_event_and_done_holds_the_whole(
     }
     timings = metadata.pop("timings_ms")
     assert set(timings) == {
-        "load_template", "retrieve", "search", "generate", "first_token", "total",
+        "load_template", "retrieve", "search", "generate", "check", "first_token", "total",
     }  # fmt: skip
     assert metadata.pop("usage")["completion_tokens"] == 4
     assert metadata.pop("run_id") == metadata.pop("message_id")

@@ -20,6 +20,7 @@ from langchain_core.embeddings import Embeddings
 from pydantic import SecretStr
 
 import graph.knowledge.embeddings as embeddings_module
+import graph.knowledge.library as library_module
 from graph.errors import RetrievalFailed
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
@@ -37,7 +38,13 @@ TABLES = """
     create table documents (
         id uuid primary key, project_id uuid not null, name text not null, status text not null,
         chunk_count int not null default 0,
-        is_refined boolean not null default false
+        is_refined boolean not null default false,
+        mime_type text not null default 'text/markdown',
+        accepted int generated always as identity
+    );
+    create table document_files (
+        document_id uuid primary key references documents (id) on delete cascade,
+        content bytea not null
     );
     create table chunks (
         id uuid primary key,
@@ -521,6 +528,48 @@ def test_an_endpoint_that_fails_says_so_without_its_words_and_at_once(
         asyncio.run(embedder.embed_query("x"))
     assert (str(caught.value), caught.value.transient) == (message, transient)
     assert len(endpoint.batches) == 1
+
+
+def test_the_whole_texts_of_documents_are_given_by_name_the_newest_first(
+    on_shelf: Callable[[Scenario[dict[str, str]]], dict[str, str]],
+) -> None:
+    most = library_module.MOST_OF_A_TEXT
+    files = [
+        ("docs/A.md", "indexed", "text/markdown", b"an older version"),
+        (
+            "docs/A.md",
+            "indexed",
+            "text/markdown",
+            b"\xef\xbb\xbf# A\r\n\r\nWe sell \xe2\x82\xac.\x07",
+        ),
+        ("docs/A.md", "processing", "text/markdown", b"not yet"),
+        ("docs/A.md", "failed", "text/markdown", b"never"),
+        ("b.json", "indexed", "text/plain", '{"b": "\u00fc"}'.encode("cp1252")),
+        ("long.txt", "indexed", "text/plain", b"one\n" + "\u20ac".encode() * (most // 3)),
+        ("c.html", "indexed", "text/html", b"<p>C</p>"),
+        ("d.md", "processing", "text/markdown", b"D"),
+        ("other.md", "indexed", "text/markdown", b"not asked for"),
+    ]
+
+    async def play(shelf: Shelf) -> dict[str, str]:
+        for name, status, mime_type, content in files:
+            document = await shelf.add_row(name, status)
+            about = "update documents set mime_type = %s where id = %s"
+            await shelf.run(about, mime_type, document)
+            await shelf.run("insert into document_files values (%s, %s)", document, content)
+        elsewhere = Shelf(shelf.pool, shelf.vectors, shelf.library)
+        await elsewhere.add_row("d.md", "indexed")
+        names = ["docs/A.md", "b.json", "c.html", "d.md", "long.txt", "none.md"]
+        found = await shelf.library.documents(shelf.project_id, names)
+        assert list(found) == ["long.txt", "b.json", "docs/A.md"]
+        assert await shelf.library.documents(shelf.project_id, []) == {}
+        return found
+
+    assert on_shelf(play) == {
+        "docs/A.md": "# A\n\nWe sell \u20ac.",
+        "b.json": '{"b": "\u00fc"}',
+        "long.txt": "one\n",
+    }
 
 
 def test_an_endpoint_that_does_not_answer_is_given_up() -> None:

@@ -8,6 +8,7 @@ import pytest
 from conftest import upload
 from sse import Event, events_of, names, read
 from standins.openai import Answer, OpenAIStandIn
+from test_text_editing import PLAN, TEMPLATE
 
 from api.app import create_app
 from api.settings import Settings
@@ -157,3 +158,51 @@ def test_the_examples_of_a_documents_events_have_the_keys_of_real_ones(
 
     assert keys_by_name(examples(INGESTION)["finished"]) == keys_by_name(finished)
     assert keys_by_name(examples(INGESTION)["error"]) == keys_by_name(error)
+
+
+def test_the_examples_of_prompts_and_templates_have_the_keys_of_real_answers(
+    http: httpx.Client, project: str
+) -> None:
+    base = f"/api/v1/projects/{project}"
+    prompt = f"{base}/texts/prompts/answer.md"
+    plan = f"{base}/texts/{PLAN}"
+    body = {"conversation_id": str(uuid.uuid4()), "project_id": project, "message": "Why?"}
+    used = read(http, "POST", DRAFTING, json=body)[-1].data["metadata"]["prompt_version"]
+    any_version = {"If-Match": "*"}
+    asked = {
+        "GET /texts": http.get(f"{base}/texts"),
+        "POST /texts/check": http.post(f"{base}/texts/check", json={"texts": {"a.md": "x"}}),
+        "GET /texts/{path}": http.get(prompt),
+        "PUT /texts/{path}": http.put(
+            plan, json={"content": TEMPLATE}, headers={"If-None-Match": "*"}
+        ),
+        "GET /texts/{path}/history": http.get(f"{plan}/history"),
+        "GET /texts/{path}/diff": http.get(f"{plan}/diff"),
+        "POST /texts/{path}/preview": http.post(f"{plan}/preview", json={}),
+        "GET /versions/{version}": http.get(f"{base}/versions/{used}"),
+    }
+    [made] = asked["GET /texts/{path}/history"].json()["versions"]
+    asked |= {
+        "GET /texts/{path}/versions/{version}": http.get(f"{plan}/versions/{made['version']}"),
+        "POST /texts/{path}/restore": http.post(
+            f"{plan}/restore", json={"version": made["version"]}, headers=any_version
+        ),
+    }
+    http.put(prompt, json={"content": "Own."}, headers=any_version)
+    asked["DELETE /texts/{path}"] = http.delete(prompt, headers=any_version)
+    assert {name: answer.status_code for name, answer in asked.items() if answer.is_error} == {}
+    described = document()
+    for prefix in ("/api/v1", "/api/v1/projects/{project_id}"):
+        for name, answer in asked.items():
+            method, path = name.split()
+            operation = described["paths"][prefix + path][method.lower()]
+            example = model_example(described, operation["responses"]["200"])
+            assert keys(example) == keys(answer.json()), name
+            if method in ("POST", "PUT"):
+                assert model_example(described, operation["requestBody"])
+
+
+def model_example(described: dict[str, Any], body: dict[str, Any]) -> Any:
+    """The example of the model of a body."""
+    name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    return described["components"]["schemas"][name]["example"]

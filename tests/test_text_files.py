@@ -58,21 +58,30 @@ def test_types_come_in_their_order_and_then_by_name(folders: Folders) -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("# Plan", "the file must begin with a line ---"),
-        ("---\ntitle: x\n", "a second line --- must close it"),
-        ("---\n- a\n---\n", "it must be keys with values"),
-        ("---\ntitle: [\n---\n", "it is no YAML near line 3"),
-        ("---\na: &a [x]\nb: *a\n---\n", "it is no YAML"),
-        ("---\na: !!bool x\n---\n", "it is no YAML"),
-        ("---\na: " + "[" * 600 + "\n---\n", "it is no YAML"),
-        (FRONT.replace("order: 5\n", ""), "order: field required"),
-        (FRONT.replace("order: 5", "order: true"), "order: input should be a valid integer"),
+        ("# Plan", " in line 1: the front matter between two lines of --- is missing"),
+        ("---\ntitle: x\n", " in line 1: the front matter between two lines of --- is missing"),
+        ("---\n- a\n---\n", " in line 2: the front matter must be keys with values"),
+        (
+            "---\ntitle: [\n---\n",
+            " in line 3: this is no YAML: expected the node content, but found '<stream end>'",
+        ),
+        (
+            "---\na: &a [x]\nb: *a\n---\n",
+            " in line 2: anchors and aliases (& and *) cannot be used here",
+        ),
+        ("---\na: !!bool x\n---\n", " in line 2: the value of 'a' cannot be read"),
+        ("---\na: " + "[" * 600 + "\n---\n", " in line 2: the front matter is nested too deeply"),
+        (FRONT.replace("order: 5\n", ""), ": order: field required"),
+        (FRONT.replace("order: 5", "order: true"), ": order: input should be a valid integer"),
         (
             FRONT.replace("title: Plan", "title: 2026-01-01"),
-            "title: input should be a valid string",
+            ": title: input should be a valid string",
         ),
-        (FRONT.replace("[Why]", "[Why, 7]"), "required_headings.1: input should be a valid string"),
-        (FRONT.replace("---\n", "---\nowner: me\n", 1), "owner: extra inputs are not permitted"),
+        (
+            FRONT.replace("[Why]", "[Why, 7]"),
+            ": required_headings.1: input should be a valid string",
+        ),
+        (FRONT.replace("---\n", "---\nowner: me\n", 1), ": owner: extra inputs are not permitted"),
     ],
 )
 def test_front_matter_that_is_not_in_order_is_a_fault_of_that_type_alone(
@@ -80,7 +89,7 @@ def test_front_matter_that_is_not_in_order_is_a_fault_of_that_type_alone(
 ) -> None:
     folders.write("templates/root/BAD/template.md", source.replace("{output_path}", "BAD.md"))
     wording = folders.files()
-    told = f"The front matter of templates/root/BAD/template.md is wrong: {reason}."
+    told = f"The front matter of templates/root/BAD/template.md is wrong{reason}."
     assert wording.faulty() == {"BAD": told}
     assert wording.knows("BAD")
     assert [kind.name for kind in wording.document_types()] == ["PLAN"]

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from api.errors import Refusal
 from api.traces import names_left, without_quotes
-from graph.events import Answer, Citation, Failed, Terminal
+from graph.events import Answer, Citation, Failed, Terminal, Warned
 from graph.postgres import Pool
 from graph.state import Message, Source
 
@@ -182,6 +182,14 @@ def citation_row(citation: Citation) -> dict[str, Any]:
         "supported": citation.supported,
         "by": citation.by,
     }
+
+
+def warning_row(warning: Warned) -> dict[str, Any]:
+    """A warning as it is told: the line stands in the message too, for who shows only that."""
+    if warning.line is None:
+        return {"code": warning.code, "message": warning.message}
+    message = f"Line {warning.line}: {warning.message}"
+    return {"code": warning.code, "message": message, "line": warning.line}
 
 
 def _passage_row(

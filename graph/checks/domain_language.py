@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from graph.checks.findings import Finding, gathered
-from graph.checks.language import Definition, Language, definitions_in, language_of
+from graph.checks.form import folded
+from graph.checks.language import DEFINITION, Definition, Language, definitions_in, language_of
 from graph.checks.misspellings import misspellings
-from graph.checks.nouns import names_a_thing
+from graph.checks.nouns import Nouns
 from graph.checks.outline import Outline, Prose
 from graph.checks.phrases import Match, Word, is_name_of_code, is_quoted, word_set, words_of
 from graph.sanitizing import one_line
@@ -54,9 +55,13 @@ def _avoided(
     language: Language,
     kind: str,
 ) -> Iterator[Finding]:
+    found = list(language.avoided.find(in_prose))
+    if not found or folded(prose.column) in DEFINITION:
+        return
     of_terms = {at for match in terms for at in range(match.first, match.last)}
-    for match in language.avoided.find(in_prose):
-        if match.first in of_terms or not names_a_thing(prose, in_prose, match, kind):
+    nouns = Nouns(prose, in_prose, kind)
+    for match in found:
+        if match.first in of_terms or not nouns.names_a_thing(match):
             continue
         word, instead = match.value
         message = (

@@ -15,8 +15,9 @@ def check_draft(text: str, kind: Kind, project: Project) -> list[Finding]:
 
     Takes any text, in time linear in its length and in that of the project's documents.
     """
-    outline = read_document(text, kind.output_path)
-    found = findings_of(text, outline, kind.output_path, kind.required_headings)
+    document = read_document(text, kind.output_path)
+    outline = document.outline
+    found = findings_of(document, kind.required_headings)
     if language := project.document_of("DOMAIN_LANGUAGE"):
         found += domain_language_findings(outline, kind.name, language)
     # A stack is checked against itself: its text and its versions must agree.

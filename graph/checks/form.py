@@ -1,14 +1,16 @@
 """Checks the form of a document: its headings or keys, what was left open, and its JSON."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rapidfuzz import fuzz, process
 
 from graph.checks.findings import Finding, in_order
-from graph.checks.json_form import json_findings, json_outline, parse_error
+from graph.checks.json_form import Json, json_findings, parse_error, read_json
 from graph.checks.order import misplaced
 from graph.checks.outline import Fence, Heading, Outline, outline_of
 from graph.checks.placeholders import placeholder_findings
+from graph.texts.paths import is_json
 
 _ALIKE = 80
 _MOST_HEADINGS = 1000
@@ -24,27 +26,32 @@ def form_findings(
     the end make no difference. Where `output_path` ends in `.json`, they are the keys of the
     object.
     """
-    outline = read_document(text, output_path)
-    return in_order(findings_of(text, outline, output_path, required_headings))
+    return in_order(findings_of(read_document(text, output_path), required_headings))
 
 
-def read_document(text: str, output_path: str) -> Outline:
-    """The outline of a document, which is JSON where its path says so."""
-    return json_outline(text) if is_json(output_path) else outline_of(text)
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document that was read once for all checks; `json` where it is due as JSON."""
+
+    text: str
+    outline: Outline
+    json: Json | None
 
 
-def is_json(output_path: str) -> bool:
-    """Whether a document of this path is JSON."""
-    return output_path.lower().endswith(".json")
+def read_document(text: str, output_path: str) -> Document:
+    """Read a document, which is JSON where its path ends so."""
+    if not is_json(output_path):
+        return Document(text, outline_of(text), None)
+    json = read_json(text)
+    return Document(text, json.outline, json)
 
 
-def findings_of(
-    text: str, outline: Outline, output_path: str, required_headings: Sequence[str]
-) -> list[Finding]:
+def findings_of(document: Document, required_headings: Sequence[str]) -> list[Finding]:
     """What `form_findings` gives, for a document that was read already; in no order."""
-    left = placeholder_findings(text, outline)
-    if is_json(output_path):
-        return [*json_findings(text, required_headings), *left]
+    left = placeholder_findings(document.text, document.outline)
+    if document.json:
+        return [*json_findings(document.json, required_headings), *left]
+    outline = document.outline
     return [
         *_wrapped(outline),
         *_heading_findings(outline.headings, required_headings),

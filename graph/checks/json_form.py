@@ -3,26 +3,16 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from graph.checks.findings import Finding
 from graph.checks.order import misplaced
-from graph.checks.outline import Fence, Outline, Prose, outline_of
+from graph.checks.outline import Outline, Prose
 
-_FENCE = re.compile(r"\A\s*(`{3,}|~{3,})[^\n`]*\n")
+_FENCE = re.compile(r"[ \t]{0,3}(`{3,}|~{3,})[ \t]*(?:json)?[ \t]*\Z", re.IGNORECASE)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
 _CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)', re.DOTALL)
-
-
-class Document(NamedTuple):
-    """The JSON of a document and how many lines stand before it.
-
-    `fenced`: it stood in Markdown.
-    """
-
-    text: str
-    before: int
-    fenced: bool
 
 
 class String(NamedTuple):
@@ -36,21 +26,56 @@ class String(NamedTuple):
     owner: int
 
 
-def json_findings(text: str, keys: Sequence[str]) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Json:
+    """The JSON of a document, and how many lines stand before it.
+
+    `fenced`: it stood in Markdown. `error`: why it cannot be read, and the line from 1; then it
+    has no `strings`.
+    """
+
+    text: str
+    before: int
+    fenced: bool
+    error: tuple[str, int] | None
+    strings: tuple[String, ...]
+
+    @property
+    def outline(self) -> Outline:
+        """The strings as prose; the `column` of each is the key that it belongs to."""
+        prose = [
+            Prose(one.text, one.line, "value", column=one.key, first=one.key.casefold() == "id")
+            for one in self.strings
+            if not one.is_key
+        ]
+        return Outline(prose=prose)
+
+
+def read_json(text: str) -> Json:
+    """Read a document that is due as JSON; a fence and remarks around it are passed over."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    before, fenced = 0, False
+    if text.lstrip()[:1] not in ("{", "[") and (inside := _in_fence(text)):
+        (text, before), fenced = inside, True
+    error = parse_error(text)
+    return Json(text, before, fenced, error, () if error else tuple(_strings(text, before + 1)))
+
+
+def json_findings(document: Json, keys: Sequence[str]) -> list[Finding]:
     """What is wrong with a document that is due as a JSON object with `keys`, in that order."""
-    document = _document(text)
     findings = []
     if document.fenced:
         message = "The JSON stands in Markdown; leave only the JSON, without fence and remarks."
         findings.append(Finding("json_in_fence", message, document.before))
-    if error := parse_error(document.text):
-        message = f"The document is no valid JSON: {error[0]}."
-        return [*findings, Finding("invalid_json", message, error[1] + document.before)]
+    if document.error:
+        reason, line = document.error
+        message = f"The document is no valid JSON: {reason}."
+        return [*findings, Finding("invalid_json", message, line + document.before)]
     if not document.text.lstrip().startswith("{"):
         shown = f" with the keys {', '.join(keys)}" if keys else ""
         message = f"The document must be one JSON object{shown}."
         return [*findings, Finding("missing_key", message, document.before + 1)]
-    found = [string for string in _strings(document) if string.is_key]
+    found = [string for string in document.strings if string.is_key]
     return [*findings, *_repeated(found), *_missing(found, keys), *_out_of_order(found, keys)]
 
 
@@ -69,37 +94,19 @@ def parse_error(text: str) -> tuple[str, int] | None:
     return None
 
 
-def json_outline(text: str) -> Outline:
-    """The strings of a JSON document as its prose; one that cannot be read has none.
-
-    The `column` of a string is the key that it, or the list that it is in, belongs to.
-    """
-    document = _document(text)
-    if parse_error(document.text):
-        return Outline()
-    prose = [
-        Prose(one.text, one.line, "value", column=one.key, first=one.key.casefold() == "id")
-        for one in _strings(document)
-        if not one.is_key
-    ]
-    return Outline(prose=prose)
-
-
-def _document(text: str) -> Document:
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    if text.lstrip()[:1] in ("{", "["):
-        return Document(text, 0, False)
-    if opened := _FENCE.match(text):
-        inside = text[opened.end() :].rstrip().removesuffix(opened[1])
-        return Document(inside, text.count("\n", 0, opened.end()), True)
-    fences = [fence for fence in outline_of(text).fences if _may_hold_json(fence)]
-    if len(fences) == 1:
-        return Document(fences[0].text, fences[0].line, True)
-    return Document(text, 0, False)
-
-
-def _may_hold_json(fence: Fence) -> bool:
-    return fence.info.lower() in ("json", "") and fence.text.lstrip()[:1] in ("{", "[")
+def _in_fence(text: str) -> tuple[str, int] | None:
+    """What stands in the only code fence that may hold JSON, and the lines before it."""
+    found: list[tuple[str, int]] = []
+    mark, start, lines = "", 0, text.split("\n")
+    for at, line in enumerate(lines):
+        if mark and (line.strip() == mark or at == len(lines) - 1):
+            inside = "\n".join(lines[start : at if line.strip() == mark else at + 1])
+            if inside.lstrip()[:1] in ("{", "["):
+                found.append((inside, start))
+            mark = ""
+        elif not mark and (opened := _FENCE.match(line)):
+            mark, start = opened[1], at + 1
+    return found[0] if len(found) == 1 else None
 
 
 class _NoNumber(ValueError):
@@ -126,13 +133,13 @@ def _explained(error: json.JSONDecodeError) -> tuple[str, int]:
     return f"{error.msg[0].lower()}{error.msg[1:]}, at column {error.colno}", error.lineno
 
 
-def _strings(document: Document) -> Iterator[String]:
-    """The strings of a text that can be read."""
-    tokens = list(_TOKEN.finditer(document.text))
-    line, done = document.before + 1, 0
+def _strings(source: str, line: int) -> Iterator[String]:
+    """The strings of a JSON text that can be read and that begins at `line`."""
+    tokens = list(_TOKEN.finditer(source))
+    done = 0
     owners, keys, opened = [0], [""], 0
     for at, token in enumerate(tokens):
-        line += document.text.count("\n", done, token.start())
+        line += source.count("\n", done, token.start())
         done = token.start()
         if token[0] in "{[":
             opened += 1

@@ -9,7 +9,7 @@ from graph.checks.outline import Outline, Table, outline_of
 from graph.checks.phrases import Phrases, word_set, words_of
 
 _TERM = word_set("term word concept expression")
-_DEFINITION = frozenset(["definition", "meaning", "what it means", "means", "explanation"])
+DEFINITION = frozenset(["definition", "meaning", "what it means", "means", "explanation"])
 _AVOID = frozenset(["avoid", "do not write", "do not use", "do not say", "word to avoid", "not"])
 _INSTEAD = frozenset(
     ["write instead", "use instead", "say instead", "instead", "write", "use", "say", "preferred"]
@@ -62,7 +62,7 @@ def language_of(text: str) -> Language:
 def definitions_in(outline: Outline) -> Iterator[Definition]:
     """The terms that a document defines in tables."""
     for table in outline.tables:
-        columns = _columns(table, _TERM, _DEFINITION)
+        columns = _columns(table, _TERM, DEFINITION)
         if columns is None:
             continue
         for row in table.rows:

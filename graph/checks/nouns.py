@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graph.checks.outline import MASK, Prose
-from graph.checks.phrases import Match, Word, is_name_of_code, is_quoted, sentence_around, word_set
+from graph.checks.phrases import Match, Signs, Word, is_name_of_code, is_quoted, word_set
 
 _LEADS = word_set(
     "a an the this that these those each every any some no one two three his her its their our"
@@ -30,23 +30,24 @@ _PARTICIPLES = word_set("lost sent held kept made done gone found built bought s
 
 _COMPUTING = word_set(
     "request response message event record object user client server session account table field"
-    " file job task box list page form key value token delivery service process resource model"
+    " file job task list page form key value token delivery service process resource model"
     " view type class package queue log command query call state status entry element link note"
     " container image build branch release version role group job batch run test"
 )
 _COMPUTING_SIGNS = re.compile(
     r"\b(?:https?|apis?|rest|json|endpoints?|headers?|body|bodies|[1-5]\d\d|timeouts?|latency"
-    r"|throughput|per second|servers?|proxy|middleware|tokens?|payloads?|get|post|put|patch"
-    r"|delete|pipelines?|deploy\w*|rollback|css|dom|pixels?|px|layout|margin|padding|borders?"
+    r"|throughput|per second|servers?|proxy|middleware|tokens?|payloads?|(?-i:GET|POST|PUT|PATCH)"
+    r"|(?-i:DELETE)|pipelines?|deploy\w*|rollback|css|dom|pixels?|px|layout|margin|padding|borders?"
     r"|broker|queue|webhooks?|retr(?:y|ies)|idempoten\w*|urls?|browsers?|sign-on|log(?:s|ged)?"
     r"|schema|sql|review(?:s|ed|er|ers)?|merg\w+|commits?|continuous|software)\b",
     re.IGNORECASE,
 )
 _COMPUTING_TYPES = word_set(
     "API_INTERFACE_CONTRACT DEPLOYMENT_INFRASTRUCTURE CI_CD_PIPELINE CONTRIBUTING RULES AGENTS"
-    " TESTING_STRATEGY SECURITY_THREAT_MODEL TECH_STACK TECH_STACK_DECISION PROJECT_STRUCTURE_MAP"
-    " ARCH_DECISION_RECORDS ARCHITECTURE_SPEC"
+    " SECURITY_THREAT_MODEL"
 )
+# A cell has at most so many characters beside the word that it holds.
+_MARKUP = 10
 _COMPOUNDS = {
     "request": "pull merge feature change web access",
     "box": "text check list combo dialog search bounding black model shadow",
@@ -56,32 +57,40 @@ _COMPOUNDS = {
 }
 
 
-def names_a_thing(prose: Prose, words: Sequence[Word], match: Match[Any], kind: str) -> bool:
-    """Whether the words of `match` name a thing of the domain, in a document of type `kind`."""
-    text, start, end = prose.text, words[match.first].start, words[match.last - 1].end
-    if is_name_of_code(text, start, end) or is_quoted(text, start, end):
-        return False
-    if text[start - 1 : start] == "-" or text[end : end + 1] == "-":
-        return False
-    if match.last - match.first > 1:
-        return True
-    word = words[match.first]
-    return not _is_of_computing(prose, words, match.first, kind) and (
-        text.strip(f" *_.:{MASK}") == word.text or _is_noun(text, words, match.first)
-    )
+class Nouns:
+    """Judges the words of one text, in a document of the type `kind`."""
 
+    def __init__(self, prose: Prose, words: Sequence[Word], kind: str) -> None:
+        self._prose = prose
+        self._words = words
+        self._signs = Signs(prose.text, _COMPUTING_SIGNS)
+        titles = [prose.column, *prose.headings[1:]]
+        self._of_computing = kind in _COMPUTING_TYPES or any(
+            _COMPUTING_SIGNS.search(title) for title in titles
+        )
 
-def _is_of_computing(prose: Prose, words: Sequence[Word], at: int, kind: str) -> bool:
-    word = words[at]
-    around = {one.form for one in words[max(at - 1, 0) : at + 2]}
-    if around & set(_COMPOUNDS.get(word.form, "").split()):
-        return True
-    if word.form not in _COMPUTING:
-        return False
-    if kind in _COMPUTING_TYPES:
-        return True
-    near = [sentence_around(prose.text, word.start, word.end), prose.column, *prose.headings[1:]]
-    return any(_COMPUTING_SIGNS.search(text[:1000]) for text in near)
+    def names_a_thing(self, match: Match[Any]) -> bool:
+        """Whether the words of `match` name a thing of the domain."""
+        words, text = self._words, self._prose.text
+        start, end = words[match.first].start, words[match.last - 1].end
+        if is_name_of_code(text, start, end) or is_quoted(text, start, end):
+            return False
+        if text[start - 1 : start] == "-" or text[end : end + 1] == "-":
+            return False
+        if match.last - match.first > 1:
+            return True
+        word = words[match.first]
+        is_alone = end - start > len(text) - _MARKUP and text.strip(f" *_.:{MASK}") == word.text
+        return not self._is_of_computing(match.first) and (
+            is_alone or _is_noun(text, words, match.first)
+        )
+
+    def _is_of_computing(self, at: int) -> bool:
+        word = self._words[at]
+        around = {one.form for one in self._words[max(at - 1, 0) : at + 2]}
+        if around & set(_COMPOUNDS.get(word.form, "").split()):
+            return True
+        return word.form in _COMPUTING and (self._of_computing or self._signs.near(word.start))
 
 
 def _is_noun(text: str, words: Sequence[Word], at: int) -> bool:

@@ -5,7 +5,7 @@ lines, and its time is not linear for every text.
 """
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,6 +34,7 @@ _NO_PROSE = re.compile(
 )
 _MARKUP = re.compile(r"[*`]|(?<![^\W_])_|_(?![^\W_])|!?\[|\]\([^()]*\)|\]")
 _SHOWN = re.compile(r"[^\n]")
+_BREAK = re.compile(r"\n")
 
 
 class Heading(NamedTuple):
@@ -80,7 +81,7 @@ class Prose:
 
     In `text`, code, addresses and comments are masked, so that places stay what they are.
     `headings` are the titles above it, the outermost first; `column` is the head of a cell's
-    column; `first` says that it is the first cell of its row.
+    column; `first` says that it is the first cell of its row; `breaks` is where lines end.
     """
 
     text: str
@@ -89,10 +90,11 @@ class Prose:
     headings: tuple[str, ...] = ()
     column: str = ""
     first: bool = False
+    breaks: tuple[int, ...] = ()
 
     def line_at(self, place: int) -> int:
         """The line of the document on which the character at `place` stands."""
-        return self.line + (self.text.count("\n", 0, place) if self.kind != "value" else 0)
+        return self.line + bisect_left(self.breaks, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,19 +230,21 @@ class _Reader:
         self, content: str, line: int, kind: Kind, column: str = "", *, first: bool = False
     ) -> None:
         outline = self.outline
+        breaks = tuple(found.start() for found in _BREAK.finditer(content))
         hidden = list(_hidden(content))
         for code, start, end in hidden:
-            found = Piece(content[start:end], line + content.count("\n", 0, start))
+            found = Piece(content[start:end], line + bisect_left(breaks, start))
             (outline.code if code else outline.comments).append(found)
         text = _masked(content, ((start, end) for _, start, end in hidden))
         targets = list(_TARGET.finditer(text))
         for link in targets:
             target = link[1] if link[1] is not None else link[2]
-            outline.links.append(Link(target, line + content.count("\n", 0, link.start())))
+            outline.links.append(Link(target, line + bisect_left(breaks, link.start())))
         text = _masked(text, (link.span() for link in targets))
         text = _NO_PROSE.sub(lambda found: _SHOWN.sub(MASK, found[0]), text)
         if text.strip(f"{MASK} \n\t"):
-            outline.prose.append(Prose(text, line, kind, self._above(), column, first))
+            prose = Prose(text, line, kind, self._above(), column, first, breaks)
+            outline.prose.append(prose)
 
 
 def _length(token: Token) -> int:

@@ -1,6 +1,7 @@
 """Finds names and phrases among the words of a text, in time linear in the text."""
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -9,7 +10,6 @@ T = TypeVar("T")
 _WORD = re.compile(r"[^\W_]+(?:\+\+|#(?!\w))?")
 _END = re.compile(r"[.!?](?=[\s\"”')\]*]|\Z)|\n[ \t]*\n")
 _QUOTES = "\"'“”‘’„«»`\ufffc"
-_REACH = 300
 _LONGEST = 5
 
 
@@ -89,13 +89,27 @@ def singular(word: str) -> str:
     return word[:-1]
 
 
-def sentence_around(text: str, start: int, end: int) -> str:
-    """The sentence in which `text[start:end]` stands, or as much as is near."""
-    low = max(start - _REACH, 0)
-    for found in _END.finditer(text, low, start):
-        low = found.end()
-    after = _END.search(text, end, end + _REACH)
-    return text[low : after.start() if after else end + _REACH]
+class Signs:
+    """Which sentences of a text hold a sign, read once for all places of the text."""
+
+    def __init__(self, text: str, sign: re.Pattern[str]) -> None:
+        self._ends = [found.end() for found in _END.finditer(text)]
+        self._places = [found.start() for found in sign.finditer(text)]
+
+    def near(self, place: int) -> bool:
+        """Whether the sentence in which `place` stands holds the sign."""
+        at = bisect_right(self._ends, place)
+        start = self._ends[at - 1] if at else 0
+        first = bisect_left(self._places, start)
+        return first < len(self._places) and (
+            at == len(self._ends) or self._places[first] < self._ends[at]
+        )
+
+
+def first_sentence(text: str, start: int) -> str:
+    """The sentence that begins at `start`."""
+    end = _END.search(text, start)
+    return text[start : end.start() if end else len(text)]
 
 
 def is_name_of_code(text: str, start: int, end: int) -> bool:

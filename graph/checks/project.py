@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from graph.texts.paths import document_names
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -27,11 +29,8 @@ class Project:
 
     def document_of(self, kind: str) -> str | None:
         """The text of the document of a type; null if there is none."""
-        path = self.output_paths.get(kind, f"{kind}.md")
-        for name, text in self.documents.items():
-            if name == path or file_name(name) == file_name(path):
-                return text
-        return None
+        names = document_names(kind, self.output_paths.get(kind, f"{kind}.md"))
+        return next((text for name, text in self.documents.items() if name in names), None)
 
 
 def file_name(path: str) -> str:

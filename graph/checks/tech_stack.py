@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from graph.checks.findings import Finding, gathered
 from graph.checks.outline import Outline, Prose, Table, outline_of
-from graph.checks.phrases import sentence_around, word_set, words_of
+from graph.checks.phrases import Signs, first_sentence, word_set, words_of
 from graph.checks.technologies import Named, Technology, catalogue, technologies_in
 
 TECH_STACK = "TECH_STACK"
@@ -71,10 +71,7 @@ def tech_stack_findings(outline: Outline, kind: str, stack_text: str) -> list[Fi
     for table in outline.tables:
         found += _versions_in_table(table, stack)
     for prose in outline.prose:
-        for named in technologies_in(prose):
-            found += _other_version(prose, named, stack)
-            if kind not in _WEIGHING_TYPES:
-                found += _contradiction(prose, named, stack)
+        found += _in_prose(prose, stack, weighing=kind in _WEIGHING_TYPES)
     return gathered(found)
 
 
@@ -100,15 +97,16 @@ def stack_of(outline: Outline) -> Stack:
 
 
 def _allow(prose: Prose, stack: Stack) -> None:
-    for named in technologies_in(prose, trusting=prose.kind == "cell"):
-        sentence = sentence_around(prose.text, named.start, named.end)
-        if prose.kind == "cell" or not _OTHERWISE.search(sentence):
+    names = list(technologies_in(prose, trusting=prose.kind == "cell"))
+    otherwise = Signs(prose.text, _OTHERWISE) if names else None
+    for named in names:
+        if prose.kind == "cell" or not (otherwise and otherwise.near(named.start)):
             stack.allowed[named.technology.name] = named.technology
 
 
 def _reject(prose: Prose, start: int, stack: Stack) -> None:
     """The first sentence names what was rejected, the others say why."""
-    sentence = Prose(sentence_around(prose.text, start, start), prose.line, "text")
+    sentence = Prose(first_sentence(prose.text, start), prose.line, "text")
     stack.rejected |= {named.technology.name for named in technologies_in(sentence, trusting=True)}
 
 
@@ -130,11 +128,25 @@ def _leave_out(phrase: str, stack: Stack) -> None:
             stack.left_out.setdefault(category, phrase.strip())
 
 
+def _in_prose(prose: Prose, stack: Stack, *, weighing: bool) -> Iterator[Finding]:
+    names = list(technologies_in(prose))
+    titles = [*prose.headings[1:], prose.column]
+    if not names or any(_OTHERWISE.search(one) or _OUTSIDE.search(one) for one in titles):
+        return
+    otherwise, moving = Signs(prose.text, _OTHERWISE), Signs(prose.text, _MOVING)
+    for named in names:
+        if otherwise.near(named.start):
+            continue
+        if not moving.near(named.start):
+            yield from _other_version(prose, named, stack)
+        if not weighing:
+            yield from _contradiction(prose, named, stack)
+
+
 def _contradiction(prose: Prose, named: Named, stack: Stack) -> Iterator[Finding]:
     name, category = named.technology
-    if name in stack.allowed or _speaks_of_others(prose, named):
+    if name in stack.allowed:
         return
-    line = prose.line_at(named.start)
     chosen = [one.name for one in stack.allowed.values() if one.category == category]
     if name in stack.rejected:
         message = f"{name} is named here, but TECH_STACK rejects it."
@@ -144,27 +156,16 @@ def _contradiction(prose: Prose, named: Named, stack: Stack) -> Iterator[Finding
         message = f"{name} is named here, but the {category} in TECH_STACK is {_listed(chosen)}."
     else:
         return
-    yield Finding("contradicts_tech_stack", message, line)
-
-
-def _speaks_of_others(prose: Prose, named: Named) -> bool:
-    """Whether the place speaks of what is not used, or of other people's systems."""
-    sentence = sentence_around(prose.text, named.start, named.end)
-    titles = [*prose.headings[1:], prose.column]
-    return bool(_OTHERWISE.search(sentence)) or any(
-        _OTHERWISE.search(title) or _OUTSIDE.search(title) for title in titles
-    )
+    yield Finding("contradicts_tech_stack", message, prose.line_at(named.start))
 
 
 def _other_version(prose: Prose, named: Named, stack: Stack) -> Iterator[Finding]:
     due = stack.versions.get(named.technology.name)
-    if due is None or not (found := _VERSION.match(prose.text, named.end)):
+    found = _VERSION.match(prose.text, named.end) if due else None
+    if due is None or found is None:
         return
     after = words_of(prose.text[found.end() : found.end() + 20])
     if after and after[0].form in _UNITS:
-        return
-    sentence = sentence_around(prose.text, named.start, found.end())
-    if _MOVING.search(sentence) or _speaks_of_others(prose, named):
         return
     yield from _unlike(named.technology.name, found[1], due, prose.line_at(named.start))
 

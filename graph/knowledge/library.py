@@ -1,6 +1,7 @@
 """A project's documents: put in, found again by a question, and forgotten."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from uuid import UUID, uuid5
 from graph.errors import DocumentTooLarge, RetrievalFailed
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import QUICK_COSINE, Embedder, local_embeddings, remote_embeddings
+from graph.knowledge.encodings import decode
 from graph.knowledge.evidence import speaks_of
 from graph.knowledge.passages import Passages, Surroundings
 from graph.knowledge.places import Place, place_of, record_of
@@ -23,9 +25,13 @@ from graph.knowledge.reranking import CANDIDATES, Reranker
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
+from graph.sanitizing import clean
 from graph.settings import PipelineSettings
 
 Progress = Callable[[str, int, int], None]
+
+MOST_OF_A_TEXT = 4_000_000
+"""Bytes; no model's context window holds more."""
 
 # Embedding takes threads from the same few that searching needs.
 _INDEXING_AT_ONCE = 2
@@ -36,6 +42,7 @@ _REFINED_AT_ONCE = 16
 _CANDIDATES, _SEEN = 200, 250
 # What the best passages don't speak of, those after them hardly do.
 _TELLING = 8
+_LINE_ENDS = re.compile("\r\n?")
 
 
 class Library:
@@ -84,6 +91,17 @@ class Library:
     async def surroundings(self, chunk_id: str) -> Surroundings | None:
         """Give a chunk with the text around it; an unknown id gives None."""
         return await self._passages.surroundings(chunk_id)
+
+    async def documents(self, project_id: str, names: Sequence[str]) -> dict[str, str]:
+        """Give the whole texts of the project's indexed documents with these names.
+
+        By name, the newest first. Only Markdown, JSON and plain text count. Of a text that is
+        longer than `MOST_OF_A_TEXT`, the lines up to there are given.
+        """
+        if not names:
+            return {}
+        files = await self._passages.files(project_id, names, MOST_OF_A_TEXT)
+        return await asyncio.to_thread(_texts, files)
 
     async def read(self, data: bytes, name: str) -> Reading:
         """Read a file in a process; raises UnsupportedDocument and UnreadableDocument.
@@ -292,6 +310,18 @@ def _hit(record: str, cosine: float, quick: set[str]) -> Hit:
     place = place_of(record)
     is_quick = place[0] in quick
     return Hit(place, cosine * QUICK_COSINE if is_quick else cosine, is_quick)
+
+
+def _texts(files: dict[str, bytes]) -> dict[str, str]:
+    texts = {name: _text(data) for name, data in files.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def _text(data: bytes) -> str:
+    if len(data) == MOST_OF_A_TEXT:
+        # A character that is cut in two would make the encoding a guess.
+        data = data[: data.rfind(b"\n") + 1]
+    return clean(_LINE_ENDS.sub("\n", decode(data) or ""))
 
 
 def _silent(stage: str, done: int, total: int) -> None:

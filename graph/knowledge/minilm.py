@@ -69,12 +69,17 @@ def _import_onnxruntime() -> ModuleType:
 
 
 def _tokenizer() -> Tokenizer:
+    tokenizer = load_tokenizer()
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(_MOST_TOKENS)
+    return tokenizer
+
+
+def load_tokenizer() -> Tokenizer:
+    """BERT's vocabulary of 30,000 pieces of English words, without case."""
     # Found, not imported: on import the package prints a greeting.
     package = find_spec("all_minilm_l6_v2")
     assert package is not None
     assert package.origin is not None
     with ZipFile(Path(package.origin).parent / "model.zip") as model:
-        tokenizer = Tokenizer.from_str(model.read("tokenizer.json").decode())
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(_MOST_TOKENS)
-    return tokenizer
+        return Tokenizer.from_str(model.read("tokenizer.json").decode())

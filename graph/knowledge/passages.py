@@ -13,6 +13,7 @@ from psycopg.rows import DictRow
 from graph.errors import RetrievalFailed
 from graph.knowledge import postings
 from graph.knowledge.chunking import Chunk
+from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.places import Place
 from graph.knowledge.postings import Matches
 from graph.knowledge.ranking import StoredChunk
@@ -40,6 +41,17 @@ _INDEXED = """
     select d.id, count(c.id) as chunks
       from documents d left join chunks c on c.document_id = d.id
      where d.project_id = %s and d.status = 'indexed' group by d.id
+"""
+_FILES = f"""
+    select d.name, substring(f.content for %s) as content
+      from documents d join document_files f on f.document_id = d.id
+     where d.project_id = %s and d.name = any(%s) and d.status = 'indexed'
+       and d.mime_type in ('{MARKDOWN}', '{PLAIN}')
+       and not exists (
+           select from documents newer
+            where newer.project_id = d.project_id and newer.name = d.name
+              and newer.accepted > d.accepted and newer.status = 'indexed')
+     order by d.accepted desc
 """
 _SURROUNDINGS = """
     select n.id, n.project_id, n.document_id, d.name, n.page_number, n.text, n.id = c.id as asked
@@ -154,6 +166,20 @@ class Passages:
         """Give all (id, chunk) of a document, in order."""
         rows = await self._rows(_ALL, UUID(document_id))
         return [(str(row.pop("id")), Chunk(**row)) for row in rows]
+
+    async def files(
+        self, project_id: str, names: Sequence[str], most_bytes: int
+    ) -> dict[str, bytes]:
+        """Give the start of the indexed text files with these names, the newest file first."""
+        about = (most_bytes, UUID(project_id), list(names))
+        with _translated():
+            async with self._pool.connection() as conn:
+                try:
+                    # As text it would come in twice its size.
+                    cursor = await conn.execute(_FILES, about, binary=True)
+                except psycopg.errors.UndefinedTable:
+                    return {}
+                return {row["name"]: row["content"] for row in await cursor.fetchall()}
 
     async def surroundings(self, chunk_id: str) -> Surroundings | None:
         """Give a chunk with the text around it; an unknown id gives None."""

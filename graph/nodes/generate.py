@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from langchain.messages import AIMessageChunk
@@ -13,6 +14,7 @@ from typing_extensions import TypedDict
 from graph.budget import answer_share
 from graph.citations import MarkerCheck
 from graph.context import Context
+from graph.errors import PromptTooLong
 from graph.events import (
     AnswerGenerated,
     FinishReason,
@@ -32,8 +34,6 @@ from graph.texts.paths import is_json
 from graph.texts.wording import type_of
 
 log = logging.getLogger(__name__)
-
-_PLACEHOLDER = "[TODO:"
 
 
 class Generated(TypedDict):
@@ -58,8 +58,7 @@ async def generate(
     context, write = runtime.context, runtime.stream_writer
     resolved = models.resolve(context.model, context.preferred_model)
     window = await models.context_window(resolved)
-    # In a thread: `project_context` may be megabytes, which are scanned and measured.
-    prompt = await asyncio.to_thread(prompting.compose, state, context, window)
+    prompt = await _prompt(state, context, models, prompting, resolved, window)
     for warning in prompt.warnings:
         log.warning("run %s: %s", context.answer_id, warning.message)
     write(SourcesFound(tuple(prompt.sources)))
@@ -73,9 +72,31 @@ async def generate(
     async for batch in answer.read(stream):
         write(batch)
 
-    write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings(state)))
+    write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings))
     answer_id = context.answer_id or str(uuid.uuid4())
     return {"messages": [{"role": "assistant", "content": answer.text, "id": answer_id}]}
+
+
+async def _prompt(
+    state: State,
+    context: Context,
+    models: Models,
+    prompting: Prompting,
+    resolved: Resolved,
+    window: int,
+) -> Prompt:
+    """The prompt; where an estimate would cut it, the model's own tokenizer has the last word."""
+    # In a thread: `project_context` may be megabytes, which are scanned and measured.
+    compose = partial(prompting.compose, state, context, window)
+    try:
+        prompt = await asyncio.to_thread(compose)
+    except PromptTooLong:
+        if (count := await models.tokenizer(resolved)) is None:
+            raise
+    else:
+        if not prompt.is_cut or (count := await models.tokenizer(resolved)) is None:
+            return prompt
+    return await asyncio.to_thread(compose, count)
 
 
 class _Streamed:
@@ -111,14 +132,12 @@ class _Streamed:
         """The answer so far."""
         return "".join(self._tokens)
 
-    def warnings(self, state: State) -> tuple[Warned, ...]:
+    @property
+    def warnings(self) -> tuple[Warned, ...]:
         """What is odd about the finished answer."""
-        text = self.text
-        if not text.strip():
-            return (Warned("empty_answer", "The model came to its end without a word."),)
-        if state.get("template") and (left := text.count(_PLACEHOLDER)):
-            return (Warned("open_placeholder", f"{left} placeholders were left open."),)
-        return ()
+        if self.text.strip():
+            return ()
+        return (Warned("empty_answer", "The model came to its end without a word."),)
 
 
 class _Cited(_Streamed):

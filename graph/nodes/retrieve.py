@@ -1,4 +1,6 @@
-"""Finds the passages of the project's documents that bear on the question."""
+"""Finds what of the project's documents a turn needs: passages, and for a draft whole ones."""
+
+import asyncio
 
 from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
@@ -9,37 +11,70 @@ from graph.knowledge.library import Library
 from graph.knowledge.questions import understood
 from graph.knowledge.ranking import Passage
 from graph.state import UNSORTED, Source, State
+from graph.texts.paths import document_names
+from graph.texts.wording import type_of
 
 
 class Retrieved(TypedDict):
-    """What this step adds to the state, best first."""
+    """What this step adds to the state: passages, best first, and documents by name."""
 
     passages: list[Source]
+    documents: dict[str, str]
 
 
 async def retrieve(state: State, runtime: Runtime[Context], *, library: Library) -> Retrieved:
     """Search the project's documents; a turn without a project finds nothing.
 
-    A draft takes what is nearest. A question takes nothing where no passage speaks of it.
+    A draft takes what is nearest, and the documents that its type depends on. A question takes
+    nothing where no passage speaks of it.
 
     Raises:
         RetrievalFailed: the knowledge base could not be searched, or the id is none of a project.
     """
     project_id = state.get("project_id")
     if not project_id:
-        return {"passages": []}
-    *before, question = [m["content"] for m in state["messages"] if m["role"] == "user"]
-    is_question = state.get("doc_type", UNSORTED) == UNSORTED
+        return {"passages": [], "documents": {}}
     try:
-        found = await library.search(
-            project_id,
-            understood(question, before),
-            limit=runtime.context.top_k,
-            floor=is_question,
+        passages, documents = await asyncio.gather(
+            _passages(state, project_id, runtime.context.top_k, library),
+            _documents(state, project_id, library),
         )
     except ValueError as error:
         raise RetrievalFailed(f"{project_id!r} is no project id, which is a UUID.") from error
-    return {"passages": [_source(passage) for passage in found]}
+    return {"passages": passages, "documents": documents}
+
+
+async def _passages(state: State, project_id: str, top_k: int, library: Library) -> list[Source]:
+    *before, question = [m["content"] for m in state["messages"] if m["role"] == "user"]
+    is_question = state.get("doc_type", UNSORTED) == UNSORTED
+    asked = understood(question, before)
+    found = await library.search(project_id, asked, limit=top_k, floor=is_question)
+    return [_source(passage) for passage in found]
+
+
+async def _documents(state: State, project_id: str, library: Library) -> dict[str, str]:
+    """The documents that the type depends on, but for those that the request brings itself.
+
+    One of each type: the newest, where the project has it under several names.
+    """
+    needed = _needed(state)
+    found = await library.documents(project_id, list(needed))
+    newest: dict[str, str] = {}
+    for name in found:
+        newest.setdefault(needed[name], name)
+    return {name: found[name] for name in newest.values()}
+
+
+def _needed(state: State) -> dict[str, str]:
+    """The names that documents of these types may have, each with its type."""
+    template, output_paths = state.get("template"), state["output_paths"]
+    brought = {type_of(path, output_paths) for path in state.get("project_context") or {}}
+    return {
+        name: kind
+        for kind in (template["depends_on"] if template else [])
+        if kind not in brought
+        for name in document_names(kind, output_paths.get(kind, f"{kind}.md"))
+    }
 
 
 def _source(passage: Passage) -> Source:

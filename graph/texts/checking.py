@@ -12,14 +12,12 @@ from graph.texts.files import Files
 from graph.texts.findings import TextFinding, error, in_order, warning
 from graph.texts.language_checks import prompt_findings
 from graph.texts.paths import (
-    PHASE,
     PROMPT_NAMES,
-    TEMPLATE,
-    TYPE,
     Place,
     example_path,
     place_of,
     prompt_path,
+    template_path,
 )
 from graph.texts.template_checks import (
     Template,
@@ -114,7 +112,7 @@ def _misplaced(path: str) -> Iterator[TextFinding]:
         case ["prompts", *_]:
             names = ", ".join(map(prompt_path, PROMPT_NAMES))
             yield error(path, 1, "unknown_file", f"This is no prompt. There are: {names}.")
-        case ["templates", phase, name, file] if file == TEMPLATE:
+        case ["templates", phase, name, "template.md"]:
             yield from _misnamed(path, phase, name)
         case _:
             sentence = "This file is not read. Templates are templates/<phase>/<TYPE>/template.md."
@@ -122,12 +120,12 @@ def _misplaced(path: str) -> Iterator[TextFinding]:
 
 
 def _misnamed(path: str, phase: str, name: str) -> Iterator[TextFinding]:
-    if not PHASE.fullmatch(phase):
+    if place_of(template_path(phase, "ANY")) is None:
         sentence = f"The phase {phase!r} must be small letters, digits and -, as in architecture."
         yield error(path, 1, "bad_phase_name", sentence)
     if name == UNSORTED:
         yield error(path, 1, "bad_type_name", f"{UNSORTED} means no type. Name the folder else.")
-    elif not TYPE.fullmatch(name):
+    elif place_of(template_path("any", name)) is None:
         sentence = f"The type {name!r} must be capital letters, digits and _, as in TECH_STACK."
         yield error(path, 1, "bad_type_name", sentence)
 
@@ -159,8 +157,8 @@ def _left_over(there: Sequence[str], templates: Sequence[Template]) -> Iterator[
     for path in there:
         if not place_of(path) or "/example." not in path:
             continue
-        if f"{_folder(path)}/{TEMPLATE}" not in there:
-            sentence = f"This example is not read: there is no {TEMPLATE} beside it."
+        if f"{_folder(path)}/template.md" not in there:
+            sentence = "This example is not read: there is no template.md beside it."
             yield warning(path, 1, "unknown_file", sentence)
         elif (right := due.get(_folder(path), path)) != path:
             sentence = f"This example is not read: by the output path it is {right}."

@@ -1,19 +1,14 @@
 """Document types: what a template's front matter says, the template's body, the example."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-import yaml
-from frontmatter.default_handlers import YAMLHandler
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from graph.errors import TemplateFailed
+from graph.texts.front_matter import BrokenFrontMatter, split
 from graph.texts.paths import is_json
-
-_HANDLER = YAMLHandler()
 
 
 class FrontMatter(BaseModel):
@@ -91,57 +86,23 @@ def parsed(path: str, source: str) -> Template:
         TemplateFailed: the front matter is not in order.
     """
     try:
-        meta, body, line = split(source)
-        about = FrontMatter.model_validate(meta)
+        parts = split(source)
+        about = FrontMatter.model_validate(parts.keys)
     except ValidationError as error:
         raise TemplateFailed(f"The front matter of {path} is wrong: {_first(error)}.") from error
-    except ValueError as error:
-        raise TemplateFailed(f"The front matter of {path} is wrong: {error}.") from error
-    return Template(about, body, line)
-
-
-def split(source: str) -> tuple[Mapping[str, Any], str, int]:
-    """Front matter and body of a template, and the line at which the body begins.
-
-    Raises:
-        ValueError: there is no front matter, or it is no YAML mapping.
-    """
-    text = source.replace("\r\n", "\n")
-    if not _HANDLER.detect(text):
-        raise ValueError("the file must begin with a line ---")
-    try:
-        front, rest = _HANDLER.split(text)
-    except ValueError as error:
-        raise ValueError("a second line --- must close it") from error
-    body = rest.lstrip()
-    line = text[: len(text) - len(body)].count("\n") + 1
-    return _mapping(front), body.rstrip(), line
-
-
-def _mapping(front: str) -> Mapping[str, Any]:
-    try:
-        meta = yaml.load(front, Loader=_PlainLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" near line {mark.line + 1}" if mark else ""
-        raise ValueError(f"it is no YAML{place}") from error
-    except Exception as error:  # PyYAML lets more out, as for `!!bool x`
-        raise ValueError("it is no YAML") from error
-    if not isinstance(meta, dict):
-        raise ValueError("it must be keys with values")
-    return {str(key): value for key, value in meta.items()}
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without references, by which a few lines can mean a billion values."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("references are not allowed")
-        return super().compose_node(parent, index)
+    except BrokenFrontMatter as error:
+        place = f"The front matter of {path} is wrong in line {error.line}"
+        raise TemplateFailed(f"{place}: {_lower(str(error))}") from error
+    begin = len(parts.body) - len(parts.body.lstrip())
+    line = parts.body_line + parts.body.count("\n", 0, begin)
+    return Template(about, parts.body.strip(), line)
 
 
 def _first(error: ValidationError) -> str:
     found = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(map(str, found["loc"]))
-    return f"{place}: {found['msg'][:1].lower()}{found['msg'][1:]}"
+    return f"{place}: {_lower(found['msg'])}"
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

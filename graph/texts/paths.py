@@ -58,6 +58,12 @@ def example_path(phase: str, name: str, output_path: str) -> str:
     return f"templates/{phase}/{name}/example{'.json' if is_json(output_path) else '.md'}"
 
 
+def document_names(name: str, output_path: str) -> tuple[str, ...]:
+    """The names under which a project has its document of the type `name`."""
+    names = (output_path, f"{name}.md", *([f"{name}.json"] if is_json(output_path) else []))
+    return tuple(dict.fromkeys(names))
+
+
 def is_json(output_path: str) -> bool:
     """Whether documents at `output_path` are JSON."""
     return output_path.endswith(".json")
