@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from conftest import ServiceFactory
 from standins.openai import Answer, OpenAIStandIn
-from test_docs import ADDRESS
 
 from graph.settings import ROOT
 
@@ -86,6 +85,11 @@ def followed(folder: Path, url: str, project: str) -> list[str]:
     return [shown.strip() for shown in done.stdout.split(mark)[:-1]]
 
 
+def output_of(block: Block) -> str:
+    """What the page says that a console shows."""
+    return "".join(line for line in block.text.splitlines(keepends=True) if line[:2] != "$ ")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder like the one that a reader works in."""
@@ -97,12 +101,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on this machine")
 def test_the_walk_goes_as_the_page_says(
     start_service: ServiceFactory, model: OpenAIStandIn, folder: Path
 ) -> None:
-    assert ADDRESS not in PAGE
-    if not shutil.which("curl"):
-        pytest.skip("curl is not on this machine")
     model.will(Answer(re.findall(r"\S+\s*", the_draft())))
     settings: dict[str, Any] = {
         "prompts_dir": folder / "prompts",
@@ -113,6 +115,48 @@ def test_the_walk_goes_as_the_page_says(
     with start_service(**settings) as service, service.client() as http:
         project = http.post("/projects", json={"name": "Tidewatch"}).json()["project"]["id"]
         shown = followed(folder, service.url, project)
-    for one in shown:
-        print(one, "\n-----")
-    assert 0
+        texts = http.get(f"/api/v1/projects/{project}/texts").json()["texts"]
+
+    consoles = [output_of(block).strip() for block in blocks() if block.language == "console"]
+    _, _, listed, checked, _, again, drafted, ingested, done, put, looked, own = shown
+    assert [checked, again, drafted, ingested] == [
+        consoles[0], consoles[1], consoles[3], consoles[4]
+    ]  # fmt: skip
+    assert listed == '"type":"RUNBOOK"'
+    assert '"status":"done"' in done
+    assert (folder / "RUNBOOK.md").read_text() == the_draft()
+
+    edit = json.loads(put)
+    assert edit["text"]["content"] == template().replace("Who is called", "Who is woken")
+    assert [(one["path"], one["code"]) for one in edit["findings"]] == [
+        (EXAMPLE, "missing_heading")
+    ]
+    history, diff, given_up = read_all(looked)
+    assert [(one["version"], one["source"]) for one in history["versions"]] == [
+        (edit["text"]["version"], "edit"), (given_up["text"]["version"], "file")
+    ]  # fmt: skip
+    changed = re.findall(r"^[-+](?![-+])(.*)$", diff["diff"], re.M)
+    assert changed == [
+        "  - Who is called", "  - Who is woken", "## Who is called", "## Who is woken"
+    ]  # fmt: skip
+    assert given_up["text"]["content"] == template()
+
+    assert json.loads(own)["findings"] == []
+    assert {one["path"]: one["source"] for one in texts if "RUNBOOK" in one["path"]} == {
+        TEMPLATE: "file", EXAMPLE: "override"
+    }  # fmt: skip
+
+
+def template() -> str:
+    """The template that the page has its readers write."""
+    [text] = [one.text for one in blocks() if file_of(one) == TEMPLATE]
+    return text
+
+
+def read_all(shown: str) -> list[dict[str, Any]]:
+    """The JSON documents that were printed one after the other."""
+    found, at = [], 0
+    while at < len(shown):
+        document, at = json.JSONDecoder().raw_decode(shown, at)
+        found.append(document)
+    return found
