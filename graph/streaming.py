@@ -34,6 +34,7 @@ from graph.errors import ModelTimedOut, ModelUnreachable
 log = logging.getLogger(__name__)
 
 _AFTERWORD_S = 5.0
+_TOKENIZE = "tokenize"
 _NO_ANSWER = "The model's endpoint did not answer within {:g} seconds."
 
 
@@ -83,7 +84,7 @@ class StreamingChatModel(ChatOpenAI):
         """
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._send("GET", self._base_url / "models")
+                response = await self._send("GET", "models")
                 return entries(await json_body(response))
         except TimeoutError as error:
             raise ModelTimedOut(_NO_ANSWER.format(timeout_s)) from error
@@ -97,10 +98,9 @@ class StreamingChatModel(ChatOpenAI):
         # The one asks for `content`, the other for `prompt` and the model.
         asked = {"content": text, "prompt": text, "model": self.model_name}
         body = json.dumps({**asked, "add_special_tokens": False}).encode()
-        url = self._base_url.parent if self._base_url.name == "v1" else self._base_url
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._send("POST", url / "tokenize", body)
+                response = await self._send("POST", _TOKENIZE, body)
                 return token_count(await json_body(response))
         except TimeoutError as error:
             raise ModelTimedOut(_NO_ANSWER.format(timeout_s)) from error
@@ -163,21 +163,22 @@ class StreamingChatModel(ChatOpenAI):
         """The response to a chat request, known to be an event stream."""
         try:
             async with asyncio.timeout_at(started + self.first_token_timeout_s):
-                response = await self._send("POST", self._base_url / "chat/completions", body)
+                response = await self._send("POST", "chat/completions", body)
                 await expect_events(response)
                 return response
         except TimeoutError as error:
             raise self._no_first_token() from error
 
-    @property
-    def _base_url(self) -> URL:
-        return URL(str(self.root_async_client.base_url).rstrip("/"))
+    def _url(self, path: str) -> URL:
+        base = URL(str(self.root_async_client.base_url).rstrip("/"))
+        return (base.parent if path == _TOKENIZE and base.name == "v1" else base) / path
 
     async def _send(
-        self, method: str, url: URL, body: bytes | None = None
+        self, method: str, path: str, body: bytes | None = None
     ) -> aiohttp.ClientResponse:
         """The response to a request, known to be a success."""
         try:
+            url = self._url(path)
             session = self._sessions.current(url, self.openai_proxy)
             url = url.update_query(_texts(self.default_query))
             limits = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout_s)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import frontmatter
 import httpx
 import pytest
 from conftest import Service, ServiceFactory, upload
@@ -92,6 +93,26 @@ def add_type(
             " values (%s, %s, %s, %s, 'edit')",
             (project, f"templates/own/{name}/template.md", source, version_of(source)),
         )
+
+
+def test_the_types_are_told_in_the_order_in_which_a_project_goes_through_them(
+    http: httpx.Client,
+) -> None:
+    fronts = {
+        path.parent.name: frontmatter.loads(path.read_text(encoding="utf-8")).metadata
+        for path in (ROOT / "templates").glob("*/*/template.md")
+    }
+    types = http.get("/api/v1/document-types").json()["document_types"]
+    assert types == [
+        {
+            "type": name,
+            **{key: front[key] for key in front if key not in ("order", "good")},
+            "version": told["version"],
+        }
+        for (name, front), told in zip(
+            sorted(fronts.items(), key=lambda item: int(str(item[1]["order"]))), types, strict=True
+        )
+    ]
 
 
 def test_the_way_from_an_empty_project_to_its_last_document(
