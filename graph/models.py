@@ -26,7 +26,7 @@ EMBEDDED = "embedded"
 DEFAULT_CONTEXT_WINDOW = 32_768
 _OPENAI_URL = "https://api.openai.com/v1"
 _NO_KEY = "none"
-_FEW_TOKENS = "Hello"
+_SHORT = "Hello"
 _ASK_TIMEOUT_S = 2.0
 _COUNT_TIMEOUT_S = 5.0
 _FAILURE_KEPT_S = 60.0
@@ -229,7 +229,7 @@ async def _tokenizes(chat: StreamingChatModel) -> tuple[bool, float]:
     """Whether the endpoint counts tokens, and until when that is to be believed."""
     try:
         # Some that know no `/tokenize` answer it all the same.
-        return 0 < await chat.count_tokens(_FEW_TOKENS, _ASK_TIMEOUT_S) < 5, math.inf
+        return 0 < await chat.count_tokens(_SHORT, _ASK_TIMEOUT_S) <= len(_SHORT), math.inf
     except ModelError as error:
         log.info("tokens are estimated, since the model's endpoint does not count them: %s", error)
         return False, time.monotonic() + _FAILURE_KEPT_S if error.transient else math.inf

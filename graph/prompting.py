@@ -8,7 +8,7 @@ from functools import partial
 
 from graph.budget import Budget, Part
 from graph.context import Context
-from graph.errors import PromptTooLong
+from graph.errors import PromptTooLong, TemplateFailed
 from graph.events import Warned
 from graph.fences import Fences
 from graph.injections import injection_phrases
@@ -17,7 +17,7 @@ from graph.state import UNSORTED, Message, Prompts, Source, State, Template
 from graph.texts.paths import is_json, prompt_path
 from graph.texts.rendering import render
 from graph.texts.wording import type_of
-from graph.tokens import Count, byte_count, most_tokens
+from graph.tokens import Count, Remembered, byte_count, most_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Prompting:
 
     def __init__(self) -> None:
         self._fences = Fences()
+        self._estimate = Remembered(most_tokens)
 
     def compose(
         self, state: State, context: Context, window: int, count: Count | None = None
@@ -53,11 +54,11 @@ class Prompting:
 
         Raises:
             PromptTooLong: the message does not fit even alone.
-            TemplateFailed: a prompt cannot be rendered.
+            TemplateFailed: a prompt cannot be rendered, or the turn began in its middle.
         """
         prompt = None if count else self._uncut(state, context, window)
         if prompt is None:
-            prompt = self._fitted(state, context, Budget(window, count or most_tokens))
+            prompt = self._fitted(state, context, Budget(window, count or self._estimate))
         return replace(prompt, warnings=[*prompt.warnings, *_injections(state, prompt.sources)])
 
     def _uncut(self, state: State, context: Context, window: int) -> Prompt | None:
@@ -69,7 +70,7 @@ class Prompting:
 
     def _fitted(self, state: State, context: Context, budget: Budget) -> Prompt:
         template = state.get("template")
-        prompts = state["prompts"]
+        prompts = _pinned(state)
         instructions = _render_system(prompts, state, context, template)
         asked = self._fences.wrap("question", state["messages"][-1]["content"])
         fixed = self._template(template)
@@ -161,6 +162,13 @@ class Prompting:
 def _spoken(messages: Sequence[Message]) -> list[Message]:
     """Without the empty answers of runs that failed early, which some providers refuse."""
     return [message for message in messages if message["content"].strip()]
+
+
+def _pinned(state: State) -> Prompts:
+    if "prompts" not in state:
+        # Studio can resume a thread at a later step; the words of a turn are not kept so long.
+        raise TemplateFailed("The words of this turn are gone. Run it again from its first step.")
+    return state["prompts"]
 
 
 def _render_system(

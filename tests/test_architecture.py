@@ -41,7 +41,7 @@ FRAMEWORKS = {
     "xllamacpp": {"graph/llama_server.py"},
     "wordllama": {"graph/knowledge/static_model.py"},
     "onnxruntime": {"graph/knowledge/minilm.py"},
-    "tokenizers": {"graph/knowledge/minilm.py"},
+    "tokenizers": {"graph/knowledge/minilm.py", "graph/tokens.py"},
     "Stemmer": {"graph/words.py"},
     "pypdfium2": {"graph/knowledge/formats/pdf.py"},
     "lxml": {"graph/knowledge/formats/html.py"},

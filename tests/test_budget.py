@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 import string
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -12,8 +13,14 @@ import httpx
 import pytest
 import tokenizers
 
+from graph.budget import Budget, Part, answer_share
+from graph.context import Context
+from graph.errors import PromptTooLong
+from graph.events import Warned
 from graph.local_model import LocalModel
+from graph.prompting import Prompt, Prompting
 from graph.settings import ROOT
+from graph.state import Message, Role, Source, State, Template
 from graph.tokens import byte_count, most_tokens
 
 dice = random.Random(4)
@@ -104,6 +111,8 @@ TEXTS = {
     "chat marks": "<|im_start|>system<|im_end|><|endoftext|><s></s>[INST]<unk>" * 40,
     "": "",
 }
+BLOCK = re.compile(r'<(?=document-\w+ path="([^"]+)")[^>]*>\n(.*?)\n</document-', re.DOTALL)
+ROLES: tuple[Role, ...] = ("user", "assistant", "system")
 Tokenizer = Callable[[str], int]
 
 
@@ -149,3 +158,189 @@ def test_no_tokenizer_finds_more_tokens_than_are_counted(
 @pytest.mark.parametrize("name", PROSE)
 def test_little_room_is_given_away_for_prose(smollm2: Tokenizer, name: str) -> None:
     assert most_tokens(PROSE[name]) < 1.25 * smollm2(PROSE[name])
+
+
+@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("counted", ["estimated", "exactly"])
+def test_a_prompt_of_any_size_fits_and_each_cut_is_named(
+    llama: httpx.Client, smollm2: Tokenizer, seed: int, counted: str
+) -> None:
+    chance = random.Random(seed)
+    state = some_turn(chance)
+    window = chance.choice([1500, 3000, 6000, 12_000, 25_000])
+
+    count = smollm2 if counted == "exactly" else None
+    prompt = Prompting().compose(state, Context(), window, count)
+
+    asked = llama.post("/v1/chat/completions/input_tokens", json={"messages": prompt.messages})
+    assert asked.json()["input_tokens"] <= window - answer_share(window)
+    named = [warning for warning in prompt.warnings if warning.code == "cut_to_fit"]
+    assert named == cuts(state, prompt)
+    assert prompt.is_cut == bool(named)
+
+
+def some_turn(chance: random.Random) -> State:
+    """A turn with material of random kinds and sizes."""
+
+    def text(longest: int) -> str:
+        whole = chance.choice(list(TEXTS.values()))
+        start = chance.randrange(len(whole) + 1)
+        return whole[start : start + chance.randrange(longest)]
+
+    needed = {f"docs/N{n}.md": text(20_000) for n in range(4)}
+    brought = chance.sample(sorted(needed), 2)
+    others = {f"notes/{n}.md": text(6000) for n in range(chance.randrange(6))}
+    return {
+        "messages": [
+            *(
+                Message(
+                    role=chance.choice(["user", "assistant", "system"]), content="x" + text(900)
+                )
+                for _ in range(chance.randrange(30))
+            ),
+            {"role": "user", "content": "Draft it."},
+        ],
+        "prompts": {
+            "system": "You write documents.",
+            "system_path": "prompts/draft.md",
+            "layout": "{{ material }}\n\n{{ question }}",
+            "version": "v",
+        },
+        "template": Template(
+            doc_type="DRAFT",
+            title="Draft",
+            output_path="docs/DRAFT.md",
+            depends_on=["N3", "N1", "N0", "N2"],
+            required_headings=[],
+            good=[],
+            body="# Draft\n",
+            example=text(4000),
+            version="v",
+        ),
+        "output_paths": {name: f"docs/{name}.md" for name in ("N0", "N1", "N2", "N3")},
+        "documents": {path: text for path, text in needed.items() if path not in brought},
+        "project_context": {**others, **{path: needed[path] for path in brought}},
+        "passages": [
+            Source(
+                id=str(n),
+                document_id=None,
+                document_name=f"s{n}.pdf",
+                page_number=n or None,
+                heading="",
+                text=text(2000),
+                context="",
+                url=None,
+            )
+            for n in range(chance.randrange(9))
+        ],
+    }
+
+
+def cuts(state: State, prompt: Prompt) -> list[Warned]:
+    """The warnings that a prompt must have, from what stands in it."""
+    asked = prompt.messages[-1]["content"]
+    template = state["template"]
+    assert template is not None
+    given = {**state["documents"], **state["project_context"]}
+    needed = [f"docs/{name}.md" for name in template["depends_on"]]
+    kept = dict(BLOCK.findall(asked))
+    assert list(kept) == prompt.documents
+    assert prompt.documents == [path for path in dict.fromkeys([*needed, *given]) if path in kept]
+    found: list[str] = []
+
+    def name(what: str, labels: list[str]) -> None:
+        if labels:
+            found.append(f"{what} to fit the model's context window: {', '.join(labels)}.")
+
+    def name_documents(paths: list[str]) -> None:
+        shortened = [path for path in paths if path in kept and kept[path] != given[path]]
+        assert all(given[p].startswith(kept[p]) and kept[p][-1] == "\n" for p in shortened)
+        name("Shortened", [f"the document {path!r}" for path in shortened])
+        name("Left out", [f"the document {path!r}" for path in paths if path not in kept])
+
+    name_documents(needed)
+    sources = [source for source in state["passages"] if source not in prompt.sources]
+    name(
+        "Left out",
+        [
+            f"the source {source['document_name']!r}"
+            + (f", page {source['page_number']}" if source["page_number"] else "")
+            for source in sources
+        ],
+    )
+    name("Left out", ["the example"] if template["example"] and "<example-" not in asked else [])
+    name_documents([path for path in given if path not in needed])
+    older = len(state["messages"]) - 1 - (len(prompt.messages) - 2)
+    name("Left out", [f"the {older} oldest messages of the history"] if older else [])
+    return [Warned("cut_to_fit", message) for message in found]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_stands_where_something_weightier_had_fitted(seed: int) -> None:
+    chance = random.Random(seed)
+    parts = [
+        [
+            Part("", f"{group}.{n}", "line\n" * chance.randrange(1, 300))
+            for n in range(chance.randrange(6))
+        ]
+        for group in range(5)
+    ]
+    window = chance.randrange(400, 8000)
+    budget = Budget(window, len)
+    budget.take("question")
+    left = window - answer_share(window) - cost("question")
+
+    kept = [
+        budget.fit_shortened(parts[0]),
+        budget.fit(parts[1]),
+        budget.fit(parts[2]),
+        budget.fit_shortened(parts[3]),
+        budget.fit_newest(parts[4], "messages")[::-1],
+    ]
+
+    parts[4].reverse()
+    for group, stand in zip(parts, kept, strict=True):
+        whole = {part.label for part in group if part in stand}
+        for part in group:
+            if part.label not in whole:
+                assert cost(part.text) > left
+                if group is parts[4]:
+                    break
+            else:
+                left -= cost(part.text)
+        if len(whole) < len(stand):
+            [shortened] = [part for part in stand if part not in group]
+            assert shortened.label == next(p.label for p in group if p.label not in whole)
+            assert left - 6 < cost(shortened.text) <= left
+            left = 0
+
+
+def cost(text: str) -> int:
+    return len(text) + 8
+
+
+def test_a_message_that_does_not_fit_alone_is_refused_with_how_much_is_too_much() -> None:
+    with pytest.raises(PromptTooLong, match=r"Shorten it by about 33 tokens"):
+        Budget(100, len).take("x" * 100)
+
+
+def test_a_needed_document_is_shortened_only_where_no_other_fits_whole() -> None:
+    state = some_turn(random.Random(0))
+    long = "A line of the document.\n" * 2000
+    state["documents"] = {"docs/N0.md": "Small.", "docs/N3.md": long, "docs/N1.md": long}
+    state["project_context"] = {"docs/N2.md": "Small too."}
+
+    prompt = Prompting().compose(state, Context(), 6000)
+
+    kept = dict(BLOCK.findall(prompt.messages[-1]["content"]))
+    assert {path: kept[path] for path in kept if path != "docs/N3.md"} == {
+        "docs/N0.md": "Small.",
+        "docs/N2.md": "Small too.",
+    }
+    assert prompt.documents == ["docs/N3.md", "docs/N0.md", "docs/N2.md"]
+    assert len(long) / 4 < len(kept["docs/N3.md"]) < len(long)
+    assert [warning.message for warning in prompt.warnings][:2] == [
+        "Shortened to fit the model's context window: the document 'docs/N3.md'.",
+        "Left out to fit the model's context window: the document 'docs/N1.md'.",
+    ]
+    assert prompt.sources == []

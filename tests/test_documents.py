@@ -1,4 +1,4 @@
-"""Documents: uploaded, read, replaced, erased; the drafting API's knowledge and workflow."""
+"""Documents: uploaded, read, replaced, erased; the drafting API's knowledge."""
 
 import uuid
 from pathlib import Path
@@ -8,7 +8,7 @@ import httpx
 import pytest
 from conftest import ServiceFactory, upload
 from sse import read
-from standins.openai import Answer, OpenAIStandIn
+from standins.openai import OpenAIStandIn
 
 HANDBOOK = Path("samples/sensor-handbook.pdf").read_bytes()
 
@@ -194,52 +194,6 @@ def test_the_knowledge_endpoints_refuse_what_is_wrong(http: httpx.Client, projec
     assert all("detail" in answer.json() for answer in answers[:4])
     assert answers[4].json() == {"results": []}
     assert answers[5].json()["status"] == "EMPTY"
-
-
-def test_the_document_types_are_told_with_all_that_the_workflow_needs(http: httpx.Client) -> None:
-    types = http.get("/api/v1/document-types").json()["document_types"]
-    assert [(t["type"], t["phase"], t["depends_on"]) for t in types] == [
-        ("ARCHITECTURE_SPEC", "architecture", ["PROJECT_MANIFESTO", "DOMAIN_LANGUAGE"]),
-        ("TECH_STACK", "architecture", ["PROJECT_MANIFESTO", "ARCHITECTURE_SPEC"]),
-        ("DOMAIN_LANGUAGE", "context", ["PROJECT_MANIFESTO"]),
-        ("PROJECT_MANIFESTO", "context", []),
-    ]
-    assert {key for t in types for key in t} == {
-        "type", "title", "phase", "output_path", "depends_on", "required_headings", "version",
-    }  # fmt: skip
-
-
-def test_the_workflow_says_what_is_done_stale_drafted_ready_and_missing(
-    http: httpx.Client, model: OpenAIStandIn
-) -> None:
-    project = str(uuid.uuid4())
-    ingest(http, project, "PROJECT_MANIFESTO.md", "# One").raise_for_status()
-    model.will(Answer(["# Words"]))
-    body = {"conversation_id": str(uuid.uuid4()), "project_id": project, "message": "x"}
-    read(http, "POST", "/api/v1/chat/stream", json={**body, "doc_type": "DOMAIN_LANGUAGE"})
-    assert standing(http, project) == {
-        "PROJECT_MANIFESTO": "done",
-        "DOMAIN_LANGUAGE": "draft",
-        "ARCHITECTURE_SPEC": "missing",
-        "TECH_STACK": "missing",
-        "next": None,
-    }
-    ingest(http, project, "docs/context/DOMAIN_LANGUAGE.md", "# Two").raise_for_status()
-    assert standing(http, project)["next"] == "ARCHITECTURE_SPEC"
-    ingest(http, project, "PROJECT_MANIFESTO.md", "# Three").raise_for_status()
-    assert standing(http, project) == {
-        "PROJECT_MANIFESTO": "done",
-        "DOMAIN_LANGUAGE": "stale",
-        "ARCHITECTURE_SPEC": "ready",
-        "TECH_STACK": "missing",
-        "next": "ARCHITECTURE_SPEC",
-    }
-
-
-def standing(http: httpx.Client, project: str) -> dict[str, Any]:
-    workflow = http.get(f"/api/v1/projects/{project}/workflow").json()
-    statuses = {document["type"]: document["status"] for document in workflow["documents"]}
-    return {**statuses, "next": workflow["next"]}
 
 
 def test_after_a_restart_conversation_documents_and_vectors_are_there(

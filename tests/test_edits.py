@@ -4,6 +4,8 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import make_database
@@ -12,10 +14,12 @@ from folders import ANSWER, FRONT, PLAN, Folders
 from api.access import LOCAL_USER, know_principals
 from api.database.migrations import migrate
 from graph.context import Context
-from graph.errors import TextChanged
+from graph.errors import RetrievalFailed, TextChanged
+from graph.nodes.load_template import load_template
 from graph.pinning import pin
 from graph.postgres import Pool, open_pool
 from graph.texts.document_types import version_of
+from graph.texts.edits import _LOCK, _TAKE_TURNS
 from graph.texts.texts import Texts
 
 
@@ -146,6 +150,29 @@ def test_who_writes_over_what_they_have_not_seen_is_refused(
     at(database, scenario)
 
 
+def test_who_writes_at_the_same_time_waits_and_then_sees_what_was_written(
+    database: str, folders: Folders
+) -> None:
+    seen = version_of("Answer {{ user_name }}.")
+
+    async def scenario(pool: Pool) -> None:
+        texts = Texts(**folders.settings, pool=pool)
+        async with pool.connection() as other, other.transaction():
+            await other.execute(_TAKE_TURNS, (_LOCK,))
+            writing = asyncio.create_task(texts.save(ANSWER, "Late.", expected=seen))
+            done, _ = await asyncio.wait({writing}, timeout=0.2)
+            await other.execute(
+                "insert into text_edits (path, content, version, base, source)"
+                " values (%s, 'First.', %s, %s, 'edit')",
+                (ANSWER, version_of("First."), seen),
+            )
+        with pytest.raises(TextChanged, match=version_of("First.")):
+            await writing
+        assert (done, await told(texts)) == (set(), ("First.", "edit"))
+
+    at(database, scenario)
+
+
 def test_a_new_type_may_be_written_without_a_file_and_for_one_project(
     database: str, folders: Folders
 ) -> None:
@@ -257,11 +284,27 @@ def test_a_database_without_tables_leaves_the_files(postgres_url: str, folders: 
     asyncio.run(scenario())
 
 
+def test_without_its_database_a_turn_fails_and_may_be_tried_again(
+    postgres_url: str, folders: Folders
+) -> None:
+    runtime: Any = SimpleNamespace(context=Context())
+
+    async def scenario() -> None:
+        async with open_pool(make_database(postgres_url)) as pool:
+            texts = Texts(**folders.settings, pool=pool)
+            await load_template({"messages": []}, runtime, texts=texts)
+        with pytest.raises(RetrievalFailed, match="the database is away") as caught:
+            await load_template({"messages": []}, runtime, texts=texts)
+        assert caught.value.transient
+
+    asyncio.run(scenario())
+
+
 def test_a_turn_without_news_gets_the_same_view(database: str, folders: Folders) -> None:
     async def scenario(pool: Pool) -> None:
         texts = Texts(**folders.settings, pool=pool)
-        await texts.wording()
         first = await texts.wording()
+        assert await texts.wording() is first
         assert await texts.wording(str(uuid.uuid4())) is first
         folders.write(ANSWER, "News.")
         assert (await texts.wording()).text(ANSWER).content == "News."

@@ -74,7 +74,7 @@ def test_a_stream_tells_what_each_step_changed(http: httpx.Client, model: OpenAI
     *before, generated = [data for _, data in steps]
     pinned = before[0]["load_template"]
     assert (set(pinned), pinned["template"]) == ({"template", "prompts", "output_paths"}, None)
-    assert before[1:] == [{"retrieve": {"passages": []}}]
+    assert before[1:] == [{"retrieve": {"passages": [], "documents": {}}}]
     [message] = generated["generate"]["messages"]
     assert message["content"] == "It warns."
 

@@ -15,7 +15,7 @@ from graph.errors import TemplateFailed
 from graph.pinning import pin
 from graph.settings import ROOT
 from graph.texts.document_types import version_of
-from graph.texts.files import Files
+from graph.texts.files import Files, _Stamp
 from graph.texts.texts import Texts
 
 
@@ -137,17 +137,27 @@ def test_unchanged_folders_are_the_same_snapshot_and_a_change_is_seen_at_once(
     files = Files(**folders.settings)
     first = files.read()
     assert files.read() is first
-    # The same time and size, as two writes within the file system's grain have.
-    stat = (folders.root / ANSWER).stat()
-    folders.write(ANSWER, "Answer {{ user_name }}!")
-    os.utime(folders.root / ANSWER, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    folders.write(ANSWER, "News.")
     second = files.read()
-    assert (first.contents[ANSWER], second.contents[ANSWER]) == (
-        "Answer {{ user_name }}.",
-        "Answer {{ user_name }}!",
-    )
+    assert (first.contents[ANSWER], second.contents[ANSWER]) == ("Answer {{ user_name }}.", "News.")
     shutil.rmtree(folders.root / "templates")
     assert sorted(files.read().contents) == [ANSWER, "prompts/draft.md", "prompts/question.md"]
+
+
+def test_a_change_within_the_grain_of_the_file_system_is_seen(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files(**folders.settings)
+
+    def in_seconds(place: str) -> _Stamp:
+        """As from a file system that knows whole seconds, so that nothing is waited for."""
+        found = os.stat(place)
+        return _Stamp(found.st_mtime // 1, (found.st_size,))
+
+    monkeypatch.setattr("graph.texts.files._stamp", in_seconds)
+    files.read()
+    folders.write(ANSWER, "Answer {{ user_name }}!")
+    assert files.read().contents[ANSWER] == "Answer {{ user_name }}!"
 
 
 def test_a_file_that_is_half_written_is_waited_for(

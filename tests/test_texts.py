@@ -7,17 +7,24 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from conftest import Service, ServiceFactory
+from fastapi.exceptions import RequestValidationError
 from folders import ANSWER, FRONT, PLAN, Folders
 from sse import read
 from standins.openai import Answer, OpenAIStandIn
 from standins.tavily import SearchAnswer, TavilyStandIn
 
+from api.access import LOCAL_USER, Principal
+from api.drafting import known_doc_type
+from graph.context import Context
+from graph.errors import TemplateFailed
 from graph.postgres import open_pool
+from graph.prompting import Prompting
 from graph.texts.document_types import version_of
 from graph.texts.texts import Texts
 
@@ -247,6 +254,31 @@ def test_a_new_folder_is_a_new_type_and_a_project_may_have_its_own(desk: Desk) -
     assert "There is no document type 'OWN'" in refused.text
 
 
+def test_nobody_is_told_which_types_a_project_of_somebody_else_has(desk: Desk) -> None:
+    source = FRONT.format(output_path="OWN.md")
+    path = "templates/root/OWN/template.md"
+    desk.elsewhere(lambda texts: texts.save(path, source, project_id=desk.project, expected=None))
+    guest = Principal(uuid.uuid4(), "guest", "Guest", is_admin=False)
+
+    async def whole() -> list[str]:
+        url = desk.service.settings.database_url
+        assert url is not None
+        async with open_pool(url.get_secret_value()) as pool:
+            parts: Any = SimpleNamespace(texts=Texts(**desk.folders.settings, pool=pool), pool=pool)
+            found = []
+            for caller, name in ((LOCAL_USER, "OWN"), (guest, "OWN"), (guest, "PLAN")):
+                try:
+                    project = uuid.UUID(desk.project)
+                    await known_doc_type(parts, name, caller=caller, project_id=project)
+                    found.append("known")
+                except RequestValidationError as error:
+                    found.append(str(error.errors()[0]["msg"]))
+            return found
+
+    unknown = "There is no document type 'OWN'. The nearest known types are UNSORTED, PLAN."
+    assert asyncio.run(whole()) == ["known", unknown, "known"]
+
+
 def test_messages_say_which_words_made_them(desk: Desk) -> None:
     conversation = str(uuid.uuid4())
     metadata = desk.draft(conversation_id=conversation)["metadata"]
@@ -278,6 +310,11 @@ def test_a_fault_in_one_text_fails_what_uses_it_and_nothing_else(desk: Desk) -> 
     )
     assert desk.model.chats == []
     assert desk.ask()["finishReason"] == "stop"
+
+
+def test_a_turn_that_begins_in_its_middle_says_so() -> None:
+    with pytest.raises(TemplateFailed, match="Run it again from its first step"):
+        Prompting().compose({"messages": [{"role": "user", "content": "?"}]}, Context(), 9000)
 
 
 def test_json_is_asked_for_and_passed_on_as_it_is(desk: Desk) -> None:

@@ -5,7 +5,9 @@ import asyncio
 from langgraph.runtime import Runtime
 
 from graph.context import Context
+from graph.errors import RetrievalFailed
 from graph.pinning import Pinned, pin
+from graph.postgres import UNREACHABLE
 from graph.state import UNSORTED, State
 from graph.texts.texts import Texts
 
@@ -15,10 +17,16 @@ async def load_template(state: State, runtime: Runtime[Context], *, texts: Texts
 
     Raises:
         TemplateFailed: the type is unknown, or one of its texts is not in order.
+        RetrievalFailed: the database, which knows what was edited, is away.
     """
-    project_id = state.get("project_id")
-    wording = await texts.wording(project_id)
-    doc_type = state.get("doc_type") or UNSORTED
-    pinned, sets = await asyncio.to_thread(pin, wording, doc_type, runtime.context)
-    await texts.remember(sets, project_id)
+    project_id, doc_type = state.get("project_id"), state.get("doc_type") or UNSORTED
+    try:
+        wording = await texts.wording(project_id)
+        pinned, sets = await asyncio.to_thread(pin, wording, doc_type, runtime.context)
+        await texts.remember(sets, project_id)
+    except UNREACHABLE as error:
+        raise RetrievalFailed(_AWAY, transient=True) from error
     return pinned
+
+
+_AWAY = "The prompts could not be read: the database is away. Try again later."

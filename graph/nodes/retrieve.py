@@ -67,7 +67,7 @@ async def _documents(state: State, project_id: str, library: Library) -> dict[st
 
 def _needed(state: State) -> dict[str, str]:
     """The names that documents of these types may have, each with its type."""
-    template, output_paths = state.get("template"), state["output_paths"]
+    template, output_paths = state.get("template"), state.get("output_paths", {})
     brought = {type_of(path, output_paths) for path in state.get("project_context") or {}}
     return {
         name: kind

@@ -69,7 +69,7 @@ def version_of(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def document_type(name: str, path: str, source: str, example: str | None) -> DocumentType:
     """The type `name` from the template `source` at `path`.
 
@@ -83,7 +83,7 @@ def document_type(name: str, path: str, source: str, example: str | None) -> Doc
     )
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def parsed(path: str, source: str) -> Template:
     """The template `source` taken apart; `path` is named in errors.
 

@@ -87,12 +87,14 @@ class OpenAIStandIn:
 
     `base_url` ends in /v1. Ids count up and `created` is constant, so that answers compare equal.
     Any model name and any API key are accepted. Embeddings wait while `embeddings_may_pass` is
-    not set, and are then refused unless `embeddings_status` is 200.
+    not set, and are then refused unless `embeddings_status` is 200. `tokenize` gives the tokens
+    that a text is at `/tokenize`, or the status of a refusal: OpenAI has no such address.
     """
 
     def __init__(self, models: Sequence[str] = ("stand-in",)) -> None:
         self.base_url = ""
         self.embeddings_status = 200
+        self.tokenize: Callable[[str], list[int] | int] = _no_tokenizer
         self.embeddings_may_pass = threading.Event()
         self.embeddings_may_pass.set()
         self._models = list(models)
@@ -118,6 +120,7 @@ class OpenAIStandIn:
         self._journal.reset()
         self._answers.reset()
         self.embeddings_status = 200
+        self.tokenize = _no_tokenizer
         self.embeddings_may_pass.set()
 
     @property
@@ -143,6 +146,7 @@ class OpenAIStandIn:
         app.router.add_get("/v1/models", self._journal.recorded(self._list_models))
         app.router.add_post("/v1/chat/completions", self._journal.recorded(self._chat))
         app.router.add_post("/v1/embeddings", self._journal.recorded(self._embed))
+        app.router.add_post("/tokenize", self._journal.recorded(self._tokenize))
         return app
 
     async def _list_models(self, _request: web.Request, _recorded: Recorded) -> web.Response:
@@ -157,6 +161,12 @@ class OpenAIStandIn:
         if self.embeddings_status != 200:
             return _refusal(Answer(status=self.embeddings_status))
         return await _embeddings(request, recorded)
+
+    async def _tokenize(self, _request: web.Request, recorded: Recorded) -> web.Response:
+        found = self.tokenize(recorded.body["content"])
+        if isinstance(found, int):
+            return _refusal(Answer(status=found))
+        return _json({"tokens": found, "count": len(found), "max_model_len": 32_768})
 
     async def _chat(self, request: web.Request, recorded: Recorded) -> web.StreamResponse:
         answer = self._answers.next()
@@ -284,6 +294,10 @@ class _Completion:
             "completion_tokens": sent,
             "total_tokens": prompt + sent,
         }
+
+
+def _no_tokenizer(_text: str) -> int:
+    return 404
 
 
 def embed(text: str) -> list[float]:
