@@ -281,6 +281,7 @@ IN_PROJECT = [
     ),
     sound("the word as a verb", "Staff request a transfer."),
     sound("the word in computing", "The API answers each request with 200. A pull request."),
+    sound("an idiom", "It works out of the box."),
     sound("the word in code and in quotes", 'Call `request`, and do not say "box" or box_id.'),
     one(
         "a term is defined otherwise in a table",
@@ -404,6 +405,15 @@ def test_without_a_project_only_the_form_and_the_anchors_are_checked() -> None:
     text = with_text("See [it](DOMAIN_LANGUAGE.md), MongoDB, FR-99 and [a](#b).")
     found = check_draft(text, MAP, Project({}, PATHS, is_whole=False))
     assert [(one.code, one.line) for one in found] == [("broken_reference", 5)]
+
+
+@pytest.mark.parametrize("name", ["USER_STORIES_MASTER.md", "old/USER_STORIES_MASTER.json"])
+def test_a_document_of_a_known_type_is_there_under_each_of_its_names(name: str) -> None:
+    text = with_text("[a](../requirements/USER_STORIES_MASTER.json), USER_STORIES_MASTER.json")
+    missing = "reference_not_written"
+    assert [one.code for one in check_draft(text, MAP, PROJECT)] == [missing]
+    project = Project({**PROJECT.documents, name: "{}"}, PATHS)
+    assert check_draft(text, MAP, project) == []
 
 
 def test_of_many_findings_the_rest_is_counted() -> None:

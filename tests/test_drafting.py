@@ -1,13 +1,22 @@
 """The drafting API's stream, from the socket to a stand-in model that speaks the real protocol."""
 
+import asyncio
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 from conftest import Service, upload
+from langgraph.runtime import Runtime
 from sse import names, read
 from standins.openai import Answer, OpenAIStandIn
+
+from graph.context import Context
+from graph.events import DraftChecked, Warned
+from graph.nodes.check import check
+from graph.settings import ROOT
+from graph.state import State, Template
 
 STREAM = "/api/v1/chat/stream"
 
@@ -136,14 +145,82 @@ def test_a_draft_uses_its_template_example_and_the_documents_that_exist(
     assert "Be kind." in asked["content"]
 
 
-def test_an_open_placeholder_is_a_warning(
+def example(folder: str) -> str:
+    return (ROOT / "templates" / folder / "example.md").read_text(encoding="utf-8")
+
+
+def test_a_draft_is_checked_against_the_projects_documents(
     http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
-    model.will(Answer(tokens=["# A\n", "[TODO: why]"]))
-    *_, (_, done) = draft(http, question(project, doc_type="TECH_STACK"))
-    assert done["metadata"]["warnings"] == [
-        {"code": "open_placeholder", "message": "1 placeholders were left open."}
+    for folder in ("context/DOMAIN_LANGUAGE", "architecture/TECH_STACK"):
+        upload(http, project, f"{folder.split('/')[1]}.md", example(folder).encode())
+    sound = example("architecture/ARCHITECTURE_SPEC")
+    lines = sound.count("\n")
+    faulty = "\nThe borrower's request lies in MySQL; see [R9](../context/GOALS.md). [TODO: why]\n"
+    model.will(Answer(tokens=[sound]), Answer(tokens=[sound, faulty]))
+    body = question(project, doc_type="ARCHITECTURE_SPEC")
+
+    *_, (_, right) = draft(http, body)
+    *_, (_, wrong) = draft(http, question(project, doc_type="ARCHITECTURE_SPEC"))
+
+    assert right["metadata"]["warnings"] == []
+    assert wrong["full_response"].splitlines()[lines + 1] == faulty.strip()
+    place = {"line": lines + 2}
+    assert wrong["metadata"]["warnings"] == [
+        {"code": code, "message": f"Line {lines + 2}: {message}", **place}
+        for code, message in [
+            ("open_placeholder", "'[TODO: why]' is left open; fill it in or take it out."),
+            (
+                "avoided_word",
+                "The domain language avoids 'request': write 'hold or transfer' instead.",
+            ),
+            (
+                "contradicts_tech_stack",
+                "MySQL is named here, but the database in TECH_STACK is PostgreSQL.",
+            ),
+            (
+                "broken_reference",
+                "The link to '../context/GOALS.md' leads nowhere: there is no"
+                " docs/context/GOALS.md.",
+            ),
+            ("broken_reference", "There is no R9: DOMAIN_LANGUAGE.md numbers R1 to R5."),
+        ]
     ]
+
+
+def test_what_the_request_brings_counts_before_what_the_project_has(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    upload(http, project, "TECH_STACK.md", example("architecture/TECH_STACK").encode())
+    stack = "# Stack\n\n| Part | Technology |\n| --- | --- |\n| Database | MySQL |\n"
+    model.will(Answer(tokens=[f"{example('architecture/ARCHITECTURE_SPEC')}\nIt lies in MySQL.\n"]))
+    context = {"docs/architecture/TECH_STACK.md": stack}
+    body = question(project, doc_type="ARCHITECTURE_SPEC", project_context=context)
+    *_, (_, done) = draft(http, body)
+    assert done["metadata"]["warnings"] == []
+
+
+def test_a_check_that_fails_is_a_warning() -> None:
+    class Away:
+        async def documents(self, project_id: str, names: Sequence[str]) -> dict[str, str]:
+            raise ConnectionError("the database is away")
+
+    events: list[Any] = []
+    kind = Template(
+        doc_type="A", title="A", output_path="A.md", depends_on=[], required_headings=["B"],
+        good=[], body="", example="", version="",
+    )  # fmt: skip
+    state: State = {
+        "messages": [{"role": "assistant", "content": "# A\n"}],
+        "template": kind,
+        "project_id": "p",
+        "output_paths": {"A": "A.md"},
+    }
+    asyncio.run(
+        check(state, Runtime(context=Context(), stream_writer=events.append), library=Away())
+    )
+    message = "The draft could not be checked; look it over, or draft it again later."
+    assert events == [DraftChecked((Warned("not_checked", message),))]
 
 
 def test_history_begins_a_conversation_and_is_not_used_again(

@@ -12,6 +12,7 @@ from test_text_editing import PLAN, TEMPLATE
 
 from api.app import create_app
 from api.settings import Settings
+from graph.settings import ROOT
 
 CHAT = "/chat/projects/{project_id}"
 DRAFTING = "/api/v1/chat/stream"
@@ -121,7 +122,9 @@ def test_the_examples_of_the_drafting_api_have_the_keys_of_a_real_stream(
     http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
     assert upload(http, project, "handbook.txt", HANDBOOK)["status"] == "indexed"
-    said = ["# Tidewatch\n", "[TODO: why]\n\n", "The state Alarm is reached at 4.90 m."]
+    example = ROOT / "templates/context/PROJECT_MANIFESTO/example.md"
+    said = [example.read_text(encoding="utf-8"), "\n[TODO: why]\n\n"]
+    said.append("The state Alarm is reached at 4.90 m.")
     model.will(Answer(said), Answer(status=401))
     body = {
         "conversation_id": str(uuid.uuid4()),

@@ -8,12 +8,22 @@ from standins.openai import Answer, OpenAIStandIn
 
 from graph.context import Context
 from graph.errors import InternalFailure, ModelUnreachable
-from graph.events import Event, Failed, Finished, StepFinished, Terminal, TokensStreamed
+from graph.events import (
+    DraftChecked,
+    Event,
+    Failed,
+    Finished,
+    StepFinished,
+    Terminal,
+    TokensStreamed,
+    Warned,
+)
 from graph.knowledge.library import Library
 from graph.models import open_models
 from graph.pipeline import build_pipeline
 from graph.run import Stop, run_turn
 from graph.settings import ROOT, PipelineSettings
+from graph.state import UNSORTED
 from graph.texts.texts import Texts
 
 
@@ -24,7 +34,9 @@ class FullDisk(InMemorySaver):
         raise OSError("no space left")
 
 
-def run(model: OpenAIStandIn, saver: InMemorySaver) -> tuple[list[Event], Terminal]:
+def run(
+    model: OpenAIStandIn, saver: InMemorySaver, doc_type: str = UNSORTED
+) -> tuple[list[Event], Terminal]:
     """One turn without a project, so that no library is asked."""
 
     async def turn() -> tuple[list[Event], Terminal]:
@@ -42,7 +54,7 @@ def run(model: OpenAIStandIn, saver: InMemorySaver) -> tuple[list[Event], Termin
         events: list[Event] = []
         terminal = await run_turn(
             pipeline,
-            {"messages": [{"role": "user", "content": "Why?", "id": "q"}]},
+            {"messages": [{"role": "user", "content": "Why?", "id": "q"}], "doc_type": doc_type},
             Context(answer_id="a"),
             thread_id="t",
             emit=events.append,
@@ -68,6 +80,24 @@ def test_the_steps_come_in_the_order_of_the_map(model: OpenAIStandIn) -> None:
     ]
     assert isinstance(terminal, Finished)
     assert (terminal.finish_reason, terminal.answer.text) == ("stop", "Because")
+
+
+def test_a_draft_is_checked_after_its_last_token(model: OpenAIStandIn) -> None:
+    model.will(Answer(["# A\n", "TBD"]))
+    events, terminal = run(model, InMemorySaver(), "PROJECT_MANIFESTO")
+    order = [e.step if isinstance(e, StepFinished) else e.type for e in events]
+    assert order[-4:] == ["answer_generated", "generate", "draft_checked", "check"]
+    assert order.index("check") > max(
+        at for at, one in enumerate(order) if one == "tokens_streamed"
+    )
+    checked = next(event for event in events if isinstance(event, DraftChecked))
+    assert isinstance(terminal, Finished)
+    assert terminal.answer.warnings == checked.warnings
+    assert checked.warnings[-1] == Warned(
+        "open_placeholder", "'TBD' is left open; fill it in or take it out.", 2
+    )
+    timings = terminal.answer.timings_ms
+    assert 0 < timings["first_token"] <= timings["total"] - timings["check"]
 
 
 def test_a_thread_that_cannot_be_written_is_a_failure_and_keeps_the_part(

@@ -88,6 +88,8 @@ class Nouns:
     def _is_of_computing(self, at: int) -> bool:
         word = self._words[at]
         around = {one.form for one in self._words[max(at - 1, 0) : at + 2]}
+        if [one.form for one in self._words[max(at - 3, 0) : at]] == ["out", "of", "the"]:
+            return True
         if around & set(_COMPOUNDS.get(word.form, "").split()):
             return True
         return word.form in _COMPUTING and (self._of_computing or self._signs.near(word.start))

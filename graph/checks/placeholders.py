@@ -7,7 +7,7 @@ from graph.checks.findings import Finding
 from graph.checks.outline import Outline, Prose
 from graph.sanitizing import one_line
 
-_TODO = re.compile(r"\[\s?TODO\b[^\[\]\n]*\]?", re.IGNORECASE)
+_TODO = re.compile(r"\[\s?TODO\b(?:[^\[\]\n`]{0,200}\])?", re.IGNORECASE)
 _MARK = re.compile(r"(?<![\w\[/.-])(?:TODO|FIXME|TBD|XXX):(?!:)|(?<![\w/.-])(?:TBD|TBC)(?![\w/:-])")
 _ALONE = re.compile(r"(?:^|[:(–—])[ \t*]*(?:TODO|FIXME|XXX|TBA|\?\?\?)[ \t*]*(?=$|[.,;)])", re.M)
 _NAMES = (

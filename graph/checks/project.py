@@ -29,8 +29,14 @@ class Project:
 
     def document_of(self, kind: str) -> str | None:
         """The text of the document of a type; null if there is none."""
-        names = document_names(kind, self.output_paths.get(kind, f"{kind}.md"))
-        return next((text for name, text in self.documents.items() if name in names), None)
+        paths = document_names(kind, self.output_paths.get(kind, f"{kind}.md"))
+        names = {file_name(path) for path in paths}
+        found = (text for name, text in self.documents.items() if file_name(name) in names)
+        return next(found, None)
+
+    def type_at(self, path: str) -> str | None:
+        """The document type whose output path this is."""
+        return next((kind for kind, one in self.output_paths.items() if one == path), None)
 
 
 def file_name(path: str) -> str:

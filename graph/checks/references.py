@@ -68,7 +68,7 @@ def _link(link: Link, anchors: set[str], kind: Kind, project: Project) -> Iterat
         if anchor and anchor.lower() not in _anchors_of_text(found):
             message = f"The document {path} has no heading for the link to '#{anchor}'."
             yield Finding("broken_reference", message, link.line)
-    elif path in project.output_paths.values():
+    elif project.type_at(path):
         yield from _not_written(path, link.line, project)
     else:
         hint = _hint(path, kind.output_path, project.output_paths)
@@ -92,12 +92,14 @@ def _is_document(path: str) -> bool:
 
 
 def _document(path: str, project: Project) -> str | None:
-    """The text of the document at a path; a document without folder is at any."""
+    """The text of the document at a path; one that the project has without a folder is at any."""
+    if kind := project.type_at(path):
+        return project.document_of(kind)
     name = file_name(path)
-    if path in project.documents or name not in project.documents:
-        return project.documents.get(path)
-    known = name in map(file_name, project.output_paths.values())
-    return None if known and path not in project.output_paths.values() else project.documents[name]
+    found = project.documents.get(path)
+    if found is None and name not in map(file_name, project.output_paths.values()):
+        found = project.documents.get(name)
+    return found
 
 
 def _not_written(path: str, line: int, project: Project) -> Iterator[Finding]:
@@ -153,6 +155,8 @@ def _told_of_name(name: str, kind: Kind, project: Project) -> tuple[str, str] | 
         if f"{stem}.{suffix}" in written | _USUAL_FILES:
             return None
         if path := paths.get(f"{stem}.{suffix}"):
+            if _document(path, project) is not None:
+                return None
             found = next(_not_written(path, 0, project), None)
             return (found.code, found.message) if found else None
         meant = _nearest(f"{stem}.{suffix}", paths, _SHORTEST_FILE)

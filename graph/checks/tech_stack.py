@@ -32,6 +32,8 @@ _LEFT_OUT = re.compile(
     r"([^\n]{1,200}?)(?=,|;|:|\.\s|\.?$|\s(?:because|since|as|for)\b|\s[–—-]\s)",
     re.IGNORECASE | re.MULTILINE,
 )
+# "No scan is lost" leaves out nothing.
+_STATES = re.compile(r"\b(?:is|are|was|may|must|can|should|shall|will|has|have|does)\b", re.I)
 _LEFT_OUT_HEADING = re.compile(r"\b(?:leave out|left out|not use|not used|do without)\b", re.I)
 _VERSION = re.compile(
     r"[ \t]?(?:[ (,]?version[ ]|v|@|==|:)?(\d{1,4}(?:\.\d{1,4}){0,3})(?![\w%])(?!\.\d)",
@@ -112,10 +114,11 @@ def _reject(prose: Prose, start: int, stack: Stack) -> None:
 
 def _left_out(prose: Prose) -> str:
     """What an item says the stack does without; "" where it says no such thing."""
+    in_section = any(_LEFT_OUT_HEADING.search(title) for title in prose.headings[-1:])
     found = _LEFT_OUT.match(prose.text)
     if found:
-        return found[1]
-    if any(_LEFT_OUT_HEADING.search(title) for title in prose.headings[-1:]):
+        return found[1] if in_section or not _STATES.search(found[1]) else ""
+    if in_section:
         return re.split(r"[,:;.–—]|\bbecause\b", prose.text, maxsplit=1)[0]
     return ""
 
