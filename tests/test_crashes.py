@@ -25,6 +25,8 @@ ROUNDS = int(os.environ.get("KILLS", "2"))
 DOCUMENTS = 3
 # Of each document every fifth chunk is looked for in two rounds, and every one in more.
 STEP = 5 if ROUNDS == 2 else 1
+# In twenty rounds there are dozens of nearly the same chunk.
+HITS = 5 if ROUNDS == 2 else 50
 
 
 @contextmanager
@@ -111,8 +113,7 @@ def look(
     ]
     found = {}
     for chunk in chunks:
-        # Not fewer: in twenty rounds there are dozens of nearly the same chunk.
-        hits = search(http, project, chunk["text"], 50)
+        hits = search(http, project, chunk["text"], HITS)
         found[chunk["id"]] = any(chunk["text"] in hit["content"] for hit in hits)
     after = documents(rows, project)
     for one in chunks:
