@@ -41,7 +41,7 @@ IN_MARKDOWN = [
     Fault(
         "a heading is missing",
         SOUND.replace("## Risks\n\nNone.\n", ""),
-        [("missing_heading", None, "'## Risks' is missing; add it")],
+        [("missing_heading", 9, "'## Risks' is missing at the end; add it")],
     ),
     Fault(
         "a heading has another level",
@@ -76,7 +76,7 @@ IN_MARKDOWN = [
     Fault(
         "a heading in code is none",
         SOUND.replace("## Risks", "```\n## Risks\n```"),
-        [("missing_heading", None, "'## Risks' is missing")],
+        [("missing_heading", 15, "'## Risks' is missing")],
     ),
     Fault(
         "an open [TODO",
@@ -142,7 +142,7 @@ IN_JSON = [
     Fault(
         "in a fence, and a key is missing",
         '```json\n{\n  "project": "Shop"\n}\n```\n',
-        [("missing_key", None, "'stories'"), ("json_in_fence", 1, "leave only the JSON")],
+        [("json_in_fence", 1, "leave only the JSON"), ("missing_key", 4, "'stories'")],
     ),
     Fault(
         "with remarks, and broken",

@@ -415,13 +415,13 @@ FAULTS = [
     fault(
         "a heading is not in the body",
         plan("## Steps", "## Parts"),
+        warning(PLAN, 12, "extra_heading", "The heading 'Parts' is not in required_headings."),
         error(
             PLAN,
-            10,
+            14,
             "missing_heading",
-            "The heading '## Steps' is missing; add it with its section.",
+            "The heading '## Steps' is missing at the end; add it with its section.",
         ),
-        warning(PLAN, 12, "extra_heading", "The heading 'Parts' is not in required_headings."),
     ),
     fault(
         "a heading has another level",
@@ -438,9 +438,9 @@ FAULTS = [
         plan("## Steps", "{#\n## Steps\n#}"),
         error(
             PLAN,
-            10,
+            16,
             "missing_heading",
-            "The heading '## Steps' is missing; add it with its section.",
+            "The heading '## Steps' is missing at the end; add it with its section.",
         ),
     ),
     fault(
@@ -484,7 +484,7 @@ FAULTS = [
     fault(
         "a key is not in the JSON",
         stories('"stories"', '"tales"'),
-        error(STORIES, 10, "missing_key", "The key 'stories' is missing from the object; add it."),
+        error(STORIES, 16, "missing_key", "The key 'stories' is missing from the object; add it."),
     ),
     fault(
         "broken JSON in the body",
@@ -613,9 +613,9 @@ FAULTS = [
         {BRIEF_EXAMPLE: "# Brief\n\n## Limits\n\n[TODO: limits]\n"},
         warning(
             BRIEF_EXAMPLE,
-            1,
+            3,
             "missing_heading",
-            "The heading '## Goal' is missing; add it with its section.",
+            "The heading '## Goal' is missing above this line; add it with its section.",
         ),
         warning(
             BRIEF_EXAMPLE,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from rapidfuzz import fuzz, process
 
@@ -54,7 +55,7 @@ def findings_of(document: Document, required_headings: Sequence[str]) -> list[Fi
     outline = document.outline
     return [
         *_wrapped(outline),
-        *_heading_findings(outline.headings, required_headings),
+        *_heading_findings(outline.headings, required_headings, _last_line(document.text)),
         *(finding for fence in outline.fences for finding in _fence_findings(fence)),
         *left,
     ]
@@ -77,7 +78,13 @@ def _wrapped(outline: Outline) -> Iterator[Finding]:
         )
 
 
-def _heading_findings(headings: Sequence[Heading], required: Sequence[str]) -> Iterator[Finding]:
+def _last_line(text: str) -> int:
+    return text.rstrip().count("\n") + 1
+
+
+def _heading_findings(
+    headings: Sequence[Heading], required: Sequence[str], last_line: int
+) -> Iterator[Finding]:
     wanted = {folded(title): title for title in required}
     places: dict[str, Heading] = {}
     for heading in headings:
@@ -91,12 +98,15 @@ def _heading_findings(headings: Sequence[Heading], required: Sequence[str]) -> I
             )
             yield Finding("repeated_heading", message, heading.line)
         places.setdefault(name, heading)
-    yield from _missing(headings, wanted, places)
+    yield from _missing(headings, wanted, places, last_line)
     yield from _out_of_order(wanted, places)
 
 
 def _missing(
-    headings: Sequence[Heading], wanted: dict[str, str], places: dict[str, Heading]
+    headings: Sequence[Heading],
+    wanted: dict[str, str],
+    places: dict[str, Heading],
+    last_line: int,
 ) -> Iterator[Finding]:
     others = {folded(one.title): one for one in reversed(headings[:_MOST_HEADINGS])}
     others = {name: one for name, one in others.items() if name not in places}
@@ -105,13 +115,23 @@ def _missing(
             continue
         best = process.extractOne(name, list(others), scorer=fuzz.ratio, score_cutoff=_ALIKE)
         if best is None:
-            message = f"The heading '## {title}' is missing; add it with its section."
-            yield Finding("missing_heading", message)
+            line, where = _place_for(name, wanted, places, last_line)
+            message = f"The heading '## {title}' is missing {where}; add it with its section."
+            yield Finding("missing_heading", message, line)
             continue
         found = others[best[0]]
         shown = f"{'#' * found.level} {found.title}"
         message = f"The heading '## {title}' is missing; {shown!r} stands here instead."
         yield Finding("missing_heading", message, found.line)
+
+
+def _place_for(
+    name: str, wanted: dict[str, str], places: dict[str, Heading], last_line: int
+) -> tuple[int, str]:
+    """The line at which a heading is to be added, and what that line is."""
+    after = dropwhile(lambda other: other != name, wanted)
+    line = next((places[other].line for other in after if other in places), None)
+    return (last_line, "at the end") if line is None else (line, "above this line")
 
 
 def _out_of_order(wanted: dict[str, str], places: dict[str, Heading]) -> Iterator[Finding]:

@@ -76,7 +76,9 @@ def json_findings(document: Json, keys: Sequence[str]) -> list[Finding]:
         message = f"The document must be one JSON object{shown}."
         return [*findings, Finding("missing_key", message, document.before + 1)]
     found = [string for string in document.strings if string.is_key]
-    return [*findings, *_repeated(found), *_missing(found, keys), *_out_of_order(found, keys)]
+    last_line = document.before + document.text.rstrip().count("\n") + 1
+    missing = _missing(found, keys, last_line)
+    return [*findings, *_repeated(found), *missing, *_out_of_order(found, keys)]
 
 
 def parse_error(text: str) -> tuple[str, int] | None:
@@ -166,11 +168,13 @@ def _repeated(keys: Sequence[String]) -> Iterator[Finding]:
         seen.setdefault((key.owner, key.text), key.line)
 
 
-def _missing(found: Sequence[String], keys: Sequence[str]) -> Iterator[Finding]:
-    there = {key.text for key in found if key.depth == 1}
-    for key in keys:
+def _missing(found: Sequence[String], keys: Sequence[str], last_line: int) -> Iterator[Finding]:
+    there = {key.text: key.line for key in reversed(found) if key.depth == 1}
+    for at, key in enumerate(keys):
         if key not in there:
-            yield Finding("missing_key", f"The key {key!r} is missing from the object; add it.")
+            line = next((there[after] for after in keys[at:] if after in there), last_line)
+            message = f"The key {key!r} is missing from the object; add it."
+            yield Finding("missing_key", message, line)
 
 
 def _out_of_order(found: Sequence[String], keys: Sequence[str]) -> Iterator[Finding]:

@@ -18,8 +18,12 @@ from graph.texts.paths import document_names
 
 log = logging.getLogger(__name__)
 
+# Characters. Markdown that was made to be slow takes seconds for so many.
+_LONGEST_DRAFT = 300_000
 # Of a longer document of the project, what comes after is not looked at.
-_MOST_OF_A_DOCUMENT = 1_000_000
+_MOST_OF_A_DOCUMENT = 300_000
+_TOO_LONG = f"The draft is longer than {_LONGEST_DRAFT} characters and was not checked."
+_FAILED = "The draft could not be checked; look it over, or draft it again later."
 
 
 class Documents(Protocol):
@@ -34,14 +38,15 @@ async def check(state: State, runtime: Runtime[Context], *, library: Documents) 
     template = state.get("template")
     draft = state["messages"][-1]["content"]
     warnings: tuple[Warned, ...] = ()
-    if template and draft.strip():
+    if template and len(draft) > _LONGEST_DRAFT:
+        warnings = (Warned("not_checked", _TOO_LONG),)
+    elif template and draft.strip():
         try:
             found = await _findings(draft, template, state, library)
             warnings = tuple(Warned(one.code, one.message, one.line) for one in found)
         except Exception:
             log.exception("run %s: the draft could not be checked", runtime.context.answer_id)
-            told = "The draft could not be checked; look it over, or draft it again later."
-            warnings = (Warned("not_checked", told),)
+            warnings = (Warned("not_checked", _FAILED),)
     runtime.stream_writer(DraftChecked(warnings))
 
 
