@@ -136,7 +136,18 @@ async def _check(connection: AsyncConnection[DictRow]) -> None:
     finally:
         if not probe.done():
             _hang_up(connection)
+            await _end_of(probe)
     await probe
+
+
+async def _end_of(probe: asyncio.Future[None]) -> None:
+    """Wait for what fails in a moment, however often the waiting is cancelled.
+
+    After that the pool closes the connection, and closed under the probe it takes the process down.
+    """
+    while not probe.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({probe})
 
 
 def _hang_up(connection: AsyncConnection[DictRow]) -> None:

@@ -30,6 +30,65 @@ migrate(sys.argv[1])
 asyncio.run(main(sys.argv[1]))
 """
 
+IMPATIENT = """
+import asyncio, sys
+from contextlib import suppress
+from graph.postgres import open_pool
+
+async def relay(reader, writer, silent):
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            await silent.wait()
+            writer.write(data)
+
+async def take(pool):
+    async with pool.connection():
+        pass
+
+async def main(url, socket):
+    answers = asyncio.Event()
+    answers.set()
+
+    async def serve(reader, writer):
+        inner, outer = await asyncio.open_unix_connection(socket)
+        await asyncio.gather(relay(reader, outer, answers), relay(inner, writer, answers))
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    async with open_pool(url + f"&host=127.0.0.1&port={port}", max_size=8) as pool:
+        for _ in range(10):
+            takers = [asyncio.create_task(take(pool)) for _ in range(8)]
+            await asyncio.wait(takers, timeout=5)
+            answers.clear()
+            takers = [asyncio.create_task(take(pool)) for _ in range(8)]
+            for _ in range(20):
+                await asyncio.sleep(0.005)
+                for taker in takers:
+                    taker.cancel()
+            await asyncio.wait(takers, timeout=5)
+            answers.set()
+            await asyncio.sleep(0.05)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_who_stops_waiting_for_a_silent_database_does_not_take_the_process_down(
+    scratch: Path,
+) -> None:
+    with embedded_postgres(scratch / "own") as url:
+        address, folder = url.split("?host=")
+        script = [sys.executable, "-X", "faulthandler", "-c", IMPATIENT]
+        done = subprocess.run(
+            [*script, f"{address}?connect_timeout=5", f"{folder}/.s.PGSQL.5432"],
+            capture_output=True,
+            timeout=90,
+            check=False,
+        )
+    # What the pool says when it closes a connection under a query.
+    active = [line for line in done.stderr.decode().splitlines() if "[ACTIVE]" in line]
+    assert (done.returncode, active) == (0, [])
+
 
 def test_an_embedded_server_ends_with_its_last_user_even_if_another_was_killed(
     scratch: Path,
