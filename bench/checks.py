@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import frontmatter
 from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +23,7 @@ from graph.checks.project import Kind, Project
 from graph.checks.references import reference_findings
 from graph.checks.tech_stack import tech_stack_findings
 from graph.settings import ROOT
+from graph.texts.document_types import parsed
 
 LONG = 100_000
 
@@ -46,10 +46,10 @@ def examples() -> tuple[list[Kind], Project]:
     """The document types, and the project whose documents are their examples."""
     kinds, documents = [], {}
     for path in sorted((ROOT / "templates").glob("*/*/template.md")):
-        about, _ = frontmatter.parse(path.read_text(encoding="utf-8"))
-        output_path = str(about["output_path"])
+        about = parsed(path.name, path.read_text(encoding="utf-8")).about
+        output_path = about.output_path
         example = path.with_name(f"example.{output_path.rpartition('.')[2]}")
-        kinds.append(Kind(path.parent.name, output_path, tuple(about["required_headings"])))
+        kinds.append(Kind(path.parent.name, output_path, tuple(about.required_headings)))
         documents[output_path] = example.read_text(encoding="utf-8")
     return kinds, Project(documents, {kind.name: kind.output_path for kind in kinds})
 

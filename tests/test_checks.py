@@ -6,7 +6,6 @@ import tomllib
 from functools import cache
 from typing import NamedTuple
 
-import frontmatter
 import pytest
 
 from graph.checks.drafts import check_draft
@@ -16,6 +15,7 @@ from graph.checks.outline import outline_of
 from graph.checks.project import Kind, Project
 from graph.checks.technologies import technologies_in
 from graph.settings import ROOT
+from graph.texts.document_types import parsed
 
 HEADINGS = ("Purpose", "Quality goals", "Risks")
 SOUND = "# Shop\n\n## Purpose\n\nIt sells.\n\n## Quality goals\n\nFast.\n\n## Risks\n\nNone.\n"
@@ -432,10 +432,10 @@ def examples() -> tuple[dict[str, Kind], Project]:
     """All document types of `templates/`, and the project that their examples are."""
     kinds, documents = {}, {}
     for path in sorted((ROOT / "templates").glob("*/*/template.md")):
-        about, _ = frontmatter.parse(path.read_text(encoding="utf-8"))
-        name, output_path = path.parent.name, str(about["output_path"])
+        about = parsed(path.name, path.read_text(encoding="utf-8")).about
+        name, output_path = path.parent.name, about.output_path
         example = path.with_name(f"example.{output_path.rpartition('.')[2]}")
-        kinds[name] = Kind(name, output_path, tuple(about["required_headings"]))
+        kinds[name] = Kind(name, output_path, tuple(about.required_headings))
         documents[output_path] = example.read_text(encoding="utf-8")
     return kinds, Project(documents, {name: kind.output_path for name, kind in kinds.items()})
 
