@@ -424,6 +424,101 @@ def test_of_many_findings_the_rest_is_counted() -> None:
     assert found[-1] == Finding("more_findings", message)
 
 
+# --- as a model writes what our templates ask for
+
+AVOIDED = {
+    "marks": "| ❌ Avoid | ✅ Write instead |\n|---|---|\n| **Parcel** / box | Tote |\n",
+    "other heads": "| # | Instead of | Use | Why |\n|-|-|-|-|\n| 1 | Parcel, box | Tote | |\n",
+    "arrows": "- **Parcel, box** → write *tote* (never a bag).\n",
+    "sentences": '- Do not say "parcel" or "box"; say "tote", because boxes are thrown away.\n',
+}
+
+
+@pytest.mark.parametrize("form", AVOIDED)
+def test_words_to_avoid_are_read_however_they_are_set(form: str) -> None:
+    language = f"# Language\n\n## Words to avoid\n\n{AVOIDED[form]}"
+    project = Project({"DOMAIN_LANGUAGE.md": language}, PATHS)
+    found = check_draft(with_text("The parcel waits.\n\nTwo boxes wait."), MAP, project)
+    assert [(one.line, one.message.lower()) for one in found] == [
+        (5, "the domain language avoids 'parcel': write 'tote' instead."),
+        (7, "the domain language avoids 'box': write 'tote' instead."),
+    ]
+
+
+def test_a_meaning_is_no_word_to_write() -> None:
+    language = "# A\n\n## Words to avoid\n\n- Event: means nothing.\n"
+    language += "\n| Avoid | Write |\n|-|-|\n| Box | – |\n"
+    project = Project({"DOMAIN_LANGUAGE.md": language}, PATHS)
+    assert check_draft(with_text("The event and the box."), MAP, project) == []
+
+
+def test_terms_are_read_however_they_are_set() -> None:
+    language = (
+        "# A\n\n| # | **Term (plural)** | Meaning / limits |\n|:-|:-|:-|\n"
+        "| 1 | **Pick list** (pick lists) | What a branch must pick. |\n"
+    )
+    project = Project({"DOMAIN_LANGUAGE.md": language}, PATHS)
+    found = check_draft(with_text("The picklist closes [1]."), MAP, project)
+    assert [one.code for one in found] == ["misspelt_term"]
+
+
+LISTED = """# Stack
+
+## 2. Stack at a glance
+
+| Layer | Choice | Version in use |
+|---|---|---|
+| Language | **TypeScript** 5.6 on Node.js 22 LTS | – |
+| Database | MariaDB | 11.4 LTS |
+
+## 3. Choices
+
+- **Rejected:** MySQL.
+- **Way out:** Prisma supports PostgreSQL; three weeks.
+
+## 4. What we leave out
+
+| Left out | Because |
+|---|---|
+| Kafka | Few messages |
+| A search engine | Lots are found by number |
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("It is in PostgreSQL.", "PostgreSQL is named here, but the database in TECH_STACK is"),
+        ("It goes to Kafka.", "Kafka is named here, but TECH_STACK rejects it."),
+        ("Solr finds it.", "Solr is named here, but TECH_STACK says: no search engine."),
+        ("It needs Node.js 18.", "Node.js has version 18 here, but 22 in TECH_STACK."),
+        ("It needs MariaDB 10.", "MariaDB has version 10 here, but 11.4 in TECH_STACK."),
+        ("It copies lots from Oracle DB, which stays the source of truth.", None),
+        ("Reopen when: MongoDB has checks.", None),
+        ("### Exceptions\n\nThe old page runs on MySQL.", None),
+    ],
+)
+def test_a_stack_is_read_however_it_is_set(text: str, message: str | None) -> None:
+    project = Project({"TECH_STACK.md": LISTED}, PATHS)
+    found = check_draft(with_text(text), MAP, project)
+    assert [one.message.startswith(message or "none") for one in found] == [True] * bool(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tests run in order of risk, in order to learn.",
+        "A Vue 3 client and one React client.",
+        "The nightly batch job writes it.",
+        "The game server is a match server.",
+    ],
+)
+def test_a_word_in_another_sense_is_not_avoided(text: str) -> None:
+    words = "| Avoid | Write |\n|-|-|\n| Order, client, batch, game | Lot |\n"
+    project = Project({"DOMAIN_LANGUAGE.md": words}, PATHS)
+    assert check_draft(with_text(text), MAP, project) == []
+
+
 # --- the examples
 
 

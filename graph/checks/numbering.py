@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from graph.checks.findings import Finding
@@ -74,6 +75,8 @@ def _series(kind: Kind, project: Project) -> dict[str, _Series]:
     return found
 
 
+# The same documents are read for each draft of a project.
+@lru_cache(maxsize=128)
 def _numbers(pattern: re.Pattern[str], text: str) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for one in pattern.finditer(text):
