@@ -348,7 +348,10 @@ IN_PROJECT = [
         "and in code", "See `DOMAIN_LANGUGE`.", "broken_reference", "Did you mean DOMAIN_LANGUAGE?"
     ),
     one(
-        "no such item", "As FR-99 asks.", "broken_reference", "REQUIREMENTS_MASTER.md numbers FR-1"
+        "no such item",
+        "As FR-99 asks.",
+        "broken_reference",
+        "in REQUIREMENTS_MASTER.md, where 3 are",
     ),
     one("no such rule", "As R1 and R9 ask.", "broken_reference", "There is no R9"),
     one(
@@ -363,6 +366,21 @@ IN_PROJECT = [
         "[c](../architecture/TECH_STACK.md) and [d](../../src/app.py), <https://a.b/c.md>, "
         "[e](https://a.b/c.md), survey.md, FR-7, UTF-8, DATABASE_URL and DOMAIN_LANGUAGE.",
     ),
+    one(
+        "no such item in a table of another's items",
+        "| Requirement | Test |\n| --- | --- |\n| FR-1 | a |\n| FR-9 | b |",
+        "broken_reference",
+        "There is no FR-9 in REQUIREMENTS_MASTER.md",
+        8,
+    ),
+    one(
+        "no such item of its own",
+        "- T-1: One.\n- T-2: Two.\n- T-3: Three.\n- See T-4, but not transfer T-20417.",
+        "broken_reference",
+        "There is no T-4 in this document, where 3 are numbered, from T-1 to T-3; name one",
+        8,
+    ),
+    sound("more items than another lists", "- FR-1: a\n- FR-2: b\n- FR-7: c\n- FR-8: d"),
     sound("an item of its own", "- FR-99: Ninety-nine. And FR-99 it is."),
 ]
 
