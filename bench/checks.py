@@ -1,18 +1,20 @@
 """What the checks of a draft cost, beside reading its Markdown or JSON alone.
 
 Each example of `templates/` is checked as a draft in the project that all of them are. `make bench`
-runs it. The checks run after the last token, so that no figure here is part of the time to the
-first one (tests/test_run.py holds that).
+runs it. What is read of a project's documents is kept while they do not change, so that the first
+check costs more. The checks run after the last token, so that no figure here is part of the time to
+the first one (tests/test_run.py holds that).
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
-import frontmatter
 from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +26,7 @@ from graph.checks.project import Kind, Project
 from graph.checks.references import reference_findings
 from graph.checks.tech_stack import tech_stack_findings
 from graph.settings import ROOT
+from graph.texts.document_types import parsed
 
 LONG = 100_000
 
@@ -46,10 +49,10 @@ def examples() -> tuple[list[Kind], Project]:
     """The document types, and the project whose documents are their examples."""
     kinds, documents = [], {}
     for path in sorted((ROOT / "templates").glob("*/*/template.md")):
-        about, _ = frontmatter.parse(path.read_text(encoding="utf-8"))
-        output_path = str(about["output_path"])
+        about = parsed(path.name, path.read_text(encoding="utf-8")).about
+        output_path = about.output_path
         example = path.with_name(f"example.{output_path.rpartition('.')[2]}")
-        kinds.append(Kind(path.parent.name, output_path, tuple(about["required_headings"])))
+        kinds.append(Kind(path.parent.name, output_path, tuple(about.required_headings)))
         documents[output_path] = example.read_text(encoding="utf-8")
     return kinds, Project(documents, {kind.name: kind.output_path for kind in kinds})
 
@@ -71,8 +74,16 @@ def costs(text: str, kind: Kind, project: Project, rounds: int) -> dict[str, flo
         "technologies": partial(tech_stack_findings, document.outline, kind.name, stack),
         "references": partial(reference_findings, text, document.outline, kind, project),
         "all": partial(check_draft, text, kind, project),
+        "first": partial(check_first, text, kind, project, itertools.count(1)),
     }
     return {name: median_ms(step, rounds) for name, step in steps.items()}
+
+
+def check_first(text: str, kind: Kind, project: Project, changes: Iterator[int]) -> object:
+    """Check a draft in a project of which every document has changed, and so is read anew."""
+    end = " " * next(changes)
+    documents = {name: document + end for name, document in project.documents.items()}
+    return check_draft(text, kind, replace(project, documents=documents))
 
 
 def floor(text: str, output_path: str) -> object:
@@ -101,6 +112,7 @@ def show(usual: dict[str, float], long: dict[str, float], number: int, rounds: i
         "technologies": "technologies",
         "references": "references and numbers",
         "all": "all checks",
+        "first": "all, documents changed",
     }
     title = f"Checks of a draft: ms, medians of {rounds} rounds"
     table = Table("", f"{number} examples", "times floor", "100 kB", "times floor")

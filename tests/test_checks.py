@@ -6,7 +6,6 @@ import tomllib
 from functools import cache
 from typing import NamedTuple
 
-import frontmatter
 import pytest
 
 from graph.checks.drafts import check_draft
@@ -16,6 +15,7 @@ from graph.checks.outline import outline_of
 from graph.checks.project import Kind, Project
 from graph.checks.technologies import technologies_in
 from graph.settings import ROOT
+from graph.texts.document_types import parsed
 
 HEADINGS = ("Purpose", "Quality goals", "Risks")
 SOUND = "# Shop\n\n## Purpose\n\nIt sells.\n\n## Quality goals\n\nFast.\n\n## Risks\n\nNone.\n"
@@ -348,7 +348,10 @@ IN_PROJECT = [
         "and in code", "See `DOMAIN_LANGUGE`.", "broken_reference", "Did you mean DOMAIN_LANGUAGE?"
     ),
     one(
-        "no such item", "As FR-99 asks.", "broken_reference", "REQUIREMENTS_MASTER.md numbers FR-1"
+        "no such item",
+        "As FR-99 asks.",
+        "broken_reference",
+        "in REQUIREMENTS_MASTER.md, where 3 are",
     ),
     one("no such rule", "As R1 and R9 ask.", "broken_reference", "There is no R9"),
     one(
@@ -363,6 +366,21 @@ IN_PROJECT = [
         "[c](../architecture/TECH_STACK.md) and [d](../../src/app.py), <https://a.b/c.md>, "
         "[e](https://a.b/c.md), survey.md, FR-7, UTF-8, DATABASE_URL and DOMAIN_LANGUAGE.",
     ),
+    one(
+        "no such item in a table of another's items",
+        "| Requirement | Test |\n| --- | --- |\n| FR-1 | a |\n| FR-9 | b |",
+        "broken_reference",
+        "There is no FR-9 in REQUIREMENTS_MASTER.md",
+        8,
+    ),
+    one(
+        "no such item of its own",
+        "- T-1: One.\n- T-2: Two.\n- T-3: Three.\n- See T-4, but not transfer T-20417.",
+        "broken_reference",
+        "There is no T-4 in this document, where 3 are numbered, from T-1 to T-3; name one",
+        8,
+    ),
+    sound("more items than another lists", "- FR-1: a\n- FR-2: b\n- FR-7: c\n- FR-8: d"),
     sound("an item of its own", "- FR-99: Ninety-nine. And FR-99 it is."),
 ]
 
@@ -424,6 +442,101 @@ def test_of_many_findings_the_rest_is_counted() -> None:
     assert found[-1] == Finding("more_findings", message)
 
 
+# --- as a model writes what our templates ask for
+
+AVOIDED = {
+    "marks": "| ❌ Avoid | ✅ Write instead |\n|---|---|\n| **Parcel** / box | Tote |\n",
+    "other heads": "| # | Instead of | Use | Why |\n|-|-|-|-|\n| 1 | Parcel, box | Tote | |\n",
+    "arrows": "- **Parcel, box** → write *tote* (never a bag).\n",
+    "sentences": '- Do not say "parcel" or "box"; say "tote", because boxes are thrown away.\n',
+}
+
+
+@pytest.mark.parametrize("form", AVOIDED)
+def test_words_to_avoid_are_read_however_they_are_set(form: str) -> None:
+    language = f"# Language\n\n## Words to avoid\n\n{AVOIDED[form]}"
+    project = Project({"DOMAIN_LANGUAGE.md": language}, PATHS)
+    found = check_draft(with_text("The parcel waits.\n\nTwo boxes wait."), MAP, project)
+    assert [(one.line, one.message.lower()) for one in found] == [
+        (5, "the domain language avoids 'parcel': write 'tote' instead."),
+        (7, "the domain language avoids 'box': write 'tote' instead."),
+    ]
+
+
+def test_a_meaning_is_no_word_to_write() -> None:
+    language = "# A\n\n## Words to avoid\n\n- Event: means nothing.\n"
+    language += "\n| Avoid | Write |\n|-|-|\n| Box | – |\n"
+    project = Project({"DOMAIN_LANGUAGE.md": language}, PATHS)
+    assert check_draft(with_text("The event and the box."), MAP, project) == []
+
+
+def test_terms_are_read_however_they_are_set() -> None:
+    language = (
+        "# A\n\n| # | **Term (plural)** | Meaning / limits |\n|:-|:-|:-|\n"
+        "| 1 | **Pick list** (pick lists) | What a branch must pick. |\n"
+    )
+    project = Project({"DOMAIN_LANGUAGE.md": language}, PATHS)
+    found = check_draft(with_text("The picklist closes [1]."), MAP, project)
+    assert [one.code for one in found] == ["misspelt_term"]
+
+
+LISTED = """# Stack
+
+## 2. Stack at a glance
+
+| Layer | Choice | Version in use |
+|---|---|---|
+| Language | **TypeScript** 5.6 on Node.js 22 LTS | – |
+| Database | MariaDB | 11.4 LTS |
+
+## 3. Choices
+
+- **Rejected:** MySQL.
+- **Way out:** Prisma supports PostgreSQL; three weeks.
+
+## 4. What we leave out
+
+| Left out | Because |
+|---|---|
+| Kafka | Few messages |
+| A search engine | Lots are found by number |
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("It is in PostgreSQL.", "PostgreSQL is named here, but the database in TECH_STACK is"),
+        ("It goes to Kafka.", "Kafka is named here, but TECH_STACK rejects it."),
+        ("Solr finds it.", "Solr is named here, but TECH_STACK says: no search engine."),
+        ("It needs Node.js 18.", "Node.js has version 18 here, but 22 in TECH_STACK."),
+        ("It needs MariaDB 10.", "MariaDB has version 10 here, but 11.4 in TECH_STACK."),
+        ("It copies lots from Oracle DB, which stays the source of truth.", None),
+        ("Reopen when: MongoDB has checks.", None),
+        ("### Exceptions\n\nThe old page runs on MySQL.", None),
+    ],
+)
+def test_a_stack_is_read_however_it_is_set(text: str, message: str | None) -> None:
+    project = Project({"TECH_STACK.md": LISTED}, PATHS)
+    found = check_draft(with_text(text), MAP, project)
+    assert [one.message.startswith(message or "none") for one in found] == [True] * bool(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tests run in order of risk, in order to learn.",
+        "A Vue 3 client and one React client.",
+        "The nightly batch job writes it.",
+        "The game server is a match server.",
+    ],
+)
+def test_a_word_in_another_sense_is_not_avoided(text: str) -> None:
+    words = "| Avoid | Write |\n|-|-|\n| Order, client, batch, game | Lot |\n"
+    project = Project({"DOMAIN_LANGUAGE.md": words}, PATHS)
+    assert check_draft(with_text(text), MAP, project) == []
+
+
 # --- the examples
 
 
@@ -432,10 +545,10 @@ def examples() -> tuple[dict[str, Kind], Project]:
     """All document types of `templates/`, and the project that their examples are."""
     kinds, documents = {}, {}
     for path in sorted((ROOT / "templates").glob("*/*/template.md")):
-        about, _ = frontmatter.parse(path.read_text(encoding="utf-8"))
-        name, output_path = path.parent.name, str(about["output_path"])
+        about = parsed(path.name, path.read_text(encoding="utf-8")).about
+        name, output_path = path.parent.name, about.output_path
         example = path.with_name(f"example.{output_path.rpartition('.')[2]}")
-        kinds[name] = Kind(name, output_path, tuple(about["required_headings"]))
+        kinds[name] = Kind(name, output_path, tuple(about.required_headings))
         documents[output_path] = example.read_text(encoding="utf-8")
     return kinds, Project(documents, {name: kind.output_path for name, kind in kinds.items()})
 

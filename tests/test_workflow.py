@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import frontmatter
 import httpx
 import pytest
+import yaml
 from conftest import Service, ServiceFactory, upload
 from sse import read
 from standins.openai import Answer, OpenAIStandIn
@@ -99,7 +99,7 @@ def test_the_types_are_told_in_the_order_in_which_a_project_goes_through_them(
     http: httpx.Client,
 ) -> None:
     fronts = {
-        path.parent.name: frontmatter.loads(path.read_text(encoding="utf-8")).metadata
+        path.parent.name: yaml.safe_load(path.read_text(encoding="utf-8").split("---\n")[1])
         for path in (ROOT / "templates").glob("*/*/template.md")
     }
     types = http.get("/api/v1/document-types").json()["document_types"]

@@ -4,9 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from graph.checks.findings import Finding, gathered
-from graph.checks.form import folded
-from graph.checks.language import DEFINITION, Definition, Language, definitions_in, language_of
-from graph.checks.misspellings import misspellings
+from graph.checks.language import Definition, Language, definitions_in, is_definition, language_of
 from graph.checks.nouns import Nouns
 from graph.checks.outline import Outline, Prose
 from graph.checks.phrases import Match, Word, is_name_of_code, is_quoted, word_set, words_of
@@ -36,7 +34,6 @@ def domain_language_findings(outline: Outline, kind: str, language_text: str) ->
     if kind in _FREE_TYPES:
         return []
     language = language_of(language_text)
-    wrong = misspellings(definition.term for definition in language.definitions)
     found = [*_redefined_in_tables(outline, language)]
     for prose in outline.prose:
         in_prose = words_of(prose.text)
@@ -44,7 +41,7 @@ def domain_language_findings(outline: Outline, kind: str, language_text: str) ->
         found += _avoided(prose, in_prose, terms, language, kind)
         found += _redefined(prose, in_prose, terms)
         found += _hyphenated(prose, in_prose, terms)
-        found += _misspelt(prose, in_prose, wrong, language)
+        found += _misspelt(prose, in_prose, language)
     return gathered(found)
 
 
@@ -56,7 +53,7 @@ def _avoided(
     kind: str,
 ) -> Iterator[Finding]:
     found = list(language.avoided.find(in_prose))
-    if not found or folded(prose.column) in DEFINITION:
+    if not found or is_definition(prose.column):
         return
     of_terms = {at for match in terms for at in range(match.first, match.last)}
     nouns = Nouns(prose, in_prose, kind)
@@ -164,17 +161,15 @@ def _before_a_noun(prose: Prose, in_prose: Sequence[Word], after: int) -> bool:
     return not prose.text[in_prose[after - 1].end : in_prose[after].start].strip(" \n*_")
 
 
-def _misspelt(
-    prose: Prose, in_prose: Sequence[Word], wrong: dict[str, str], language: Language
-) -> Iterator[Finding]:
+def _misspelt(prose: Prose, in_prose: Sequence[Word], language: Language) -> Iterator[Finding]:
     for word in in_prose:
-        if word.form not in wrong or word.text.casefold() in language.words:
+        if word.form not in language.misspelt or word.text.casefold() in language.words:
             continue
         camel = not word.text.isupper() and not word.text[1:].islower()
         if camel or is_name_of_code(prose.text, word.start, word.end):
             continue
         if not is_quoted(prose.text, word.start, word.end):
-            yield _misspelling(word.text, wrong[word.form], prose.line_at(word.start))
+            yield _misspelling(word.text, language.misspelt[word.form], prose.line_at(word.start))
 
 
 def _misspelling(shown: str, term: str, line: int) -> Finding:

@@ -10,6 +10,7 @@ from typing import Any
 
 from graph.checks.outline import MASK, Prose
 from graph.checks.phrases import Match, Signs, Word, is_name_of_code, is_quoted, word_set
+from graph.checks.technologies import technologies_in
 
 _LEADS = word_set(
     "a an the this that these those each every any some no one two three his her its their our"
@@ -44,7 +45,7 @@ _COMPUTING_SIGNS = re.compile(
 )
 _COMPUTING_TYPES = word_set(
     "API_INTERFACE_CONTRACT DEPLOYMENT_INFRASTRUCTURE CI_CD_PIPELINE CONTRIBUTING RULES AGENTS"
-    " SECURITY_THREAT_MODEL"
+    " SECURITY_THREAT_MODEL TECH_STACK TECH_STACK_DECISION PROJECT_STRUCTURE_MAP"
 )
 # A cell has at most so many characters beside the word that it holds.
 _MARKUP = 10
@@ -53,7 +54,9 @@ _COMPOUNDS = {
     "box": "text check list combo dialog search bounding black model shadow",
     "delivery": "continuous software email message event project date plan",
     "book": "run log address cook",
-    "order": "alphabetical sort right wrong reverse ascending descending",
+    "batch": "job process processing size",
+    "game": "client console design engine server",
+    "order": "in alphabetical sort right wrong reverse ascending descending",
 }
 
 
@@ -64,6 +67,7 @@ class Nouns:
         self._prose = prose
         self._words = words
         self._signs = Signs(prose.text, _COMPUTING_SIGNS)
+        self._technologies = {named.end for named in technologies_in(prose)}
         titles = [prose.column, *prose.headings[1:]]
         self._of_computing = kind in _COMPUTING_TYPES or any(
             _COMPUTING_SIGNS.search(title) for title in titles
@@ -92,7 +96,14 @@ class Nouns:
             return True
         if around & set(_COMPOUNDS.get(word.form, "").split()):
             return True
-        return word.form in _COMPUTING and (self._of_computing or self._signs.near(word.start))
+        return word.form in _COMPUTING and (
+            self._of_computing or self._signs.near(word.start) or self._is_of_technology(word)
+        )
+
+    def _is_of_technology(self, word: Word) -> bool:
+        """As in "a React 19 client"."""
+        before = self._prose.text[max(word.start - 12, 0) : word.start]
+        return word.start - len(before) + len(before.rstrip(" .*_0123456789")) in self._technologies
 
 
 def _is_noun(text: str, words: Sequence[Word], at: int) -> bool:

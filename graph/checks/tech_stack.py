@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from graph.checks.findings import Finding, gathered
-from graph.checks.outline import Outline, Prose, Table, outline_of
+from graph.checks.outline import Outline, Prose, Table, outline_of, plain
 from graph.checks.phrases import Signs, first_sentence, word_set, words_of
 from graph.checks.technologies import Named, Technology, catalogue, technologies_in
 
@@ -17,7 +18,8 @@ _OTHERWISE = re.compile(
     r"\b(?:reject\w*|alternativ\w*|compar\w*|instead|rather|migrat\w*|replac\w*|no|not|never|none"
     r"|nor|neither|without|unlike|versus|vs|consider\w*|dropp?\w*|remov\w*|avoid\w*|excluded?"
     r"|former\w*|previous\w*|legacy|existing|earlier|would|might|vendors?|suppliers?|partners?"
-    r"|external|third[- ]part\w*|evaluat\w*|candidates?|options?|leaves? out|left out|retired?)\b"
+    r"|external|third[- ]part\w*|evaluat\w*|candidates?|options?|leaves? out|left out|retired?"
+    r"|way out|reopens?|source of truth|exceptions?)\b"
     r"|n['’]t\b",
     re.IGNORECASE,
 )
@@ -35,10 +37,12 @@ _LEFT_OUT = re.compile(
 # "No scan is lost" leaves out nothing.
 _STATES = re.compile(r"\b(?:is|are|was|may|must|can|should|shall|will|has|have|does)\b", re.I)
 _LEFT_OUT_HEADING = re.compile(r"\b(?:leave out|left out|not use|not used|do without)\b", re.I)
+_ARTICLE = re.compile(r"^(?:an?|the) ", re.I)
 _VERSION = re.compile(
     r"[ \t]?(?:[ (,]?version[ ]|v|@|==|:)?(\d{1,4}(?:\.\d{1,4}){0,3})(?![\w%])(?!\.\d)",
     re.IGNORECASE,
 )
+_VERSION_HEAD = re.compile(r"\W*versions?\b", re.I)
 _VERSION_CELL = re.compile(r"\W*v?(\d{1,4}(?:\.\d{1,4}){0,3})\b")
 _MOVING = re.compile(
     r"\b(?:upgrad\w*|updat\w*|end of life|eol|support\w*|from|until|since|after|before|at least"
@@ -68,7 +72,7 @@ class Stack:
 
 def tech_stack_findings(outline: Outline, kind: str, stack_text: str) -> list[Finding]:
     """Technologies and versions in a draft of a type that are not those of TECH_STACK."""
-    stack = stack_of(outline_of(stack_text))
+    stack = stack_of(stack_text)
     found: list[Finding] = []
     for table in outline.tables:
         found += _versions_in_table(table, stack)
@@ -77,15 +81,17 @@ def tech_stack_findings(outline: Outline, kind: str, stack_text: str) -> list[Fi
     return gathered(found)
 
 
-def stack_of(outline: Outline) -> Stack:
+# The same document is read for each draft of a project.
+@lru_cache(maxsize=16)
+def stack_of(text: str) -> Stack:
     """Read a document of the type TECH_STACK."""
-    stack = Stack()
+    outline, stack = outline_of(text), Stack()
     for prose in outline.prose:
         if prose.kind != "cell" and (rejected := _REJECTED.match(prose.text)):
             _reject(prose, rejected.end(), stack)
         elif prose.kind == "cell" and _REJECTED_COLUMN.search(prose.column):
             _reject(prose, 0, stack)
-        elif prose.kind == "item" and (left := _left_out(prose)):
+        elif left := _left_out(prose):
             _leave_out(left, stack)
         else:
             _allow(prose, stack)
@@ -104,6 +110,8 @@ def _allow(prose: Prose, stack: Stack) -> None:
     for named in names:
         if prose.kind == "cell" or not (otherwise and otherwise.near(named.start)):
             stack.allowed[named.technology.name] = named.technology
+            if prose.kind == "cell" and (version := _version_after(prose, named)):
+                stack.versions.setdefault(named.technology.name, version)
 
 
 def _reject(prose: Prose, start: int, stack: Stack) -> None:
@@ -113,8 +121,12 @@ def _reject(prose: Prose, start: int, stack: Stack) -> None:
 
 
 def _left_out(prose: Prose) -> str:
-    """What an item says the stack does without; "" where it says no such thing."""
+    """What an item or row says the stack does without; "" where it says no such thing."""
     in_section = any(_LEFT_OUT_HEADING.search(title) for title in prose.headings[-1:])
+    if prose.kind == "cell":
+        return prose.text if in_section and prose.first else ""
+    if prose.kind != "item":
+        return ""
     found = _LEFT_OUT.match(prose.text)
     if found:
         return found[1] if in_section or not _STATES.search(found[1]) else ""
@@ -128,7 +140,7 @@ def _leave_out(phrase: str, stack: Stack) -> None:
     stack.rejected |= {one.technology.name for one in technologies_in(named, trusting=True)}
     for match in catalogue().nouns.find(words_of(phrase)):
         for category in match.value:
-            stack.left_out.setdefault(category, phrase.strip())
+            stack.left_out.setdefault(category, _ARTICLE.sub("", plain(phrase)))
 
 
 def _in_prose(prose: Prose, stack: Stack, *, weighing: bool) -> Iterator[Finding]:
@@ -164,13 +176,17 @@ def _contradiction(prose: Prose, named: Named, stack: Stack) -> Iterator[Finding
 
 def _other_version(prose: Prose, named: Named, stack: Stack) -> Iterator[Finding]:
     due = stack.versions.get(named.technology.name)
-    found = _VERSION.match(prose.text, named.end) if due else None
-    if due is None or found is None:
-        return
+    found = _version_after(prose, named) if due else None
+    if due and found:
+        yield from _unlike(named.technology.name, found, due, prose.line_at(named.start))
+
+
+def _version_after(prose: Prose, named: Named) -> str | None:
+    found = _VERSION.match(prose.text, named.end)
+    if found is None:
+        return None
     after = words_of(prose.text[found.end() : found.end() + 20])
-    if after and after[0].form in _UNITS:
-        return
-    yield from _unlike(named.technology.name, found[1], due, prose.line_at(named.start))
+    return None if after and after[0].form in _UNITS else found[1]
 
 
 def _versions_in_table(table: Table, stack: Stack) -> Iterator[Finding]:
@@ -190,20 +206,23 @@ def _unlike(name: str, found: str, due: str, line: int) -> Iterator[Finding]:
 
 def _versions(table: Table) -> Iterator[tuple[str, str, int]]:
     """(technology, version, line) of a table that has a column for versions."""
-    head = [title.casefold() for title in table.head]
-    if "version" not in head or head.index("version") == 0:
-        return
-    for row in table.rows:
-        names = row.cells[0].split(",")
-        versions = row.cells[head.index("version")].split(",")
-        if len(names) != len(versions):
-            continue
-        for name, version in zip(names, versions, strict=True):
-            cell = Prose(name.strip(), row.line, "cell", column="Technology")
-            found = list(technologies_in(cell, trusting=True))
-            number = _VERSION_CELL.match(version)
-            if len(found) == 1 and number:
-                yield found[0].technology.name, number[1], row.line
+    at = next((at for at, title in enumerate(table.head) if _VERSION_HEAD.match(title)), 0)
+    for row in table.rows if at else ():
+        versions = row.cells[at].split(",")
+        for cell in row.cells[:at]:
+            names = cell.split(",")
+            if len(names) == len(versions):
+                yield from _paired(names, versions, row.line)
+
+
+def _paired(
+    names: Sequence[str], versions: Sequence[str], line: int
+) -> Iterator[tuple[str, str, int]]:
+    for name, version in zip(names, versions, strict=True):
+        found = list(technologies_in(Prose(name.strip(), line, "cell"), trusting=True))
+        number = _VERSION_CELL.match(version)
+        if len(found) == 1 and number:
+            yield found[0].technology.name, number[1], line
 
 
 def _listed(names: Sequence[str]) -> str:
