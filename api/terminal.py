@@ -19,6 +19,7 @@ from api.client import Client, ServiceError, Stream
 T = TypeVar("T")
 
 _UPLOADED_AHEAD = 4
+_MOST_NOTES = 15
 _CUT = {
     "stopped": "It was stopped before its end.",
     "length": "The model's limit was reached before the end.",
@@ -128,6 +129,9 @@ def _say_notes(finish_reason: str, warnings: Sequence[dict[str, Any]]) -> None:
     notes = [warning["message"] for warning in warnings]
     if finish_reason in _CUT:
         notes.insert(0, _CUT[finish_reason])
+    more = len(notes) - _MOST_NOTES
+    if more > 0:
+        notes[_MOST_NOTES:] = [f"There are {more} more. Put these right, and draft again."]
     for note in notes:
         err().print(f"Note: {note}", style="yellow", markup=False)
 

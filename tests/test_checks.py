@@ -84,6 +84,11 @@ IN_MARKDOWN = [
         [("open_placeholder", 5, "2 placeholders are left open: '[TODO: what]', '[TODO: whom]'")],
     ),
     Fault(
+        "the same open [TODO in three lines",
+        with_text("[TODO: why]\n\n[TODO: why]\n\n[TODO: why]"),
+        [("open_placeholder", 5, "take it out. The same in lines 7 and 9.")],
+    ),
+    Fault(
         "an open [TODO in code",
         with_text("```\nname: [TODO: name]\n```"),
         [("open_placeholder", 6, "'[TODO: name]' is left open")],

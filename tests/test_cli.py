@@ -26,6 +26,7 @@ from api import client as client_module
 from api.cli import app
 from api.client import Client, ServiceError, sentence_of
 from graph.settings import ROOT
+from graph.texts.texts import Texts
 
 SENTENCE = "The state Alarm is reached at 4.90 m above chart datum."
 RUN = "7d0c9c1e-6a52-4a3e-9a55-0c9a4b1f2d10"
@@ -144,6 +145,26 @@ def test_draft_prints_the_document_as_it_is_written(command: Command, model: Ope
     assert done.exit_code == 0, done.output
     assert done.stdout == "# Tidewatch\n\nIt warns.\n"
     assert "Drafted from: PROJECT_MANIFESTO" in done.stderr
+
+
+def test_draft_tells_what_the_check_found_but_not_without_end(
+    command: Command, model: OpenAIStandIn
+) -> None:
+    template = Texts(ROOT / "prompts", ROOT / "templates").files().document_type("PROJECT_MANIFESTO")
+    sections = "".join(f"\n## {title}\n" for title in template.about.required_headings)
+    open_ones = [f"\n[TODO: number {number}]\n" for number in range(17)]
+    model.will(Answer(["# Tidewatch\n", sections, *open_ones]))
+    done = command("draft", "PROJECT_MANIFESTO", "Tidewatch", "--project", "Drafts")
+    notes = [line for line in done.stderr.splitlines() if line.startswith("Note: ")]
+    first = sections.count("\n") + 3
+    assert notes == [
+        *(
+            f"Note: Line {first + 2 * at}: '[TODO: number {at}]' is left open; "
+            "fill it in or take it out."
+            for at in range(15)
+        ),
+        "Note: There are 2 more. Put these right, and draft again.",
+    ]
 
 
 def test_draft_writes_a_file(command: Command, model: OpenAIStandIn, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from graph.checks.findings import Finding
+from graph.checks.findings import Finding, gathered
 from graph.checks.outline import Outline, Prose
 from graph.sanitizing import one_line
 
@@ -30,7 +30,10 @@ _FOR_TOOLS = re.compile(
 
 
 def placeholder_findings(text: str, outline: Outline) -> list[Finding]:
-    """What was left open in a document, one finding a line. `[TODO` counts in code too."""
+    """What was left open in a document, one finding a line, or for all lines that say the same.
+
+    `[TODO` counts in code too.
+    """
     left: dict[int, list[str]] = {}
     for line, shown in _left_open(text, outline):
         left.setdefault(line, []).append(one_line(shown.strip(" \t:(–—*"), 60))
@@ -39,7 +42,7 @@ def placeholder_findings(text: str, outline: Outline) -> list[Finding]:
         if not _FOR_TOOLS.match(comment.text):
             message = "A comment of the template's guidance was left; delete it."
             findings.append(Finding("guidance_left", message, comment.line))
-    return findings
+    return gathered(findings)
 
 
 def _left_open(text: str, outline: Outline) -> Iterator[tuple[int, str]]:
