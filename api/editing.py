@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Annotated, cast
 
@@ -18,6 +19,11 @@ from graph.texts.checking import check_texts, new_errors
 from graph.texts.findings import TextFinding
 from graph.texts.paths import place_of
 from graph.texts.wording import Text, Wording
+
+# A text that was made for it takes seconds. Turns need the threads that all share.
+CHECKER = ThreadPoolExecutor(1, "checks")
+"""Checks what is only tried, one request after the other; edits do not wait for it."""
+_JUDGE = ThreadPoolExecutor(1, "edits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +62,14 @@ async def for_project(
 
 async def readable(request: Request) -> Scope:
     """The scope of a request."""
-    return cast(Scope, request.state.scope)
+    # Without one the project's id is refused, but only once all dependencies were asked.
+    return cast(Scope, getattr(request.state, "scope", None))
 
 
 async def editable(request: Request) -> Scope:
     """The scope of a request that changes something; refuses where the caller may only read."""
-    scope = cast(Scope, request.state.scope)
-    if scope.refusal is not None:
+    scope = await readable(request)
+    if scope and scope.refusal is not None:
         raise scope.refusal
     return scope
 
@@ -112,7 +119,9 @@ async def write(
     async def check(wording: Wording) -> None:
         found[:] = await asyncio.to_thread(_judge, wording, path, content)
 
-    await check(await wording_of(service, scope))
+    # What this finds is remembered: the check that other writers wait for takes no time then.
+    now = await wording_of(service, scope)
+    await asyncio.get_running_loop().run_in_executor(_JUDGE, _judge, now, path, content)
     saved = await _save(service, scope, caller, path, content, expected, check)
     assert saved is not None
     return saved, found
@@ -131,7 +140,7 @@ async def give_up(
 
 async def check_with(wording: Wording, texts: Mapping[str, str]) -> list[TextFinding]:
     """What is wrong with the wording once `texts` are laid over it."""
-    return await asyncio.to_thread(_checked, wording, texts)
+    return await asyncio.get_running_loop().run_in_executor(CHECKER, _checked, wording, texts)
 
 
 async def _save(

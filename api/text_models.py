@@ -3,7 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
 
 from api.schema import CLEAN, NOT_BLANK
 from graph.texts.checking import LONGEST_TEXT
@@ -14,7 +22,12 @@ from graph.texts.wording import Layer, Text
 _MOST_TEXTS = 100
 _MOST_CHARACTERS = 1_000_000
 
-Content = Annotated[str, StringConstraints(max_length=LONGEST_TEXT), CLEAN, NOT_BLANK]
+# Some editors begin a text with a byte order mark, which is taken from files too.
+_WITHOUT_MARK = AfterValidator(lambda text: text.removeprefix("\ufeff"))
+
+Content = Annotated[
+    str, StringConstraints(max_length=LONGEST_TEXT), CLEAN, _WITHOUT_MARK, NOT_BLANK
+]
 Value = Annotated[str, StringConstraints(max_length=20_000), CLEAN]
 VersionName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 

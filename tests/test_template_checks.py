@@ -695,6 +695,9 @@ FAULTS = [
 ]
 
 
+SEVERITIES = ("error", "warning")
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_seeded_fault_gives_exactly_its_findings(fault: Fault) -> None:
     texts = {path: text for path, text in {**SOUND, **fault.texts}.items() if text is not None}
@@ -713,6 +716,31 @@ def test_hostile_texts_are_checked_in_bounded_time(unit: str) -> None:
     body = unit * (90_000 // len(unit))
     started = time.monotonic()
     assert check_texts({**SOUND, BRIEF: SOUND[BRIEF].partition("# {{")[0] + body})
+    assert time.monotonic() - started < 8
+
+
+def test_of_many_findings_in_one_text_the_first_are_told_and_errors_before_warnings() -> None:
+    headings = "".join(f"## Chapter {number}\n\n" for number in range(150))
+    found = check_texts({**SOUND, BRIEF: SOUND[BRIEF] + headings + "{{ x }}\n"})
+    errors, warnings = ([one for one in found if one.severity == kind] for kind in SEVERITIES)
+    assert [one.code for one in errors] == ["unknown_variable"]
+    assert [one.code for one in warnings] == ["extra_heading"] * 99 + ["more"]
+    assert warnings[-1].message == "51 more findings are not shown. Put the others right first."
+
+
+def test_a_front_matter_has_short_lists() -> None:
+    long = brief("depends_on: []", f"depends_on: [{'PLAN, ' * 100}PLAN]")
+    sentence = "The value of 'depends_on' must be a list of at most 100 entries."
+    assert error(BRIEF, 6, "wrong_value", sentence) in check_texts({**SOUND, **long})
+
+
+def test_types_that_all_depend_on_each_other_are_told_in_bounded_time() -> None:
+    names = [f"T{number}" for number in range(60)]
+    front = SOUND[BRIEF].replace("BRIEF.md", "{name}.md").replace("[]", f"[{', '.join(names)}]")
+    texts = {f"templates/context/{n}/template.md": front.replace("{name}", n) for n in names}
+    started = time.monotonic()
+    found = check_texts({**SOUND, **texts})
+    assert [one.code for one in found].count("dependency_cycle") == 20
     assert time.monotonic() - started < 8
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from http.client import HTTPConnection
+from threading import Event
 from typing import Any, NamedTuple
 
 import httpx
@@ -19,7 +20,7 @@ from standins.openai import Answer, OpenAIStandIn
 from starlette.requests import Request
 
 from api.access import LOCAL_USER, Principal
-from api.editing import Scope, editable, for_project, for_service, readable
+from api.editing import CHECKER, Scope, editable, for_project, for_service, readable
 from api.errors import Refusal
 from graph.postgres import open_pool
 from graph.settings import ROOT
@@ -173,6 +174,10 @@ def test_an_edit_is_made_read_given_up_and_all_of_it_is_in_the_history(everywher
 def test_a_text_is_kept_as_it_was_sent_but_for_what_no_text_may_hold(own: Desk) -> None:
     own.put(ANSWER, "  Grüße\t🚢 <script>\r\n\x07{{ user_name }}\n\n ")
     assert own.text(ANSWER)["content"] == "  Grüße\t🚢 <script>\n{{ user_name }}\n\n "
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(own: Desk) -> None:
+    assert own.put(PLAN, "\ufeff" + TEMPLATE).json()["text"] == text(PLAN, TEMPLATE, "override")
 
 
 def test_a_projects_own_counts_over_an_edit_and_an_edit_over_the_file(
@@ -529,6 +534,23 @@ def test_texts_are_checked_over_those_that_count(own: Desk) -> None:
     assert own.post("check", {"texts": many}).status_code == 422
 
 
+def test_turns_and_edits_do_not_wait_for_checks_that_take_long(
+    own: Desk, project: str, http: httpx.Client
+) -> None:
+    over = Event()
+    CHECKER.submit(over.wait, 30)
+    with ThreadPoolExecutor(40) as checking:
+        checks = [checking.submit(own.post, "check", {}) for _ in range(40)]
+        try:
+            time.sleep(0.2)
+            draft(http, project, "PROJECT_MANIFESTO")
+            assert own.put(ANSWER, HELP).status_code == 200
+            assert not any(check.done() for check in checks)
+        finally:
+            over.set()
+        assert {check.result().status_code for check in checks} == {200}
+
+
 # --- access
 
 
@@ -542,6 +564,17 @@ def test_unknown_and_foreign_projects_are_the_same_refusal(
     )
     project = uuid.UUID(make_project(http))
     assert scope_of(service, STRANGER, project) == f"403 {unknown.json()['detail']}"
+
+
+@pytest.mark.parametrize(
+    ("method", "body"), [("GET", None), ("PUT", {"content": "x"}), ("DELETE", None)]
+)
+def test_what_is_no_id_of_a_project_is_said(
+    http: httpx.Client, method: str, body: dict[str, str] | None
+) -> None:
+    answer = http.request(method, f"/api/v1/projects/tidewatch/texts/{ANSWER}", json=body)
+    assert answer.status_code == 422
+    assert [one["loc"] for one in answer.json()["detail"]] == [["path", "project_id"]]
 
 
 @pytest.mark.parametrize(

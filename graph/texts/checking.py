@@ -9,7 +9,7 @@ from pathlib import Path
 from graph.sanitizing import clean
 from graph.state import UNSORTED
 from graph.texts.files import Files
-from graph.texts.findings import TextFinding, error, in_order, warning
+from graph.texts.findings import TextFinding, error, first_of, in_order, warning
 from graph.texts.language_checks import prompt_findings
 from graph.texts.paths import (
     PROMPT_NAMES,
@@ -204,16 +204,18 @@ def _files_in(name: str, folder: Path) -> Iterator[str]:
 @lru_cache(maxsize=256)
 def _template(path: str, text: str) -> tuple[Template | None, list[TextFinding]]:
     read = read_template(path, _place(path), text)
-    return (read, template_findings(read)) if isinstance(read, Template) else (None, read)
+    if isinstance(read, Template):
+        return read, first_of(template_findings(read))
+    return None, first_of(read)
 
 
 @lru_cache(maxsize=256)
 def _example(
     path: str, output_path: str, headings: tuple[str, ...], text: str
 ) -> list[TextFinding]:
-    return example_findings(path, output_path, headings, text)
+    return first_of(example_findings(path, output_path, headings, text))
 
 
 @lru_cache(maxsize=64)
 def _prompt(path: str, text: str) -> list[TextFinding]:
-    return prompt_findings(path, _place(path), text)
+    return first_of(prompt_findings(path, _place(path), text))

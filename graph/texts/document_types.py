@@ -3,12 +3,18 @@
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graph.errors import TemplateFailed
 from graph.texts.front_matter import BrokenFrontMatter, split
 from graph.texts.paths import is_json
+
+MOST_ENTRIES = 100
+"""Entries that a list of the front matter may have."""
+
+_Entries = Annotated[list[str], Field(max_length=MOST_ENTRIES)]
 
 
 class FrontMatter(BaseModel):
@@ -24,9 +30,9 @@ class FrontMatter(BaseModel):
     phase: str
     order: int
     output_path: str
-    depends_on: list[str]
-    required_headings: list[str]
-    good: list[str]
+    depends_on: _Entries
+    required_headings: _Entries
+    good: _Entries
 
 
 @dataclass(frozen=True, slots=True)

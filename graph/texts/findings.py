@@ -34,3 +34,17 @@ def warning(path: str, line: int, code: str, message: str) -> TextFinding:
 def in_order(found: Iterable[TextFinding]) -> list[TextFinding]:
     """The findings by path and line, each once."""
     return sorted(dict.fromkeys(found), key=lambda one: (one.path, one.line, one.code, one.message))
+
+
+def first_of(found: Iterable[TextFinding]) -> list[TextFinding]:
+    """The findings of one text, or the first of them, errors before warnings, and how many more."""
+    ranked = sorted(in_order(found), key=lambda one: one.severity)
+    kept, left = ranked[:_MOST], ranked[_MOST:]
+    if not left:
+        return kept
+    first = left[0]
+    sentence = f"{len(left)} more findings are not shown. Put the others right first."
+    return [*kept, TextFinding(first.path, first.severity, "more", first.line, sentence)]
+
+
+_MOST = 100

@@ -11,7 +11,7 @@ from rapidfuzz import process
 
 from graph.checks.form import folded, form_findings
 from graph.checks.outline import Heading, outline_of
-from graph.texts.document_types import FrontMatter
+from graph.texts.document_types import MOST_ENTRIES, FrontMatter
 from graph.texts.findings import TextFinding, error, warning
 from graph.texts.front_matter import BrokenFrontMatter, Parts, split
 from graph.texts.language_checks import language_findings
@@ -26,6 +26,7 @@ _KINDS = {
     "string_type": "text; put it in quotes",
     "int_type": "a whole number",
     "list_type": "a list",
+    "too_long": f"a list of at most {MOST_ENTRIES} entries",
 }
 
 

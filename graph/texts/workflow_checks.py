@@ -18,6 +18,9 @@ BETWEEN_TYPES = {
 """Codes of errors that one text may have because of another one."""
 
 
+_MOST_CIRCLES = 20
+
+
 def workflow_findings(
     templates: Collection[Template], types: Mapping[str, Collection[str]]
 ) -> Iterator[TextFinding]:
@@ -89,7 +92,9 @@ def _cycles(by_type: Mapping[str, Template]) -> Iterator[TextFinding]:
         name: {need for need in template.about.depends_on if need in by_type and need != name}
         for name, template in by_type.items()
     }
-    while cycle := _cycle(needs):
+    for _ in range(_MOST_CIRCLES):
+        if not (cycle := _cycle(needs)):
+            return
         first, second = cycle[:2]
         template = by_type[first]
         line = template.line("depends_on", template.about.depends_on.index(second))
