@@ -56,6 +56,8 @@ def require_match(version: str | None, if_match: str | None, if_none_match: str 
     is_met = (if_match is None or names(if_match, version)) and (
         if_none_match is None or not names(if_none_match, version, weak=True)
     )
+    if not is_met and version and if_match == version:
+        raise Refusal(412, "changed", _QUOTES, headers={"ETag": etag(version)})
     if not is_met:
         raise changed(version)
 
@@ -68,6 +70,7 @@ def changed(version: str | None) -> Refusal:
     return Refusal(412, "changed", sentence, headers={"ETag": etag(version)})
 
 
+_QUOTES = "If-Match lacks the quotes that belong to an ETag. Send it as you read it."
 _CONDITION = (
     "Say which version you edit: send its ETag as If-Match, or If-None-Match: * for a new text."
 )

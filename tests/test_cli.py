@@ -150,7 +150,9 @@ def test_draft_prints_the_document_as_it_is_written(command: Command, model: Ope
 def test_draft_tells_what_the_check_found_but_not_without_end(
     command: Command, model: OpenAIStandIn
 ) -> None:
-    template = Texts(ROOT / "prompts", ROOT / "templates").files().document_type("PROJECT_MANIFESTO")
+    template = (
+        Texts(ROOT / "prompts", ROOT / "templates").files().document_type("PROJECT_MANIFESTO")
+    )
     sections = "".join(f"\n## {title}\n" for title in template.about.required_headings)
     open_ones = [f"\n[TODO: number {number}]\n" for number in range(17)]
     model.will(Answer(["# Tidewatch\n", sections, *open_ones]))

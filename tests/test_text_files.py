@@ -190,6 +190,21 @@ def test_a_file_that_is_half_written_is_waited_for(
         late.join()
 
 
+def test_a_file_that_is_written_without_end_is_waited_for_once(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.texts.files._SETTLED_S", 0.2)
+    monkeypatch.setattr("graph.texts.files._PATIENCE_S", 0.05)
+    files = Files(**folders.settings)
+    waited = []
+    for number in range(4):
+        folders.write(ANSWER, f"Answer {number}.")
+        began = time.monotonic()
+        assert files.read().contents[ANSWER] == f"Answer {number}."
+        waited.append(time.monotonic() - began > 0.05)
+    assert waited == [True, False, False, False]
+
+
 def test_each_prompt_and_template_of_ours_can_be_used() -> None:
     wording = Texts(ROOT / "prompts", ROOT / "templates").files()
     assert (wording.problems, wording.faulty()) == ({}, {})

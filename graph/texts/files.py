@@ -17,6 +17,8 @@ MAX_BYTES = 1_000_000
 # An editor that writes in place is in the middle of it for so long.
 _SETTLED_S = 0.03
 _PATIENCE_S = 0.5
+# Where something is written without end, nobody waits again for so long.
+_IMPATIENCE_S = 10.0
 # A second write within the file system's grain leaves time and size as they were.
 _GRAIN_S = 2.0
 
@@ -56,6 +58,7 @@ class Files:
         self._lock = threading.Lock()
         self._files: dict[str, _File] = {}
         self._snapshot = _snapshot({})
+        self._impatient_until = 0.0
 
     def read(self) -> Snapshot:
         """The folders as they stand; the same object as before where no text has changed.
@@ -77,9 +80,11 @@ class Files:
         while True:
             found = {path: (place, _stamp(place)) for path, place in self._places()}
             changed = [s for path, (_, s) in found.items() if s and not self._known(path, s)]
-            if not any(stamp.is_younger(_SETTLED_S) for stamp in changed):
+            is_settled = not any(stamp.is_younger(_SETTLED_S) for stamp in changed)
+            if is_settled or time.monotonic() < self._impatient_until:
                 return found
             if time.monotonic() > until:
+                self._impatient_until = until + _IMPATIENCE_S
                 return found
             time.sleep(_SETTLED_S / 2)
 
