@@ -179,14 +179,19 @@ def test_a_draft_is_checked_against_the_projects_documents(
             ),
             (
                 "contradicts_tech_stack",
-                "MySQL is named here, but the database in TECH_STACK is PostgreSQL.",
+                "MySQL is named here, but the database in TECH_STACK is PostgreSQL; name that,"
+                " or change the stack.",
             ),
             (
                 "broken_reference",
                 "The link to '../context/GOALS.md' leads nowhere: there is no"
                 " docs/context/GOALS.md.",
             ),
-            ("broken_reference", "There is no R9: DOMAIN_LANGUAGE.md numbers R1 to R5."),
+            (
+                "broken_reference",
+                "There is no R9 in DOMAIN_LANGUAGE.md, where 5 are numbered, from R1 to R5;"
+                " name one of those, or add it there.",
+            ),
         ]
     ]
 

@@ -173,7 +173,9 @@ def _misspelt(prose: Prose, in_prose: Sequence[Word], language: Language) -> Ite
 
 
 def _misspelling(shown: str, term: str, line: int) -> Finding:
-    message = f"{_lowered(shown)!r} is written {_lowered(term)!r} in the domain language."
+    message = (
+        f"{_lowered(shown)!r} is written {_lowered(term)!r} in the domain language; write it so."
+    )
     return Finding("misspelt_term", message, line)
 
 

@@ -164,13 +164,14 @@ def _contradiction(prose: Prose, named: Named, stack: Stack) -> Iterator[Finding
         return
     chosen = [one.name for one in stack.allowed.values() if one.category == category]
     if name in stack.rejected:
-        message = f"{name} is named here, but TECH_STACK rejects it."
+        says = "TECH_STACK rejects it; take it out"
     elif category in stack.left_out and not chosen:
-        message = f"{name} is named here, but TECH_STACK says: no {stack.left_out[category]}."
+        says = f"TECH_STACK says: no {stack.left_out[category]}; take it out"
     elif chosen and category not in catalogue().together:
-        message = f"{name} is named here, but the {category} in TECH_STACK is {_listed(chosen)}."
+        says = f"the {category} in TECH_STACK is {_listed(chosen)}; name that"
     else:
         return
+    message = f"{name} is named here, but {says}, or change the stack."
     yield Finding("contradicts_tech_stack", message, prose.line_at(named.start))
 
 
@@ -200,7 +201,7 @@ def _versions_in_table(table: Table, stack: Stack) -> Iterator[Finding]:
 def _unlike(name: str, found: str, due: str, line: int) -> Iterator[Finding]:
     pairs = zip(found.split("."), due.split("."), strict=False)
     if any(one != other for one, other in pairs):
-        message = f"{name} has version {found} here, but {due} in TECH_STACK."
+        message = f"{name} has version {found} here, but {due} in TECH_STACK; correct one of them."
         yield Finding("contradicts_tech_stack", message, line)
 
 
