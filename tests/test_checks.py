@@ -115,6 +115,11 @@ IN_MARKDOWN = [
         with_text("<!-- Say in one paragraph\nwhat it does. -->\nIt sells."),
         [("guidance_left", 5, "delete it")],
     ),
+    Fault(
+        "a delimiter is left",
+        f"<template-555aee56>\n{SOUND}</template-555aee56>\n",
+        [("guidance_left", 1, "A delimiter of the prompt was left; delete it. The same in line 1")],
+    ),
     Fault("a comment for a tool", with_text("<!-- markdownlint-disable MD013 -->\nIt sells."), []),
     Fault(
         "JSON in a code block is broken",

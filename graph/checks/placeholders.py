@@ -19,6 +19,8 @@ _BLANK = re.compile(
     r"|(?<!\$)\{\{[^{}\n]*\}\}|\{%[^{}\n]*%\}|\blorem ipsum\b",
     re.IGNORECASE,
 )
+# What `graph/fences.py` puts around each text that the model is shown.
+_DELIMITER = re.compile(r"</?[a-z]+-[0-9a-f]{8}(?: [a-z]+=[^<>\n]*)?>")
 # "without a TBD" speaks of placeholders.
 _SPOKEN_OF = re.compile(r"\b(?:an?|any|each|every|no|nor|not|or|the)[ \t\"'“‘*]+\Z", re.IGNORECASE)
 # Comments that are written for a tool.
@@ -38,6 +40,11 @@ def placeholder_findings(text: str, outline: Outline) -> list[Finding]:
     for line, shown in _left_open(text, outline):
         left.setdefault(line, []).append(one_line(shown.strip(" \t:(–—*"), 60))
     findings = [Finding("open_placeholder", _told(shown), line) for line, shown in left.items()]
+    findings += [
+        Finding("guidance_left", "A delimiter of the prompt was left; delete it.", number)
+        for number, line in enumerate(_lines(text), 1)
+        if _DELIMITER.match(line.strip())
+    ]
     for comment in outline.comments:
         if not _FOR_TOOLS.match(comment.text):
             message = "A comment of the template's guidance was left; delete it."
@@ -46,12 +53,15 @@ def placeholder_findings(text: str, outline: Outline) -> list[Finding]:
 
 
 def _left_open(text: str, outline: Outline) -> Iterator[tuple[int, str]]:
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(text), 1):
         if "[" in line:
             yield from ((number, found[0]) for found in _TODO.finditer(line))
     for prose in outline.prose:
         yield from _in_prose(prose)
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _in_prose(prose: Prose) -> Iterator[tuple[int, str]]:
