@@ -145,7 +145,7 @@ def test_who_writes_over_what_they_have_not_seen_is_refused(
         assert await told(texts) == (winner, "edit")
 
         with pytest.raises(TextChanged, match="there is no such text now"):
-            await texts.save("templates/root/NEW/template.md", "x", expected=seen)
+            await texts.save("templates/planning/NEW/template.md", "x", expected=seen)
 
     at(database, scenario)
 
@@ -177,7 +177,7 @@ def test_a_new_type_may_be_written_without_a_file_and_for_one_project(
     database: str, folders: Folders
 ) -> None:
     mine = str(uuid.uuid4())
-    path = "templates/root/NEW/template.md"
+    path = "templates/planning/NEW/template.md"
     source = FRONT.format(output_path="NEW.md") + "New."
 
     async def scenario(pool: Pool) -> None:
@@ -190,7 +190,7 @@ def test_a_new_type_may_be_written_without_a_file_and_for_one_project(
         ]
         assert names == [["NEW", "PLAN"], ["PLAN"]]
 
-        folders.write("templates/root/LATER/template.md", source)
+        folders.write("templates/planning/LATER/template.md", source)
         assert (await texts.wording()).knows("LATER")
 
     at(database, scenario)

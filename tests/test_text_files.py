@@ -47,7 +47,7 @@ def test_a_type_is_its_folder_its_front_matter_and_its_example(folders: Folders)
 def test_types_come_in_their_order_and_then_by_name(folders: Folders) -> None:
     for name, order in (("LATE", 9), ("B", 5), ("A", 5), ("EARLY", 1)):
         source = FRONT.format(output_path=f"{name}.md").replace("order: 5", f"order: {order}")
-        folders.write(f"templates/root/{name}/template.md", source)
+        folders.write(f"templates/planning/{name}/template.md", source)
     wording = folders.files()
     assert [kind.name for kind in wording.document_types()] == ["EARLY", "A", "B", "PLAN", "LATE"]
     assert list(wording.output_paths()) == ["EARLY", "A", "B", "PLAN", "LATE"]
@@ -87,9 +87,9 @@ def test_types_come_in_their_order_and_then_by_name(folders: Folders) -> None:
 def test_front_matter_that_is_not_in_order_is_a_fault_of_that_type_alone(
     folders: Folders, source: str, reason: str
 ) -> None:
-    folders.write("templates/root/BAD/template.md", source.replace("{output_path}", "BAD.md"))
+    folders.write("templates/planning/BAD/template.md", source.replace("{output_path}", "BAD.md"))
     wording = folders.files()
-    told = f"The front matter of templates/root/BAD/template.md is wrong{reason}."
+    told = f"The front matter of templates/planning/BAD/template.md is wrong{reason}."
     assert wording.faulty() == {"BAD": told}
     assert wording.knows("BAD")
     assert [kind.name for kind in wording.document_types()] == ["PLAN"]

@@ -235,12 +235,12 @@ def test_a_new_folder_is_a_new_type_and_a_project_may_have_its_own(desk: Desk) -
 
     assert listed() == ["PLAN"]
     source = FRONT.format(output_path="NEW.md").replace("order: 5", "order: 1") + "New."
-    desk.folders.write("templates/root/NEW/template.md", source)
+    desk.folders.write("templates/planning/NEW/template.md", source)
     assert listed() == ["NEW", "PLAN"]
     assert desk.draft(doc_type="NEW")["metadata"]["template_version"] == version_of(source)
 
     own = source.replace("order: 1", "order: 9")
-    path = "templates/root/OWN/template.md"
+    path = "templates/planning/OWN/template.md"
     desk.elsewhere(lambda texts: texts.save(path, own, project_id=desk.project, expected=None))
     assert (listed(), listed(project_id=desk.project)) == (["NEW", "PLAN"], ["NEW", "PLAN", "OWN"])
     assert desk.draft(doc_type="OWN")["metadata"]["template_version"] == version_of(own)
@@ -256,7 +256,7 @@ def test_a_new_folder_is_a_new_type_and_a_project_may_have_its_own(desk: Desk) -
 
 def test_nobody_is_told_which_types_a_project_of_somebody_else_has(desk: Desk) -> None:
     source = FRONT.format(output_path="OWN.md")
-    path = "templates/root/OWN/template.md"
+    path = "templates/planning/OWN/template.md"
     desk.elsewhere(lambda texts: texts.save(path, source, project_id=desk.project, expected=None))
     guest = Principal(uuid.uuid4(), "guest", "Guest", is_admin=False)
 
