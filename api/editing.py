@@ -13,7 +13,7 @@ from psycopg.errors import ForeignKeyViolation
 from api.access import Principal, access_to
 from api.dependencies import Caller, Parts, Service
 from api.errors import Refusal, not_found
-from api.etags import changed
+from api.etags import changed, require_match
 from graph.errors import TextChanged
 from graph.texts.checking import check_texts, new_errors
 from graph.texts.findings import TextFinding
@@ -104,27 +104,46 @@ def require_place(path: str) -> None:
         raise Refusal(422, "bad_path", _PATHS)
 
 
-async def write(
-    service: Parts, scope: Scope, caller: Principal, path: str, content: str, expected: str | None
-) -> tuple[Text, list[TextFinding]]:
-    """Put `content` in place of the version `expected`, null for none, of the text at `path`.
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A text that was written, and what is found in it and because of it elsewhere.
 
-    Gives the text, and what is found in it and because of it elsewhere.
+    `is_new`: there was none at its path.
+    """
+
+    text: Text
+    findings: list[TextFinding]
+    is_new: bool
+
+
+async def write(
+    service: Parts,
+    scope: Scope,
+    caller: Principal,
+    path: str,
+    content: str,
+    if_match: str | None,
+    if_none_match: str | None,
+) -> Edit:
+    """Put `content` in place of what counts at `path`, if that is what the conditions ask for.
 
     Raises:
-        Refusal: 412, the text has changed; 422, it would bring errors, which are named.
+        Refusal: 428, no condition; 412, the text has changed; 422, it would bring errors, which
+            are named.
     """
     found: list[TextFinding] = []
 
     async def check(wording: Wording) -> None:
         found[:] = await asyncio.to_thread(_judge, wording, path, content)
 
-    # What this finds is remembered: the check that other writers wait for takes no time then.
     now = await wording_of(service, scope)
+    expected = now.texts[path].version if path in now.texts else None
+    require_match(expected, if_match, if_none_match)
+    # What this finds is remembered: the check that other writers wait for takes no time then.
     await asyncio.get_running_loop().run_in_executor(_JUDGE, _judge, now, path, content)
     saved = await _save(service, scope, caller, path, content, expected, check)
     assert saved is not None
-    return saved, found
+    return Edit(saved, found, expected is None)
 
 
 async def give_up(

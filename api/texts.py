@@ -148,12 +148,9 @@ async def restore_text(
 ) -> EditAnswer:
     """Make an older version count again, as a new edit."""
     old = await content_of(service, scope, path, body.version)
-    now = (await wording_of(service, scope)).texts.get(path)
-    require_match(now.version if now else None, if_match, if_none_match)
-    expected = now.version if now else None
-    text, findings = await write(service, scope, caller, path, old.content, expected)
-    response.headers["ETag"] = etag(text.version)
-    return EditAnswer(text=text, findings=findings)
+    edit = await write(service, scope, caller, path, old.content, if_match, if_none_match)
+    response.headers["ETag"] = etag(edit.text.version)
+    return EditAnswer(text=edit.text, findings=edit.findings)
 
 
 @_routes.get(
@@ -196,13 +193,10 @@ async def put_text(
     It counts until its file on disk changes; a project's own counts in any case.
     """
     require_place(path)
-    now = (await wording_of(service, scope)).texts.get(path)
-    expected = now.version if now else None
-    require_match(expected, if_match, if_none_match)
-    text, findings = await write(service, scope, caller, path, body.content, expected)
-    response.status_code = 200 if now else 201
-    response.headers["ETag"] = etag(text.version)
-    return EditAnswer(text=text, findings=findings)
+    edit = await write(service, scope, caller, path, body.content, if_match, if_none_match)
+    response.status_code = 201 if edit.is_new else 200
+    response.headers["ETag"] = etag(edit.text.version)
+    return EditAnswer(text=edit.text, findings=edit.findings)
 
 
 @_routes.delete(
