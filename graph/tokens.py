@@ -42,7 +42,7 @@ def most_tokens(text: str) -> int:
 
     The larger count of two small vocabularies, Llama 2's of many languages and BERT's of English,
     and a tenth more: a larger vocabulary needs fewer tokens. English prose comes out a tenth above
-    the worst of the tokenizers in tests/test_tokens.py, and a third above OpenAI's.
+    the worst of the tokenizers that it was held against, and a third above OpenAI's.
     """
     special = sum(map(_most_of_special, _SPECIAL.finditer(text)))
     rest = _SPECIAL.sub(_IN_ITS_PLACE, text)

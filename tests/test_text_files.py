@@ -193,15 +193,15 @@ def test_a_file_that_is_half_written_is_waited_for(
 def test_a_file_that_is_written_without_end_is_waited_for_once(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graph.texts.files._SETTLED_S", 0.2)
-    monkeypatch.setattr("graph.texts.files._PATIENCE_S", 0.05)
+    monkeypatch.setattr("graph.texts.files._SETTLED_S", 1.0)
+    monkeypatch.setattr("graph.texts.files._PATIENCE_S", 0.2)
     files = Files(**folders.settings)
     waited = []
     for number in range(4):
         folders.write(ANSWER, f"Answer {number}.")
         began = time.monotonic()
         assert files.read().contents[ANSWER] == f"Answer {number}."
-        waited.append(time.monotonic() - began > 0.05)
+        waited.append(time.monotonic() - began > 0.4)
     assert waited == [True, False, False, False]
 
 
