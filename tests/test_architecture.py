@@ -46,6 +46,8 @@ FRAMEWORKS = {
     "pypdfium2": {"graph/knowledge/formats/pdf.py"},
     "lxml": {"graph/knowledge/formats/html.py"},
     "mammoth": {"graph/knowledge/formats/docx.py"},
+    "jinja2": {"graph/texts/rendering.py"},
+    "yaml": {"graph/texts/front_matter.py"},
     "markdown_it": {"graph/checks/outline.py", "graph/knowledge/formats/markdown.py"},
     "openpyxl": {"graph/knowledge/formats/xlsx.py"},
     "pptx": {"graph/knowledge/formats/pptx.py"},
