@@ -18,14 +18,18 @@ from api import (
     document_types,
     documents,
     drafting,
+    grants,
     health,
     knowledge,
     langserve,
     legacy,
+    people,
     projects,
     texts,
 )
-from api.access import know_principals
+from api.access.credentials import Credentials
+from api.access.principals import know_principals
+from api.access.rules import refuse_unguarded
 from api.database.migrations import migrate
 from api.database.scrubbing import scrub
 from api.dependencies import Parts
@@ -102,6 +106,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
 
         yield Parts(
             settings=settings,
+            credentials=Credentials(settings),
             pool=pool,
             texts=texts,
             library=library,
@@ -144,10 +149,11 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
     )
     add_error_handlers(app)
     for part in (
-        health, docs, chat, conversations, runs, projects, documents,
+        health, docs, people, chat, conversations, runs, projects, grants, documents,
         drafting, legacy, knowledge, document_types, texts,
     ):  # fmt: skip
         app.include_router(part.router)
+    refuse_unguarded(app)
     return app
 
 
@@ -156,6 +162,7 @@ def _lifespan_of(settings: Settings) -> Lifespan:
     async def lifespan(app: FastAPI) -> AsyncIterator[AppState]:
         async with open_parts(settings) as parts:
             langserve.mount(app, parts.forgetful_pipeline)
+            refuse_unguarded(app)
             app.state.parts = parts
             yield {"parts": parts}
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, StringConstraints
 
+from api.access.rules import Caller, GuardedRoute, UsableProject
 from api.active_html import strip_active_html
 from api.conversations import own_conversation
-from api.dependencies import Caller, Parts, Service, UsableProject
+from api.dependencies import Parts, Service
 from api.errors import Refusal, invalid, not_found
 from api.projects import project_row
 from api.runs.rows import citation_row, warning_row
@@ -29,7 +30,7 @@ from graph.errors import (
 from graph.events import Event, Failed, Finished, SourcesFound, TokensStreamed
 from graph.state import Mode, Source
 
-router = APIRouter(prefix="/chat", tags=["chat"])
+router = APIRouter(prefix="/chat", tags=["chat"], route_class=GuardedRoute)
 
 _SNIPPET = 400
 

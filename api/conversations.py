@@ -4,17 +4,19 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import Field, StringConstraints
 
-from api.access import Principal, access_to
-from api.dependencies import Caller, Service, UsableProject
+from api.access.principals import Principal
+from api.access.resolver import ACCESS, about, access_to
+from api.access.rules import Caller, GuardedRoute, UsableProject, rule
+from api.dependencies import Service
 from api.errors import not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel
 from graph.postgres import Pool
 
-router = APIRouter(prefix="/chat", tags=["chat"])
+router = APIRouter(prefix="/chat", tags=["chat"], route_class=GuardedRoute)
 
 Status = Literal["complete", "streaming", "stopped", "failed"]
 
@@ -130,6 +132,29 @@ class RecentList(CamelModel):
     conversations: list[RecentConversation]
 
 
+async def own_conversation(
+    pool: Pool, conversation_id: uuid.UUID, caller: Principal
+) -> dict[str, Any]:
+    """The caller's conversation, in a project that they can still see.
+
+    Raises:
+        Refusal: 404.
+    """
+    rows = await _all(pool, _SELECT_ONE, {**about(caller), "id": conversation_id})
+    if not rows:
+        raise not_found("conversation")
+    return rows[0]
+
+
+@rule("a conversation of one's own")
+async def own(conversation_id: uuid.UUID, service: Service, caller: Caller) -> dict[str, Any]:
+    """Id, title and project of the conversation of the path."""
+    return await own_conversation(service.pool, conversation_id, caller)
+
+
+OwnConversation = Annotated[dict[str, Any], Depends(own)]
+
+
 @router.get("/projects/{project_id}/conversations")
 async def list_conversations(
     project_id: UsableProject,
@@ -151,42 +176,27 @@ async def list_conversations(
 
 
 @router.get("/conversations/{conversation_id}")
-async def get_conversation(
-    conversation_id: uuid.UUID, service: Service, caller: Caller
-) -> ConversationAnswer:
+async def get_conversation(conversation: OwnConversation, service: Service) -> ConversationAnswer:
     """One conversation with its messages."""
-    row = await own_conversation(service.pool, conversation_id, caller)
-    messages = await _all(service.pool, _SELECT_MESSAGES, {"id": conversation_id})
-    return ConversationAnswer(
-        conversation=Conversation(
-            id=row["id"],
-            title=row["title"],
-            project_id=row["project_id"],
-            messages=[MessageEntry(**message) for message in messages],
-        )
-    )
+    return await _answer(service.pool, conversation)
 
 
 @router.patch("/conversations/{conversation_id}")
 async def rename_conversation(
-    conversation_id: uuid.UUID, body: ConversationChange, service: Service, caller: Caller
+    conversation: OwnConversation, body: ConversationChange, service: Service
 ) -> ConversationAnswer:
     """Give a conversation another title."""
-    await own_conversation(service.pool, conversation_id, caller)
     async with service.pool.connection() as connection:
         await connection.execute(
-            "update conversations set title = %s where id = %s", (body.title, conversation_id)
+            "update conversations set title = %s where id = %s", (body.title, conversation["id"])
         )
-    return await get_conversation(conversation_id, service, caller)
+    return await _answer(service.pool, {**conversation, "title": body.title})
 
 
 @router.delete("/conversations/{conversation_id}", status_code=204)
-async def delete_conversation(
-    conversation_id: uuid.UUID, service: Service, caller: Caller
-) -> Response:
+async def delete_conversation(conversation: OwnConversation, service: Service) -> Response:
     """Erase a conversation with its messages, runs and checkpoints."""
-    await own_conversation(service.pool, conversation_id, caller)
-    await service.erasure.conversation(conversation_id)
+    await service.erasure.conversation(conversation["id"])
     return Response(status_code=204)
 
 
@@ -198,7 +208,7 @@ async def list_recent(
     rows = await _all(
         service.pool,
         _SELECT_RECENT,
-        {"all": caller.is_admin, "me": caller.id, "before": before, "limit": limit},
+        {**about(caller), "before": before, "limit": limit},
     )
     return RecentList(
         conversations=[
@@ -211,16 +221,15 @@ async def list_recent(
     )
 
 
-@router.get("/chunks/{chunk_id}/source")
-async def get_chunk_source(chunk_id: uuid.UUID, service: Service, caller: Caller) -> ChunkSource:
-    """The passage that a citation stands on, as it was cited, or the page of the web."""
-    rows = await _all(service.pool, _SELECT_PASSAGE, {"id": chunk_id, "me": caller.id})
-    if rows and await access_to(service.pool, caller, rows[0].pop("project_id")) is not None:
+@rule("tier use of the passage's project")
+async def seen_chunk(chunk_id: uuid.UUID, service: Service, caller: Caller) -> ChunkSource:
+    """The passage of the path: as it was cited to the caller, else as it is."""
+    rows = await _all(service.pool, _SELECT_PASSAGE, {**about(caller), "id": chunk_id})
+    if rows:
         return ChunkSource(chunk_id=chunk_id, **rows[0])
     found = await service.library.surroundings(str(chunk_id))
-    if found is None:
+    if found is None or not await access_to(service.pool, caller, uuid.UUID(found.project_id)):
         raise not_found("chunk")
-    await _require_sight(service.pool, caller, uuid.UUID(found.project_id))
     return ChunkSource(
         document_id=uuid.UUID(found.document_id),
         document_name=found.document_name,
@@ -231,23 +240,16 @@ async def get_chunk_source(chunk_id: uuid.UUID, service: Service, caller: Caller
     )
 
 
-async def own_conversation(
-    pool: Pool, conversation_id: uuid.UUID, caller: Principal
-) -> dict[str, Any]:
-    """The caller's conversation, in a project that they can still see.
-
-    Raises:
-        Refusal: 404.
-    """
-    rows = await _all(pool, _SELECT_ONE, {"id": conversation_id, "me": caller.id})
-    if not rows or await access_to(pool, caller, rows[0]["project_id"]) is None:
-        raise not_found("conversation")
-    return rows[0]
+@router.get("/chunks/{chunk_id}/source")
+async def get_chunk_source(chunk: Annotated[ChunkSource, Depends(seen_chunk)]) -> ChunkSource:
+    """The passage that a citation stands on, as it was cited, or the page of the web."""
+    return chunk
 
 
-async def _require_sight(pool: Pool, caller: Principal, project_id: uuid.UUID) -> None:
-    if await access_to(pool, caller, project_id) is None:
-        raise not_found("chunk")
+async def _answer(pool: Pool, conversation: dict[str, Any]) -> ConversationAnswer:
+    messages = await _all(pool, _SELECT_MESSAGES, {"id": conversation["id"]})
+    entries = [MessageEntry(**message) for message in messages]
+    return ConversationAnswer(conversation=Conversation(**conversation, messages=entries))
 
 
 async def _all(pool: Pool, sql: str, values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -262,25 +264,30 @@ where c.project_id = %(project)s and c.owner_id = %(me)s
     and (%(before)s::timestamptz is null or c.updated_at < %(before)s)
 group by c.id order by c.updated_at desc, c.id limit %(limit)s
 """
-_SELECT_ONE = """
-select id, title, project_id from conversations where id = %(id)s and owner_id = %(me)s
+_SELECT_ONE = f"""
+select c.id, c.title, c.project_id
+from conversations c join {ACCESS} access on access.project_id = c.project_id
+where c.id = %(id)s and c.owner_id = %(me)s and access_tier is not null
 """
 _SELECT_MESSAGES = """
 select id, role, content, created_at, citations, status, prompt_version, template_version
 from messages where conversation_id = %(id)s order by position
 """
-_SELECT_RECENT = """
+_SELECT_RECENT = f"""
 select c.id, c.title, c.project_id, c.updated_at, p.name, p.color
-from conversations c join projects p on p.id = c.project_id
-where c.owner_id = %(me)s and (%(all)s or p.owner_id = %(me)s or not p.is_private)
+from conversations c
+join projects p on p.id = c.project_id
+join {ACCESS} access on access.project_id = c.project_id
+where c.owner_id = %(me)s and access_tier is not null
     and (%(before)s::timestamptz is null or c.updated_at < %(before)s)
 order by c.updated_at desc, c.id limit %(limit)s
 """
-_SELECT_PASSAGE = """
-select p.project_id, p.document_id, p.document_name, p.page_number, p.url, p.snippet, p.context
+_SELECT_PASSAGE = f"""
+select p.document_id, p.document_name, p.page_number, p.url, p.snippet, p.context
 from cited_passages p
 join messages m on m.id = p.message_id
 join conversations c on c.id = m.conversation_id
-where p.chunk_id = %(id)s and c.owner_id = %(me)s
+join {ACCESS} access on access.project_id = p.project_id
+where p.chunk_id = %(id)s and c.owner_id = %(me)s and access_tier is not null
 order by m.created_at desc limit 1
 """

@@ -1,16 +1,12 @@
-"""What routes ask for by type: the parts of the service, the caller, a project they may use."""
+"""What routes ask for by type: the parts of the service."""
 
-import uuid
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader
+from fastapi import Depends, Request
 
-from api import access
-from api.access import Principal
+from api.access.credentials import Credentials
 from api.erasure import Erasure
-from api.errors import Refusal
 from api.ingestion import Ingestion
 from api.runs.engine import Runs
 from api.settings import Settings
@@ -30,6 +26,7 @@ class Parts:
     """
 
     settings: Settings
+    credentials: Credentials
     pool: Pool
     texts: Texts
     library: Library
@@ -47,43 +44,4 @@ async def get_parts(request: Request) -> Parts:
     return cast(Parts, request.state.parts)
 
 
-async def identify(
-    parts: Annotated[Parts, Depends(get_parts)],
-    api_key: Annotated[
-        str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))
-    ] = None,
-) -> Principal:
-    """The caller; refuses where credentials are missing or wrong."""
-    return access.identify(parts.settings, api_key)
-
-
-async def require_admin(caller: Annotated[Principal, Depends(identify)]) -> Principal:
-    """The caller, who must be an admin."""
-    if not caller.is_admin:
-        raise Refusal(403, "forbidden", "This needs the role admin.")
-    return caller
-
-
-async def require_use(project_id: uuid.UUID, parts: "Service", caller: "Caller") -> uuid.UUID:
-    """The project of the path, which the caller may use."""
-    await access.require(parts.pool, caller, project_id, "use")
-    return project_id
-
-
-async def require_edit(project_id: uuid.UUID, parts: "Service", caller: "Caller") -> uuid.UUID:
-    """The project of the path, which the caller may edit."""
-    await access.require(parts.pool, caller, project_id, "edit")
-    return project_id
-
-
-async def require_full(project_id: uuid.UUID, parts: "Service", caller: "Caller") -> uuid.UUID:
-    """The project of the path, with which the caller may do all."""
-    await access.require(parts.pool, caller, project_id, "full")
-    return project_id
-
-
 Service = Annotated[Parts, Depends(get_parts)]
-Caller = Annotated[Principal, Depends(identify)]
-UsableProject = Annotated[uuid.UUID, Depends(require_use)]
-EditableProject = Annotated[uuid.UUID, Depends(require_edit)]
-OwnProject = Annotated[uuid.UUID, Depends(require_full)]

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
-from api.dependencies import Caller
+from api.access.rules import Caller, GuardedRoute
 from api.errors import not_found
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
 
 _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",

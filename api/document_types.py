@@ -2,18 +2,18 @@
 
 import uuid
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
-from api.dependencies import Caller, Service
+from api.access.rules import Caller, GuardedRoute, UsableProject, require, rule
+from api.dependencies import Service
 from api.errors import DRAFTING_PREFIX
-from api.knowledge import require_tier
 from graph.texts.document_types import DocumentType
 from graph.texts.paths import document_names
 
-router = APIRouter(prefix=DRAFTING_PREFIX, tags=["document types"])
+router = APIRouter(prefix=DRAFTING_PREFIX, tags=["document types"], route_class=GuardedRoute)
 
 Status = Literal["done", "stale", "draft", "ready", "missing"]
 
@@ -55,13 +55,21 @@ class Workflow(BaseModel):
     next: str | None
 
 
+@rule("a caller who is known, and tier use of a project that is named")
+async def usable_project_if_named(
+    request: Request, service: Service, caller: Caller, project_id: uuid.UUID | None = None
+) -> uuid.UUID | None:
+    """The project of the query, null if none is named."""
+    if project_id is not None:
+        await require(request, service.pool, caller, project_id, "use")
+    return project_id
+
+
 @router.get("/document-types")
 async def list_document_types(
-    service: Service, caller: Caller, project_id: uuid.UUID | None = None
+    service: Service, project_id: Annotated[uuid.UUID | None, Depends(usable_project_if_named)]
 ) -> DocumentTypeList:
     """The types that can be given as `doc_type`, beside UNSORTED; a project may have its own."""
-    if project_id is not None:
-        await require_tier(service, caller, project_id, "use")
     wording = await service.texts.wording(str(project_id) if project_id else None)
     return DocumentTypeList(
         document_types=[
@@ -72,9 +80,8 @@ async def list_document_types(
 
 
 @router.get("/projects/{project_id}/workflow")
-async def get_workflow(project_id: uuid.UUID, service: Service, caller: Caller) -> Workflow:
+async def get_workflow(project_id: UsableProject, service: Service, caller: Caller) -> Workflow:
     """Which documents are done, stale, drafted, ready to be drafted, or missing."""
-    await require_tier(service, caller, project_id, "use")
     async with service.pool.connection() as connection:
         documents = await (await connection.execute(_DOCUMENTS, (project_id,))).fetchall()
         drafts = await (await connection.execute(_DRAFTS, (project_id, caller.id))).fetchall()

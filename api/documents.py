@@ -3,13 +3,14 @@
 import asyncio
 import re
 import uuid
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Response, UploadFile
+from fastapi import APIRouter, Depends, Response, UploadFile
 
-from api.access import Tier, access_to
-from api.dependencies import Caller, EditableProject, Parts, Service, UsableProject
+from api.access.resolver import Tier, access_to
+from api.access.rules import Caller, EditableProject, GuardedRoute, UsableProject, rule, too_low
+from api.dependencies import Parts, Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
 from api.resuming import After, LastEventId, place
@@ -21,7 +22,7 @@ from graph.errors import UnsupportedDocument
 from graph.knowledge.parsing import recognise
 from graph.sanitizing import one_line
 
-router = APIRouter(prefix="/documents", tags=["documents"])
+router = APIRouter(prefix="/documents", tags=["documents"], route_class=GuardedRoute)
 
 _LONGEST_NAME = 255
 # They turn the order of letters around, so that a name looks like another one.
@@ -38,6 +39,42 @@ class DocumentList(CamelModel):
     """Documents, the newest first."""
 
     documents: list[Document]
+
+
+@rule("tier use of the document's project")
+async def usable_document(
+    document_id: uuid.UUID, service: Service, caller: Caller
+) -> dict[str, Any]:
+    """The row of a document that the caller may read."""
+    return await _require(document_id, service, caller, "use")
+
+
+@rule("tier edit of the document's project")
+async def editable_document(
+    document_id: uuid.UUID, service: Service, caller: Caller
+) -> dict[str, Any]:
+    """The row of a document that the caller may erase."""
+    return await _require(document_id, service, caller, "edit")
+
+
+async def _require(
+    document_id: uuid.UUID, service: Parts, caller: Caller, needed: Tier
+) -> dict[str, Any]:
+    async with service.pool.connection() as connection:
+        cursor = await connection.execute(
+            f"select {COLUMNS} from documents where id = %s", (document_id,)
+        )
+        row = await cursor.fetchone()
+    access = row and await access_to(service.pool, caller, row["project_id"])
+    if not row or not access:
+        raise not_found("document")
+    if not access.allows(needed):
+        raise too_low(access, needed)
+    return row
+
+
+UsableDocument = Annotated[dict[str, Any], Depends(usable_document)]
+EditableDocument = Annotated[dict[str, Any], Depends(editable_document)]
 
 
 @router.post("/projects/{project_id}", status_code=202)
@@ -68,26 +105,24 @@ async def list_documents(
 
 
 @router.get("/{document_id}")
-async def get_document(document_id: uuid.UUID, service: Service, caller: Caller) -> DocumentAnswer:
+async def get_document(document: UsableDocument) -> DocumentAnswer:
     """One document, without its content."""
-    row = await _require(document_id, service, caller, "use")
-    return DocumentAnswer(document=told(row))
+    return DocumentAnswer(document=told(document))
 
 
 @router.get("/{document_id}/content", response_class=Response)
-async def get_content(document_id: uuid.UUID, service: Service, caller: Caller) -> Response:
+async def get_content(document: UsableDocument, service: Service) -> Response:
     """The original file."""
-    row = await _require(document_id, service, caller, "use")
     async with service.pool.connection() as connection:
-        content = await content_of(connection, document_id)
+        content = await content_of(connection, document["id"])
     if content is None:
         raise not_found("document")
     return Response(
         content,
         headers={
             # Not as media_type: Starlette would add a charset, which nobody knows.
-            "Content-Type": row["mime_type"],
-            "Content-Disposition": _disposition(row["name"]),
+            "Content-Type": document["mime_type"],
+            "Content-Disposition": _disposition(document["name"]),
             "X-Content-Type-Options": "nosniff",
         },
     )
@@ -95,41 +130,23 @@ async def get_content(document_id: uuid.UUID, service: Service, caller: Caller) 
 
 @router.get("/{document_id}/events", response_class=EventStream, responses=ingestion_stream_docs())
 async def follow_document(
-    document_id: uuid.UUID,
+    document: UsableDocument,
     service: Service,
-    caller: Caller,
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> EventStream:
     """How far a document is: from the start, or after `Last-Event-ID` or `after`; then live."""
-    await _require(document_id, service, caller, "use")
+    document_id = document["id"]
     last = place(document_id, after, last_event_id)
     content = service.ingestion.progress.follow(document_id, last)
     return EventStream(content, run_id=str(document_id))
 
 
 @router.delete("/{document_id}", status_code=204)
-async def delete_document(document_id: uuid.UUID, service: Service, caller: Caller) -> Response:
+async def delete_document(document: EditableDocument, service: Service) -> Response:
     """Erase a document with its file, chunks and vectors, and what answers quote of it."""
-    row = await _require(document_id, service, caller, "edit")
-    await service.erasure.document(row["project_id"], document_id, row["name"])
+    await service.erasure.document(document["project_id"], document["id"], document["name"])
     return Response(status_code=204)
-
-
-async def _require(
-    document_id: uuid.UUID, service: Parts, caller: Caller, needed: Tier
-) -> dict[str, Any]:
-    async with service.pool.connection() as connection:
-        cursor = await connection.execute(
-            f"select {COLUMNS} from documents where id = %s", (document_id,)
-        )
-        row = await cursor.fetchone()
-    access = row and await access_to(service.pool, caller, row["project_id"])
-    if not row or not access:
-        raise not_found("document")
-    if not access.allows(needed):
-        raise Refusal(403, "forbidden", f"This needs tier {needed!r}; yours is {access.tier!r}.")
-    return row
 
 
 def _name(upload: UploadFile) -> str:

@@ -5,13 +5,15 @@ import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints
 
-from api.access import Principal, access_to
+from api.access.principals import Principal
+from api.access.resolver import access_to
+from api.access.rules import NO_PROJECT, Caller, GuardedRoute, rule
 from api.active_html import strip_active_html
-from api.dependencies import Caller, Parts, Service
+from api.dependencies import Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal, invalid
 from api.projects import NewProject, insert_project, project_row
 from api.runs.rows import citation_row, warning_row
@@ -30,7 +32,7 @@ from graph.events import Event, Failed, Finished, TokensStreamed
 from graph.sanitizing import one_line
 from graph.state import UNSORTED, Message, Role
 
-router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["drafting"])
+router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["drafting"], route_class=GuardedRoute)
 
 
 class HistoryEntry(BaseModel):
@@ -53,8 +55,17 @@ class StreamRequest(BaseModel):
     metadata: dict[CleanText, CleanText] | None = None
 
 
+@rule("tier use of the body's project, which is made on first use")
+async def drafter(caller: Caller) -> Principal:
+    """The caller; what they may do in the project, `_project` asks, since the body names it."""
+    return caller
+
+
+Drafter = Annotated[Principal, Depends(drafter)]
+
+
 @router.post("/stream", response_class=EventStream, responses=drafting_stream_docs())
-async def draft(body: StreamRequest, service: Service, caller: Caller) -> EventStream:
+async def draft(body: StreamRequest, service: Service, caller: Drafter) -> EventStream:
     """Answer, or draft the document `doc_type`. Events: `message`, then `done` or `error`."""
     check_limits(service, body.message, body.history, "history")
     question, history = await safely(body.message, body.history)
@@ -162,7 +173,7 @@ async def _project(service: Parts, caller: Principal, project_id: uuid.UUID) -> 
         await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
         project = await project_row(service.pool, project_id)
     if project is None or await access_to(service.pool, caller, project_id) is None:
-        raise Refusal(403, "forbidden", "This project is somebody else's.")
+        raise Refusal(403, "forbidden", NO_PROJECT)
     return project
 
 

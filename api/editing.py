@@ -10,8 +10,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from psycopg.errors import ForeignKeyViolation
 
-from api.access import Principal, access_to
-from api.dependencies import Caller, Parts, Service
+from api.access.principals import Principal
+from api.access.rules import NO_PROJECT, Caller, require, rule, too_low
+from api.dependencies import Parts, Service
 from api.errors import Refusal, not_found
 from api.etags import changed, require_match
 from graph.errors import TextChanged
@@ -42,21 +43,20 @@ class Scope:
         return "override" if self.project_id else "edit"
 
 
+@rule("a caller who is known")
 async def for_service(request: Request, caller: Caller) -> None:
     """The texts of the whole service: read by everybody, edited by admins."""
     refusal = None if caller.is_admin else Refusal(403, "forbidden", "This needs the role admin.")
     request.state.scope = Scope(None, refusal)
 
 
+@rule("tier use of the project")
 async def for_project(
     project_id: uuid.UUID, request: Request, service: Service, caller: Caller
 ) -> None:
     """The texts of a project: read with tier use, edited with tier full."""
-    access = await access_to(service.pool, caller, project_id)
-    if access is None:
-        raise _no_project()
-    sentence = f"This needs tier 'full'; yours is {access.tier!r}."
-    refusal = None if access.allows("full") else Refusal(403, "forbidden", sentence)
+    access = await require(request, service.pool, caller, project_id, "use")
+    refusal = None if access.allows("full") else too_low(access, "full")
     request.state.scope = Scope(str(project_id), refusal)
 
 
@@ -66,6 +66,7 @@ async def readable(request: Request) -> Scope:
     return cast(Scope, getattr(request.state, "scope", None))
 
 
+@rule("role admin, or in a project tier full")
 async def editable(request: Request) -> Scope:
     """The scope of a request that changes something; refuses where the caller may only read."""
     scope = await readable(request)
@@ -183,7 +184,7 @@ async def _save(
     except TextChanged as error:
         raise changed(error.version) from error
     except ForeignKeyViolation as error:
-        raise _no_project() from error
+        raise Refusal(403, "forbidden", NO_PROJECT) from error
 
 
 def _judge(wording: Wording, path: str, content: str) -> list[TextFinding]:
@@ -204,10 +205,6 @@ def _unusable(errors: list[TextFinding]) -> Refusal:
     first = errors[0]
     sentence = f"With this, templates and prompts cannot be used. {first.path}: {first.message}"
     return Refusal(422, "unusable", sentence, extra={"findings": [asdict(one) for one in errors]})
-
-
-def _no_project() -> Refusal:
-    return Refusal(403, "forbidden", "There is no such project, or it is somebody else's.")
 
 
 _PATHS = (

@@ -6,14 +6,15 @@ from collections.abc import Coroutine
 from importlib.metadata import version
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from api.access.rules import GuardedRoute, open_to_all
 from api.dependencies import Parts, Service
 from api.errors import DRAFTING_PREFIX
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], route_class=GuardedRoute, dependencies=[Depends(open_to_all)])
 
 log = logging.getLogger(__name__)
 

@@ -3,12 +3,12 @@
 import uuid
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request
 from psycopg.rows import DictRow
 from pydantic import BaseModel, StringConstraints
 
-from api.access import Principal, access_to
-from api.dependencies import Caller, Parts, Service
+from api.access.rules import Caller, GuardedRoute, UsableProject, require, rule
+from api.dependencies import Service
 from api.errors import DRAFTING_PREFIX, Refusal
 from api.progress import GONE
 from api.projects import NewProject, insert_project, project_row
@@ -17,7 +17,7 @@ from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.questions import understood
 from graph.knowledge.ranking import Passage
 
-router = APIRouter(prefix=DRAFTING_PREFIX, tags=["knowledge"])
+router = APIRouter(prefix=DRAFTING_PREFIX, tags=["knowledge"], route_class=GuardedRoute)
 
 # Proxies give up after a minute; the text is taken in all the same.
 _INGEST_S = 50.0
@@ -68,15 +68,27 @@ class KnowledgeStatus(BaseModel):
     collections: int
 
 
+@rule("tier edit of the project, which is made on first use")
+async def ingestible_project(
+    project_id: uuid.UUID, request: Request, service: Service, caller: Caller
+) -> uuid.UUID:
+    """The project of the path, whose documents the caller may change if it is there."""
+    if await project_row(service.pool, project_id) is not None:
+        await require(request, service.pool, caller, project_id, "edit")
+    return project_id
+
+
 @router.post("/projects/{project_id}/documents/ingest")
 async def ingest(
-    project_id: uuid.UUID, body: IngestRequest, service: Service, caller: Caller
+    project_id: Annotated[uuid.UUID, Depends(ingestible_project)],
+    body: IngestRequest,
+    service: Service,
+    caller: Caller,
 ) -> IngestAnswer:
     """Make a Markdown text searchable; the same name replaces the old text entirely."""
     if not body.markdown_content.strip():
         raise Refusal(400, "bad_request", "markdown_content must not be blank.")
     await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
-    await require_tier(service, caller, project_id, "edit")
     # As Markdown, JSON would lose its underscores and asterisks.
     kind = PLAIN if body.doc_name.lower().endswith(".json") else MARKDOWN
     row = await service.ingestion.accept(
@@ -92,14 +104,12 @@ async def ingest(
 
 @router.get("/knowledge/search")
 async def search(
-    project_id: uuid.UUID,
+    project_id: UsableProject,
     q: Annotated[CleanText, Query(min_length=1, max_length=2000)],
     service: Service,
-    caller: Caller,
     limit: Annotated[int, Query(ge=1, le=50)] = 5,
 ) -> SearchAnswer:
     """The passages of the project's documents nearest to `q`."""
-    await require_tier(service, caller, project_id, "use")
     found = await service.library.search(str(project_id), understood(q), limit=limit)
     return SearchAnswer(results=[_result(passage) for passage in found])
 
@@ -120,9 +130,8 @@ def _result(passage: Passage) -> SearchResult:
 
 
 @router.get("/knowledge/status")
-async def status(project_id: uuid.UUID, service: Service, caller: Caller) -> KnowledgeStatus:
+async def status(project_id: UsableProject, service: Service) -> KnowledgeStatus:
     """How many documents and vectors the project has."""
-    await require_tier(service, caller, project_id, "use")
     async with service.pool.connection() as connection:
         cursor = await connection.execute(
             "select count(*) as n from documents where project_id = %s and status = 'indexed'",
@@ -153,14 +162,3 @@ def _indexed(row: DictRow | None) -> DictRow:
         sentence = "The text is not searchable yet. Try again in a few seconds."
         raise Refusal(503, "not_indexed", sentence, headers={"Retry-After": "5"})
     return row
-
-
-async def require_tier(
-    service: Parts, caller: Principal, project_id: uuid.UUID, needed: Literal["use", "edit"]
-) -> None:
-    """Refuse with 403 what is somebody else's. What nobody has made yet is empty, not refused."""
-    if await project_row(service.pool, project_id) is None:
-        return
-    access = await access_to(service.pool, caller, project_id)
-    if access is None or not access.allows(needed):
-        raise Refusal(403, "forbidden", "This project is somebody else's.")

@@ -8,13 +8,12 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from langserve import add_routes
 from langserve.server import EndpointName
 from pydantic import AfterValidator
 from sse_starlette import EventSourceResponse
 
-from api.dependencies import require_admin
+from api.access.rules import GuardedRoute, admin
 from graph.errors import InternalFailure, PipelineError
 from graph.pipeline import Pipeline
 from graph.sanitizing import clean
@@ -37,7 +36,7 @@ def mount(app: FastAPI, pipeline: Pipeline) -> None:
     # The playground cannot do without it, and nobody who reads our log can change that.
     warnings.filterwarnings("ignore", "astream_log is deprecated")
     # On the router: LangServe leaves a route of its own without the dependencies it is given.
-    router = APIRouter(route_class=_Route, dependencies=[Depends(require_admin)])
+    router = APIRouter(route_class=_Route, dependencies=[Depends(admin)])
     add_routes(
         router,
         pipeline.with_types(input_type=cast("type[Turn]", Annotated[Turn, AfterValidator(_asked)])),
@@ -59,7 +58,7 @@ def _asked(turn: Turn) -> Turn:
     return {**turn, "messages": messages}
 
 
-class _Route(APIRoute):
+class _Route(GuardedRoute):
     """A route of LangServe whose refusals are ours, and whose streams come to an end."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -6,7 +6,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, JsonValue
 
-from api.dependencies import Caller, Service
+from api.access.rules import Caller, GuardedRoute
+from api.dependencies import Service
 from api.drafting import HistoryEntry, StreamRequest, check_limits, known_doc_type, safely
 from api.errors import DRAFTING_PREFIX, Refusal
 from api.schema import CleanText
@@ -23,7 +24,7 @@ from graph.errors import (
 from graph.events import Event, Failed, Finished, TokensStreamed
 from graph.sanitizing import clean
 
-router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["legacy"])
+router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["legacy"], route_class=GuardedRoute)
 
 
 class GenerateRequest(BaseModel):

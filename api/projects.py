@@ -4,19 +4,21 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from psycopg.errors import ForeignKeyViolation
 from psycopg.types.json import Jsonb
 from pydantic import Field, StringConstraints
 
-from api.access import Access, AccessSource, Principal, Tier, require, resolve
-from api.dependencies import Caller, OwnProject, Service
+from api.access.principals import Principal
+from api.access.resolver import ACCESS, AccessSource, Tier, about
+from api.access.rules import Caller, GuardedRoute, OwnProject, UsableProject, require
+from api.dependencies import Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel
 from graph.postgres import Pool
 
-router = APIRouter(prefix="/projects", tags=["projects"])
+router = APIRouter(prefix="/projects", tags=["projects"], route_class=GuardedRoute)
 
 Name = Annotated[str, StringConstraints(max_length=200), CLEAN, SAFE, STRIPPED, NOT_BLANK]
 Description = Annotated[str, StringConstraints(max_length=2000), CLEAN, SAFE]
@@ -105,11 +107,11 @@ async def list_projects(
     async with service.pool.connection() as connection:
         rows = await (
             await connection.execute(
-                _SELECT + _WHERE_VISIBLE,
-                {"all": caller.is_admin, "me": caller.id, "before": before, "limit": limit},
+                _SELECT + _PAGE,
+                {**about(caller), "before": before, "limit": limit},
             )
         ).fetchall()
-    return ProjectList(projects=[_project(row, caller) for row in rows])
+    return ProjectList(projects=[_project(row) for row in rows])
 
 
 @router.post("", status_code=201)
@@ -121,17 +123,21 @@ async def create_project(body: NewProject, service: Service, caller: Caller) -> 
 
 
 @router.get("/{project_id}")
-async def get_project(project_id: uuid.UUID, service: Service, caller: Caller) -> ProjectAnswer:
+async def get_project(project_id: UsableProject, service: Service, caller: Caller) -> ProjectAnswer:
     """One project."""
     return ProjectAnswer(project=await _read(service.pool, project_id, caller))
 
 
 @router.patch("/{project_id}")
 async def change_project(
-    project_id: uuid.UUID, body: ProjectChange, service: Service, caller: Caller
+    project_id: UsableProject,
+    body: ProjectChange,
+    request: Request,
+    service: Service,
+    caller: Caller,
 ) -> ProjectAnswer:
     """Change what the body names."""
-    await require(service.pool, caller, project_id, body.needs())
+    await require(request, service.pool, caller, project_id, body.needs())
     changed = {name: getattr(body, name) for name in body.model_fields_set}
     if nulls := [n for n, value in changed.items() if value is None and n != "color"]:
         raise Refusal(400, "bad_request", f"{', '.join(sorted(nulls))} must not be null.")
@@ -178,11 +184,13 @@ async def project_row(pool: Pool, project_id: uuid.UUID) -> dict[str, Any] | Non
 async def _read(pool: Pool, project_id: uuid.UUID, caller: Principal) -> Project:
     async with pool.connection() as connection:
         row = await (
-            await connection.execute(_SELECT + "where p.id = %s", (project_id,))
+            await connection.execute(
+                _SELECT + "and p.id = %(id)s", {**about(caller), "id": project_id}
+            )
         ).fetchone()
-    if row is None or _access(row, caller) is None:
+    if row is None:
         raise not_found("project")
-    return _project(row, caller)
+    return _project(row)
 
 
 async def _update(pool: Pool, project_id: uuid.UUID, changed: dict[str, Any]) -> None:
@@ -201,32 +209,21 @@ async def _update(pool: Pool, project_id: uuid.UUID, changed: dict[str, Any]) ->
         raise Refusal(400, "bad_request", "ownerId is the id of no user.") from error
 
 
-def _access(row: dict[str, Any], caller: Principal) -> Access | None:
-    return resolve(caller, owner_id=row["owner_id"], is_private=row["is_private"])
-
-
-def _project(row: dict[str, Any], caller: Principal) -> Project:
-    access = _access(row, caller)
-    if access is None:
-        raise not_found("project")
+def _project(row: dict[str, Any]) -> Project:
     count = ProjectCount(documents=row["documents"], conversations=row["conversations"])
-    return Project(
-        **{name: row[name] for name in row if name not in ("documents", "conversations")},
-        access_tier=access.tier,
-        access_source=access.source,
-        count=count,
-    )
+    return Project(**row, count=count)
 
 
-_SELECT = """
-select p.*,
+_SELECT = f"""
+select p.*, access_tier, access_source,
     (select count(*) from documents d where d.project_id = p.id) as documents,
-    (select count(*) from conversations c where c.project_id = p.id) as conversations
-from projects p
+    (select count(*) from conversations c where c.project_id = p.id and c.owner_id = %(me)s)
+        as conversations
+from projects p join {ACCESS} access on access.project_id = p.id
+where access_tier is not null
 """
-_WHERE_VISIBLE = """
-where (%(all)s or p.owner_id = %(me)s or not p.is_private)
-    and (%(before)s::timestamptz is null or p.created_at < %(before)s)
+_PAGE = """
+and (%(before)s::timestamptz is null or p.created_at < %(before)s)
 order by p.created_at desc, p.id limit %(limit)s
 """
 _INSERT = """

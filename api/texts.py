@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from api.dependencies import Caller, Service
+from api.access.rules import Caller, GuardedRoute
+from api.dependencies import Service
 from api.editing import (
     Editable,
     Readable,
@@ -48,7 +49,7 @@ from graph.texts.variables import variables_of
 
 TextPath = Annotated[str, Path(description="Such as `prompts/answer.md`.")]
 
-_routes = APIRouter(tags=["texts"])
+_routes = APIRouter(tags=["texts"], route_class=GuardedRoute)
 _WRITING = {
     **CONDITIONS,
     422: {"description": "The result could not be used; `findings` says why.", "model": Unusable},

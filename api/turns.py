@@ -5,7 +5,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from api.access import Principal
+from api.access.principals import Principal
 from api.runs.rows import NewTurn
 from graph.context import Context
 from graph.sanitizing import one_line

@@ -18,7 +18,7 @@ import pypdfium2
 from rich.console import Console
 from rich.table import Table
 
-from api.access import LOCAL_USER
+from api.access.principals import LOCAL_USER
 from api.app import open_parts
 from api.dependencies import Parts
 from api.projects import NewProject, insert_project

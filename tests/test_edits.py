@@ -11,7 +11,7 @@ import pytest
 from conftest import make_database
 from folders import ANSWER, FRONT, PLAN, Folders
 
-from api.access import LOCAL_USER, know_principals
+from api.access.principals import LOCAL_USER, know_principals
 from api.database.migrations import migrate
 from graph.context import Context
 from graph.errors import RetrievalFailed, TextChanged

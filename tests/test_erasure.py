@@ -21,7 +21,7 @@ from sse import live, read
 from standins.openai import Answer, OpenAIStandIn
 
 from api import erasure
-from api.access import know_principals
+from api.access.principals import know_principals
 from api.database import scrubbing
 from api.database.migrations import migrate
 from api.erasure import Erasure

@@ -9,7 +9,6 @@ from conftest import ServiceFactory, upload
 from sse import read
 from standins.openai import OpenAIStandIn
 
-from api.access import Access, Principal, resolve
 from api.settings import Settings, SettingsError, load_settings
 
 KEY = "a-long-enough-key"
@@ -91,25 +90,6 @@ def test_an_erased_project_is_gone_with_all_that_was_in_it(http: httpx.Client) -
         f"/runs/{events[0].data['messageId']}",
     ]
     assert [http.get(path).status_code for path in gone] == [404] * 6
-
-
-@pytest.mark.parametrize(
-    ("principal", "is_private", "access"),
-    [
-        ("admin", True, Access("full", "platform")),
-        ("owner", True, Access("full", "owner")),
-        ("other", False, Access("use", "public")),
-        ("other", True, None),
-    ],
-)
-def test_the_first_match_decides_what_a_caller_may_do(
-    principal: str, is_private: bool, access: Access | None
-) -> None:
-    owner = uuid.uuid4()
-    who = Principal(
-        owner if principal == "owner" else uuid.uuid4(), "x", "x", is_admin=principal == "admin"
-    )
-    assert resolve(who, owner_id=owner, is_private=is_private) == access
 
 
 def test_with_a_key_nobody_gets_in_without_it(

@@ -13,7 +13,7 @@ import pytest
 from conftest import Service, make_database
 from typer.testing import CliRunner
 
-from api.access import LOCAL_USER, know_principals
+from api.access.principals import LOCAL_USER, know_principals
 from api.cli import app
 from api.database.migrations import migrate
 from graph.errors import RetrievalFailed

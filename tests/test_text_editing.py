@@ -19,7 +19,7 @@ from sse import live, read
 from standins.openai import Answer, OpenAIStandIn
 from starlette.requests import Request
 
-from api.access import LOCAL_USER, Principal
+from api.access.principals import LOCAL_USER, Principal
 from api.editing import CHECKER, Scope, editable, for_project, for_service, readable
 from api.errors import Refusal
 from graph.postgres import open_pool
@@ -620,7 +620,7 @@ def scope_of(service: Service, caller: Principal, project: uuid.UUID) -> Scope |
     """What a caller may do with a project's texts, or why not."""
 
     async def asked() -> Scope | str:
-        request = Request({"type": "http", "state": {}})
+        request = Request({"type": "http", "state": {}, "path": "/api/v1", "headers": []})
         url = service.settings.database_url
         assert url is not None
         async with open_pool(url.get_secret_value()) as pool:

@@ -19,7 +19,7 @@ from sse import read
 from standins.openai import Answer, OpenAIStandIn
 from standins.tavily import SearchAnswer, TavilyStandIn
 
-from api.access import LOCAL_USER, Principal
+from api.access.principals import LOCAL_USER, Principal
 from api.drafting import known_doc_type
 from graph.context import Context
 from graph.errors import TemplateFailed

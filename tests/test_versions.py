@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from conftest import make_database
 
-from api.access import LOCAL_USER, know_principals
+from api.access.principals import LOCAL_USER, know_principals
 from api.database.migrations import migrate
 from api.progress import Progress
 from api.queue import Queue

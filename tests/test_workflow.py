@@ -70,6 +70,11 @@ def workflow(http: httpx.Client, project: str) -> dict[str, Any]:
     return found
 
 
+def new_project(http: httpx.Client) -> str:
+    answer = http.post("/projects", json={"name": "Harbour"}).raise_for_status()
+    return str(answer.json()["project"]["id"])
+
+
 def statuses(http: httpx.Client, project: str) -> dict[str, str]:
     return {entry["type"]: entry["status"] for entry in workflow(http, project)["documents"]}
 
@@ -118,7 +123,7 @@ def test_the_types_are_told_in_the_order_in_which_a_project_goes_through_them(
 def test_the_way_from_an_empty_project_to_its_last_document(
     roomy: Service, plain: httpx.Client, model: OpenAIStandIn
 ) -> None:
-    project = str(uuid.uuid4())
+    project = new_project(plain)
     entries = {entry["type"]: entry for entry in workflow(plain, project)["documents"]}
     needs = {name: entry["depends_on"] for name, entry in entries.items()}
     written: dict[str, str] = {}
@@ -219,7 +224,7 @@ def test_a_project_goes_its_own_way_through_types_of_its_own(
 ) -> None:
     add_type(service, project, "TALES", 1, "docs/tales/TALES.json", [])
     add_type(service, project, "DIGEST", 2, "DIGEST.md", ["TALES"])
-    elsewhere = str(uuid.uuid4())
+    elsewhere = new_project(http)
     assert [entry["type"] for entry in workflow(http, project)["documents"]][:2] == [
         "TALES", "DIGEST",
     ]  # fmt: skip

@@ -116,6 +116,7 @@ class Runs:
         row = RunRow(
             new.run_id if new else uuid.uuid4(),
             new.conversation_id if new else None,
+            new.project_id if new else None,
             owner_id,
             "running",
             seq=0,

@@ -2,18 +2,21 @@
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
-from api.dependencies import Caller, Service
+from api.access.resolver import access_to
+from api.access.rules import Caller, GuardedRoute, rule
+from api.dependencies import Service
+from api.errors import not_found
 from api.resuming import After, LastEventId, place
 from api.runs.rows import RunRow, Status
 from api.schema import CamelModel
 from api.streams import resumed_stream_docs
 from api.wire import EventStream
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=GuardedRoute)
 
 
 class RunEntry(CamelModel):
@@ -36,29 +39,41 @@ class RunAnswer(CamelModel):
     run: RunEntry
 
 
+@rule("a run of one's own")
+async def own_run(run_id: uuid.UUID, service: Service, caller: Caller) -> RunRow:
+    """The run of the path, of a project that the caller can still see."""
+    row = await service.runs.get(run_id, caller.id)
+    if row.project_id and not await access_to(service.pool, caller, row.project_id):
+        raise not_found("run")
+    return row
+
+
+OwnRun = Annotated[RunRow, Depends(own_run)]
+
+
 @router.get("/{run_id}")
-async def get_run(run_id: uuid.UUID, service: Service, caller: Caller) -> RunAnswer:
+async def get_run(run: OwnRun) -> RunAnswer:
     """How a run stands."""
-    return _told(await service.runs.get(run_id, caller.id))
+    return _told(run)
 
 
 @router.post("/{run_id}/stop")
-async def stop_run(run_id: uuid.UUID, service: Service, caller: Caller) -> RunAnswer:
+async def stop_run(run: OwnRun, service: Service) -> RunAnswer:
     """End a run now and keep what it has; a run that has ended stays as it is."""
-    return _told(await service.runs.stop(run_id, caller.id))
+    return _told(await service.runs.stop(run.id, run.owner_id))
 
 
 @router.get("/{run_id}/stream", response_class=EventStream, responses=resumed_stream_docs())
 async def follow_run(
-    run_id: uuid.UUID,
+    run: OwnRun,
     service: Service,
-    caller: Caller,
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> EventStream:
     """The run's stream from the start, or after `Last-Event-ID` or `after`; then live."""
-    content = await service.runs.stream(run_id, caller.id, place(run_id, after, last_event_id))
-    return EventStream(content, run_id=str(run_id))
+    last = place(run.id, after, last_event_id)
+    content = await service.runs.stream(run.id, run.owner_id, last)
+    return EventStream(content, run_id=str(run.id))
 
 
 def _told(row: RunRow) -> RunAnswer:

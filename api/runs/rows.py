@@ -40,10 +40,11 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as it is told: `GET /runs/{id}`."""
+    """A run as it is told: `GET /runs/{id}`. Without a turn it has no conversation and project."""
 
     id: uuid.UUID
     conversation_id: uuid.UUID | None
+    project_id: uuid.UUID | None
     owner_id: uuid.UUID
     status: Status
     seq: int
@@ -236,8 +237,10 @@ where id = %s
 """
 _TOUCH_CONVERSATION = "update conversations set updated_at = now() where id = %s"
 _SELECT_RUN = """
-select id, conversation_id, owner_id, status, seq, started_at, ended_at, finish_reason, error
-from runs where id = %s
+select r.id, r.conversation_id, c.project_id, r.owner_id, r.status, r.seq, r.started_at,
+    r.ended_at, r.finish_reason, r.error
+from runs r join conversations c on c.id = r.conversation_id
+where r.id = %s
 """
 _SELECT_RUNNING = "select id from runs where conversation_id = %s and status = 'running'"
 _RENEW = """

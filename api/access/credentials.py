@@ -1,0 +1,67 @@
+"""Who is calling: from the headers of a request, anew each time."""
+
+import hmac
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+
+from api.access.principals import LOCAL_USER, SERVICE, Principal
+from api.errors import Refusal
+from api.settings import Settings
+
+_BEARER = "bearer "
+
+
+class Credentials:
+    """Knows callers by `X-API-Key` or `Authorization: Bearer`; without credentials, one user."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def identify(self, headers: Headers) -> Principal:
+        """The caller. Whoever shows several credentials must be the same with each.
+
+        Raises:
+            Refusal: 401 (403 in the drafting API), there are none, or one is wrong.
+        """
+        if not self._settings.needs_credentials:
+            return LOCAL_USER
+        keys = _different(headers.getlist("x-api-key"))
+        tokens = _different(_bearers(headers.getlist("authorization")))
+        if len(keys) > 1 or len(tokens) > 1:
+            raise _refused(_TWO)
+        callers = [await self._by_key(key) for key in keys]
+        callers += [await self._by_token(token) for token in tokens]
+        if not callers:
+            raise _refused(_NONE)
+        if len({caller.id for caller in callers}) > 1:
+            raise _refused(_TWO)
+        return callers[-1]
+
+    async def _by_key(self, key: str) -> Principal:
+        expected = self._settings.api_key
+        if expected and hmac.compare_digest(key.encode(), expected.get_secret_value().encode()):
+            return SERVICE
+        raise _refused(_BAD_KEY)
+
+    async def _by_token(self, token: str) -> Principal:
+        raise _refused(_NO_TOKENS)
+
+
+def _bearers(values: Iterable[str]) -> list[str]:
+    # Another scheme is not ours: a proxy in front may ask for it.
+    return [value[len(_BEARER) :].strip() for value in values if value.lower().startswith(_BEARER)]
+
+
+def _different(values: list[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _refused(sentence: str) -> Refusal:
+    return Refusal(401, "unauthorized", sentence, headers={"WWW-Authenticate": "Bearer"})
+
+
+_NONE = "This service needs credentials. Send a key as X-API-Key, or a token as a Bearer."
+_TWO = "The credentials of this request are of two different callers. Send one of them."
+_BAD_KEY = "The key in X-API-Key is not valid."
+_NO_TOKENS = "Tokens are not accepted here. Send a key as X-API-Key."

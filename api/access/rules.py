@@ -1,0 +1,182 @@
+"""What a caller needs for a route: one dependency each, without which the service does not start.
+
+A rule is a dependency that is marked with `rule`. Who is calling is found out before a body is
+read, so that a stranger's is not.
+"""
+
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Annotated, Any, TypeVar, cast
+
+from fastapi import Depends, FastAPI, Request, Response, Security
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.datastructures import State
+
+from api.access.principals import Principal
+from api.access.resolver import Access, Tier, access_to
+from api.dependencies import Parts, Service
+from api.errors import Refusal, in_drafting_api, not_found
+from graph.postgres import Pool
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+NO_PROJECT = "There is no such project, or it is somebody else's."
+_NEEDS = "needs"
+_OPEN = "nothing"
+_KNOWN = "a caller who is known"
+_KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
+_TOKEN = HTTPBearer(auto_error=False)
+
+
+def rule(needs: str) -> Callable[[Function], Function]:
+    """Mark a dependency as what decides who may call a route; `needs` says it to people."""
+
+    def mark(dependency: Function) -> Function:
+        setattr(dependency, _NEEDS, needs)
+        return dependency
+
+    return mark
+
+
+@rule(_OPEN)
+async def open_to_all() -> None:
+    """Anybody may call."""
+
+
+@rule(_KNOWN)
+async def signed_in(
+    request: Request,
+    service: Service,
+    _key: Annotated[str | None, Security(_KEY)] = None,
+    _token: Annotated[object, Security(_TOKEN)] = None,
+) -> Principal:
+    """The caller; refuses where credentials are missing or wrong."""
+    return await _identified(request, service)
+
+
+async def _identified(request: Request, service: Parts) -> Principal:
+    state: State = request.state
+    if not hasattr(state, "caller"):
+        state.caller = await service.credentials.identify(request.headers)
+    return cast(Principal, state.caller)
+
+
+Caller = Annotated[Principal, Depends(signed_in)]
+
+
+@rule("role admin")
+async def admin(caller: Caller) -> Principal:
+    """The caller, who must be an admin."""
+    if not caller.is_admin:
+        raise Refusal(403, "forbidden", "This needs the role admin.")
+    return caller
+
+
+Admin = Annotated[Principal, Depends(admin)]
+
+
+@rule("tier use of the project")
+async def usable_project(
+    project_id: uuid.UUID, request: Request, service: Service, caller: Caller
+) -> uuid.UUID:
+    """The project of the path or query, of which the caller may see something."""
+    await require(request, service.pool, caller, project_id, "use")
+    return project_id
+
+
+@rule("tier edit of the project")
+async def editable_project(
+    project_id: uuid.UUID, request: Request, service: Service, caller: Caller
+) -> uuid.UUID:
+    """The project of the path, whose documents the caller may change."""
+    await require(request, service.pool, caller, project_id, "edit")
+    return project_id
+
+
+@rule("tier full of the project")
+async def own_project(
+    project_id: uuid.UUID, request: Request, service: Service, caller: Caller
+) -> uuid.UUID:
+    """The project of the path, with which the caller may do all."""
+    await require(request, service.pool, caller, project_id, "full")
+    return project_id
+
+
+UsableProject = Annotated[uuid.UUID, Depends(usable_project)]
+EditableProject = Annotated[uuid.UUID, Depends(editable_project)]
+OwnProject = Annotated[uuid.UUID, Depends(own_project)]
+
+
+async def require(
+    request: Request, pool: Pool, caller: Principal, project_id: uuid.UUID, needed: Tier
+) -> Access:
+    """The caller's access to a project of which they need at least `needed`.
+
+    Raises:
+        Refusal: 404 (403 in the drafting API) where the caller may see nothing of it, whether it
+            is there or not; 403 where the tier is too low.
+    """
+    access = await access_to(pool, caller, project_id)
+    if access is None:
+        raise no_project(request)
+    if not access.allows(needed):
+        raise too_low(access, needed)
+    return access
+
+
+def no_project(request: Request) -> Refusal:
+    """The answer for a project that does not exist or of which the caller may see nothing."""
+    if in_drafting_api(request.url.path):
+        return Refusal(403, "forbidden", NO_PROJECT)
+    return not_found("project")
+
+
+def too_low(access: Access, needed: Tier) -> Refusal:
+    """The answer for a project that the caller sees and with which they may not do this."""
+    return Refusal(403, "forbidden", f"This needs tier {needed!r}; yours is {access.tier!r}.")
+
+
+class GuardedRoute(APIRoute):
+    """A route that knows its caller before it reads the body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's handler, behind that."""
+        handle = super().get_route_handler()
+        if needs_of(self.dependant) == {_OPEN}:
+            return handle
+
+        async def handler(request: Request) -> Response:
+            await _identified(request, cast(Parts, request.state.parts))
+            return await handle(request)
+
+        return handler
+
+
+def needs_of(dependant: Dependant) -> set[str]:
+    """What the rules of a route ask for; with more than one, all must be met."""
+    own = getattr(dependant.call, _NEEDS, None)
+    if own is not None:
+        return {own}
+    needs = {need for below in dependant.dependencies for need in needs_of(below)}
+    # All other rules begin with it.
+    return needs - {_KNOWN} or needs
+
+
+def refuse_unguarded(app: FastAPI) -> None:
+    """Refuse to serve an app with a route whose rule was forgotten.
+
+    Raises:
+        RuntimeError: names these routes.
+    """
+    if unguarded := sorted(_unguarded(app)):
+        raise RuntimeError(f"These routes have no rule in api/access/rules.py: {unguarded}.")
+
+
+def _unguarded(app: FastAPI) -> Iterator[str]:
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        is_guarded = isinstance(route.original_route, GuardedRoute)
+        if dependant is None or not is_guarded or not needs_of(dependant):
+            yield str(route.path)

@@ -1,0 +1,129 @@
+"""Who may do what in a project, beside its owner: granted to people and groups by name."""
+
+import uuid
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from psycopg.errors import ForeignKeyViolation
+from psycopg.sql import SQL, Identifier
+
+from api.access.resolver import Tier
+from api.access.rules import Caller, GuardedRoute, OwnProject, UsableProject
+from api.dependencies import Service
+from api.errors import Refusal, not_found
+from api.lists import Before, Limit
+from api.schema import CamelModel
+
+router = APIRouter(
+    prefix="/projects/{project_id}/grants", tags=["projects"], route_class=GuardedRoute
+)
+
+TargetType = Literal["user", "group"]
+
+
+class NewGrant(CamelModel):
+    """The body of `POST /projects/{id}/grants`."""
+
+    target_type: TargetType
+    target_id: uuid.UUID
+    tier: Tier
+
+
+class Grant(CamelModel):
+    """A tier of a project, held by a person or a group; `target_name` is theirs."""
+
+    id: uuid.UUID
+    project_id: uuid.UUID
+    target_type: TargetType
+    target_id: uuid.UUID
+    target_name: str
+    tier: Tier
+    created_at: datetime
+    updated_at: datetime
+
+
+class GrantAnswer(CamelModel):
+    """A grant, and whether it was made or had another tier before."""
+
+    grant: Grant
+    action: Literal["created", "updated"]
+
+
+class GrantList(CamelModel):
+    """Grants, the newest first."""
+
+    grants: list[Grant]
+
+
+@router.get("")
+async def list_grants(
+    project_id: UsableProject, service: Service, limit: Limit = 50, before: Before = None
+) -> GrantList:
+    """Whom the project is shared with."""
+    async with service.pool.connection() as connection:
+        cursor = await connection.execute(
+            _SELECT + _PAGE, {"project": project_id, "before": before, "limit": limit}
+        )
+        return GrantList(grants=[Grant(**row) for row in await cursor.fetchall()])
+
+
+@router.post("", status_code=201, responses={200: {"model": GrantAnswer}})
+async def grant(
+    project_id: OwnProject, body: NewGrant, service: Service, caller: Caller, response: Response
+) -> GrantAnswer:
+    """Give a person or a group a tier; whoever has one already has this one from now on."""
+    column = Identifier(f"{body.target_type}_id")
+    values = {
+        "id": uuid.uuid4(),
+        "project": project_id,
+        "target": body.target_id,
+        "tier": body.tier,
+    }
+    try:
+        async with service.pool.connection() as connection, connection.transaction():
+            upserted = await connection.execute(SQL(_UPSERT).format(column=column), values)
+            made = await upserted.fetchone()
+            assert made is not None
+            cursor = await connection.execute(_SELECT + "and g.id = %(id)s", {**values, **made})
+            row = await cursor.fetchone()
+    except ForeignKeyViolation as error:
+        sentence = f"targetId is the id of no {body.target_type}."
+        raise Refusal(400, "bad_request", sentence) from error
+    assert row is not None
+    response.status_code = 201 if made["is_new"] else 200
+    return GrantAnswer(grant=Grant(**row), action="created" if made["is_new"] else "updated")
+
+
+@router.delete("/{grant_id}", status_code=204)
+async def revoke(project_id: OwnProject, grant_id: uuid.UUID, service: Service) -> Response:
+    """Take a grant back; it counts no more from the next request on."""
+    async with service.pool.connection() as connection, connection.transaction():
+        cursor = await connection.execute(
+            "delete from grants where id = %s and project_id = %s returning id",
+            (grant_id, project_id),
+        )
+        if await cursor.fetchone() is None:
+            raise not_found("grant")
+    return Response(status_code=204)
+
+
+_SELECT = """
+select g.id, g.project_id, g.tier, g.created_at, g.updated_at,
+    case when g.user_id is null then 'group' else 'user' end as target_type,
+    coalesce(g.user_id, g.group_id) as target_id,
+    coalesce(u.name, o.name) as target_name
+from grants g left join users u on u.id = g.user_id left join groups o on o.id = g.group_id
+where g.project_id = %(project)s
+"""
+_PAGE = """
+and (%(before)s::timestamptz is null or g.created_at < %(before)s)
+order by g.created_at desc, g.id limit %(limit)s
+"""
+_UPSERT = """
+insert into grants (id, project_id, {column}, tier)
+values (%(id)s, %(project)s, %(target)s, %(tier)s)
+on conflict (project_id, {column}) where {column} is not null
+do update set tier = excluded.tier, updated_at = now()
+returning id, xmax = 0 as is_new
+"""
