@@ -6,9 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.routing import iter_route_contexts
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
-from api.access.rules import Caller, GuardedRoute
+from api.access.rules import Caller, GuardedRoute, needs_of
 from api.errors import not_found
 
 router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
@@ -22,8 +23,13 @@ _ASSETS = {
 
 @router.get("/openapi.json")
 async def get_openapi(request: Request, caller: Caller) -> JSONResponse:
-    """The OpenAPI document."""
+    """The OpenAPI document; `x-needs` says what a caller needs for an operation."""
     schema: dict[str, Any] = request.app.openapi()
+    for route in iter_route_contexts(request.app.routes):
+        for method in route.methods or ():
+            operation = schema["paths"].get(route.path_format, {}).get(method.lower())
+            if operation is not None:
+                operation["x-needs"] = sorted(needs_of(route.dependant))
     return JSONResponse(schema)
 
 

@@ -16,7 +16,7 @@ from api.active_html import strip_active_html
 from api.dependencies import Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal, invalid
 from api.projects import NewProject, insert_project, project_row
-from api.runs.rows import citation_row, warning_row
+from api.runs.rows import FOREIGN_CONVERSATION, citation_row, warning_row
 from api.schema import CLEAN, SAFE, CleanText
 from api.streams import drafting_stream_docs
 from api.turns import Asked, context_for, new_turn, pipeline_turn
@@ -185,9 +185,7 @@ async def _check_conversation(service: Parts, caller: Principal, body: StreamReq
         )
         row = await cursor.fetchone()
     if row and (row["owner_id"] != caller.id or row["project_id"] != body.project_id):
-        raise Refusal(
-            403, "forbidden", "This conversation is somebody else's or of another project."
-        )
+        raise Refusal(403, "forbidden", FOREIGN_CONVERSATION)
 
 
 class DraftingDialect:

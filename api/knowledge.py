@@ -82,6 +82,7 @@ async def ingestible_project(
 async def ingest(
     project_id: Annotated[uuid.UUID, Depends(ingestible_project)],
     body: IngestRequest,
+    request: Request,
     service: Service,
     caller: Caller,
 ) -> IngestAnswer:
@@ -89,6 +90,8 @@ async def ingest(
     if not body.markdown_content.strip():
         raise Refusal(400, "bad_request", "markdown_content must not be blank.")
     await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
+    # Somebody else may have made it since the rule looked.
+    await require(request, service.pool, caller, project_id, "edit")
     # As Markdown, JSON would lose its underscores and asterisks.
     kind = PLAIN if body.doc_name.lower().endswith(".json") else MARKDOWN
     row = await service.ingestion.accept(

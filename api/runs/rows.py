@@ -17,6 +17,7 @@ from graph.state import Message, Source
 
 Status = Literal["running", "done", "stopped", "failed"]
 LEASE_S = 30
+FOREIGN_CONVERSATION = "This conversation is somebody else's or of another project."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class RunRows:
         """Store the question, the empty answer and the run; true if the conversation is new.
 
         Raises:
-            Refusal: 409, a run of this conversation is going on; nothing is stored.
+            Refusal: 409, a run of this conversation is going on; 403, it is somebody else's or of
+                another project. Nothing is stored then.
         """
         try:
             async with self._pool.connection() as connection, connection.transaction():
@@ -130,7 +132,10 @@ class RunRows:
             _INSERT_CONVERSATION,
             (turn.conversation_id, turn.project_id, turn.owner_id, turn.title),
         )
-        return bool(cursor.rowcount)
+        row = await cursor.fetchone()
+        if row is None:
+            raise Refusal(403, "forbidden", FOREIGN_CONVERSATION)
+        return bool(row["is_new"])
 
     async def _insert_messages(self, connection: Any, turn: NewTurn, is_new: bool) -> None:  # noqa: ANN401
         meta = Jsonb(turn.metadata) if turn.metadata is not None else None
@@ -210,8 +215,10 @@ def _passage_row(
 
 
 _INSERT_CONVERSATION = """
-insert into conversations (id, project_id, owner_id, title) values (%s, %s, %s, %s)
-on conflict (id) do nothing
+insert into conversations as c (id, project_id, owner_id, title) values (%s, %s, %s, %s)
+on conflict (id) do update set updated_at = now()
+where (c.project_id, c.owner_id) = (excluded.project_id, excluded.owner_id)
+returning xmax = 0 as is_new
 """
 _INSERT_MESSAGE = """
 insert into messages (id, conversation_id, doc_type, role, content, status, metadata)
