@@ -16,7 +16,7 @@ from api.projects import project_row
 from api.runs.rows import citation_row, warning_row
 from api.schema import CLEAN, CamelModel, CleanText
 from api.streams import chat_stream_docs
-from api.turns import Asked, context_for, new_turn, pipeline_turn
+from api.turns import Asked, context_for, new_turn, pipeline_turn, with_model
 from api.wire import EventStream, Frame, as_json_string, frame
 from graph.errors import (
     ModelRefused,
@@ -27,7 +27,7 @@ from graph.errors import (
     ServiceStopping,
     WebSearchFailed,
 )
-from graph.events import Event, Failed, Finished, SourcesFound, TokensStreamed
+from graph.events import Event, Failed, Finished, ModelChosen, SourcesFound, TokensStreamed
 from graph.state import Mode, Source
 
 router = APIRouter(prefix="/chat", tags=["chat"], route_class=GuardedRoute)
@@ -82,16 +82,17 @@ async def ask(
     )
     turn = new_turn(asked, caller)
     context = context_for(project, body.model_id, turn.run_id)
-    dialect = ChatDialect(turn.conversation_id, turn.run_id)
-    model = service.models.resolve(context.model, context.preferred_model).name
+    chosen = service.models.resolve(context.model, context.preferred_model)
+    may_change = service.models.fallback(chosen) is not None
+    dialect = ChatDialect(turn.conversation_id, turn.run_id, chosen.name, may_change=may_change)
     run = await service.runs.start(
         service.pipeline,
         pipeline_turn(asked, turn.question_id),
-        context,
+        with_model(context, chosen),
         new=turn,
         owner_id=caller.id,
         dialect=dialect,
-        opening=[dialect.meta(model)],
+        opening=dialect.opening(),
     )
     return EventStream(service.runs.follow(run), run_id=run.id)
 
@@ -114,36 +115,59 @@ def _checked(body: Question, service: Parts) -> str:
 
 
 class ChatDialect:
-    """The pipeline's events under the names that the chat API documents."""
+    """The pipeline's events under the names that the chat API documents.
 
-    def __init__(self, conversation_id: uuid.UUID, run_id: uuid.UUID) -> None:
+    `meta` names the model that is really used and comes first. Where `model` has a fallback, and
+    so `may_change`, `meta` and `sources` wait until it is certain which of them answers.
+    """
+
+    def __init__(
+        self, conversation_id: uuid.UUID, run_id: uuid.UUID, model: str, *, may_change: bool
+    ) -> None:
         self._conversation_id = str(conversation_id)
         self._run_id = str(run_id)
+        self._model = model
+        self._waits = may_change
+        self._sources: list[Frame] = []
 
-    def meta(self, model: str) -> Frame:
-        """The first event: what the turn is, and which model answers."""
+    def opening(self) -> list[Frame]:
+        """What can be sent before the run begins: `meta`, or nothing yet."""
+        return [] if self._waits else [self._meta()]
+
+    def __call__(self, event: Event) -> Sequence[Frame]:
+        """The frames of `event`, none where the API does not tell it."""
+        match event:
+            case ModelChosen(model):
+                return self._begun(model)
+            case TokensStreamed(tokens):
+                return [("text", f'{{"delta":{as_json_string(token)}}}') for token in tokens]
+            case SourcesFound(sources):
+                self._sources = [frame("sources", {"chunks": [_chunk(one) for one in sources]})]
+                return () if self._waits else self._sources
+            case Finished():
+                return [*self._waiting(), frame("done", self._done(event))]
+            case Failed(error):
+                return [*self._waiting(), frame("error", _error(error))]
+            case _:
+                return ()
+
+    def _begun(self, model: str) -> list[Frame]:
+        self._model = model
+        begun, self._waits = self._waiting(), False
+        return begun
+
+    def _waiting(self) -> list[Frame]:
+        return [self._meta(), *self._sources] if self._waits else []
+
+    def _meta(self) -> Frame:
         return frame(
             "meta",
             {
                 "conversationId": self._conversation_id,
                 "messageId": self._run_id,
-                "model": model,
+                "model": self._model,
             },
         )
-
-    def __call__(self, event: Event) -> Sequence[Frame]:
-        """The frames of `event`, none where the API does not tell it."""
-        match event:
-            case TokensStreamed(tokens):
-                return [("text", f'{{"delta":{as_json_string(token)}}}') for token in tokens]
-            case SourcesFound(sources):
-                return [frame("sources", {"chunks": [_chunk(source) for source in sources]})]
-            case Finished():
-                return [frame("done", self._done(event))]
-            case Failed(error):
-                return [frame("error", _error(error))]
-            case _:
-                return ()
 
     def _done(self, event: Finished) -> dict[str, Any]:
         answer = event.answer

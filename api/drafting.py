@@ -19,7 +19,7 @@ from api.projects import NewProject, insert_project, project_row
 from api.runs.rows import FOREIGN_CONVERSATION, citation_row, warning_row
 from api.schema import CLEAN, SAFE, CleanText
 from api.streams import drafting_stream_docs
-from api.turns import Asked, context_for, new_turn, pipeline_turn
+from api.turns import Asked, context_for, new_turn, pipeline_turn, with_model
 from api.wire import EventStream, Frame, as_json_string, frame
 from graph.errors import (
     ModelRefused,
@@ -87,14 +87,14 @@ async def draft(body: StreamRequest, service: Service, caller: Drafter) -> Event
     )
     turn = new_turn(asked, caller)
     context = context_for(project, None, turn.run_id)
-    model = service.models.resolve(None, context.preferred_model).name
+    chosen = service.models.resolve(None, context.preferred_model)
     run = await service.runs.start(
         service.pipeline,
         pipeline_turn(asked, turn.question_id),
-        context,
+        with_model(context, chosen),
         new=turn,
         owner_id=caller.id,
-        dialect=DraftingDialect(turn.conversation_id, turn.run_id, doc_type, model),
+        dialect=DraftingDialect(turn.conversation_id, turn.run_id, doc_type, chosen.name),
     )
     return EventStream(service.runs.follow(run), run_id=run.id)
 
@@ -189,7 +189,10 @@ async def _check_conversation(service: Parts, caller: Principal, body: StreamReq
 
 
 class DraftingDialect:
-    """The pipeline's events under the names that the drafting API documents."""
+    """The pipeline's events under the names that the drafting API documents.
+
+    `model` is told where the run was stopped before a model had begun to answer.
+    """
 
     def __init__(
         self, conversation_id: uuid.UUID, run_id: uuid.UUID, doc_type: str, model: str
@@ -229,7 +232,7 @@ class DraftingDialect:
             "run_id": self._run_id,
             "conversation_id": self._conversation_id,
             "message_id": self._run_id,
-            "model": self._model,
+            "model": self._model if answer.model is None else answer.model,
             "finish_reason": event.finish_reason,
             "template_version": answer.template_version,
             "prompt_version": answer.prompt_version,

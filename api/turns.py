@@ -8,6 +8,7 @@ from typing import Any
 from api.access.principals import Principal
 from api.runs.rows import NewTurn
 from graph.context import Context
+from graph.models import Resolved
 from graph.sanitizing import one_line
 from graph.state import UNSORTED, Message, Mode, Turn
 
@@ -73,6 +74,11 @@ def context_for(project: dict[str, Any], model: str | None, answer_id: uuid.UUID
         answer_id=str(answer_id),
         **settings,
     )
+
+
+def with_model(context: Context, chosen: Resolved) -> Context:
+    """`context` with the model that it was resolved to, so that the pipeline finds the same."""
+    return context.model_copy(update={"model": chosen.id, "fell_through": chosen.fell_through})
 
 
 def title_of(message: str) -> str:

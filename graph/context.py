@@ -12,14 +12,16 @@ class Context(BaseModel):
     """Plain values of one run.
 
     `model` is what the request asked for and `preferred_model` what the project prefers; both may
-    be null. `top_k` is the number of passages to retrieve. `answer_id` is the id that the answer
-    will have in the thread.
+    be null. `fell_through` is what was asked for in vain before `model` was put in its place.
+    `top_k` is the number of passages to retrieve. `answer_id` is the id that the answer will have
+    in the thread.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     model: str | None = None
     preferred_model: str | None = None
+    fell_through: str | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_k: int = Field(6, ge=1, le=50)
     project_name: str = "Untitled"

@@ -1,8 +1,10 @@
 """What a run emits: a discriminated union in the past tense, with one terminal event.
 
-Order: `StepFinished` at any place; `SourcesFound` and `PromptComposed` once, before any text;
-`TokensStreamed` for each batch; `AnswerGenerated` once, if the model came to an end; after it, for
-a draft, `DraftChecked` once; then `Finished` or `Failed`, exactly one and always last.
+Order: `StepFinished` at any place; `SourcesFound` and `PromptComposed` once for each model that is
+asked, those of the last count; `ModelChosen` once, before any text: first of all where there is no
+fallback, else when a model has begun to answer; `TokensStreamed` for each batch;
+`AnswerGenerated` once, if the model came to an end; after it, for a draft, `DraftChecked` once;
+then `Finished` or `Failed`, exactly one and always last.
 """
 
 from dataclasses import dataclass, field
@@ -48,6 +50,15 @@ class StepFinished:
     step: Step
     ms: float
     type: Literal["step_finished"] = "step_finished"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChosen:
+    """It is certain which model answers: `model` of the provider with the slug `provider`."""
+
+    model: str
+    provider: str
+    type: Literal["model_chosen"] = "model_chosen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,10 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a run has brought so far: whole after `Finished`, a part after `Failed`."""
+    """What a run has brought so far: whole after `Finished`, a part after `Failed`.
+
+    `model` and the slug `provider` are those that answered, null where none had begun to.
+    """
 
     text: str = ""
     citations: tuple[Citation, ...] = ()
@@ -127,6 +141,8 @@ class Answer:
     prompt_version: str | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     warnings: tuple[Warned, ...] = ()
+    model: str | None = None
+    provider: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +166,7 @@ class Failed:
 Terminal = Finished | Failed
 Event = (
     StepFinished
+    | ModelChosen
     | SourcesFound
     | PromptComposed
     | TokensStreamed

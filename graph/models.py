@@ -49,6 +49,11 @@ class Resolved:
     chat: StreamingChatModel
     fell_through: str | None = None
 
+    @property
+    def id(self) -> str:
+        """The model as `slug/model`, which no other is named."""
+        return f"{self.slug}/{self.name}"
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -58,6 +63,7 @@ class Offer:
     name: str
     chat: StreamingChatModel
     context_window: int | None = None
+    is_fallback: bool = False
 
     def is_named(self, wanted: str) -> bool:
         """Whether `wanted` is this model, as `model` or `slug/model`."""
@@ -90,6 +96,13 @@ class Models:
             fell_through = fell_through or name
         default = self._offers[0]
         return Resolved(default.name, default.slug, default.chat, fell_through)
+
+    def fallback(self, resolved: Resolved) -> Resolved | None:
+        """What is asked where `resolved` cannot be reached; null for none, or if it is that."""
+        for offer in self._offers:
+            if offer.is_fallback and (offer.slug, offer.name) != (resolved.slug, resolved.name):
+                return Resolved(offer.name, offer.slug, offer.chat)
+        return None
 
     def bound(
         self,

@@ -248,11 +248,12 @@ def test_a_run_streams_tokens_steps_and_our_events_and_keeps_the_messages(
 
     composed = {"type": "prompt_composed", "template_version": None, "warnings": []}
     custom = without_times(of("custom", events))
-    assert len(custom[3].pop("prompt_version")) == 16
-    assert custom.pop(5)["usage"]["completion_tokens"] == 3
+    assert len(custom[4].pop("prompt_version")) == 16
+    assert custom.pop(6)["usage"]["completion_tokens"] == 3
     assert custom == [
         {"type": "step_finished", "step": "load_template"},
         {"type": "step_finished", "step": "retrieve"},
+        {"type": "model_chosen", "model": "stand-in", "provider": "default"},
         {"type": "sources_found", "sources": []},
         {**composed, "context_types": ["UNSORTED"]},
         {"type": "tokens_streamed", "tokens": ["The", " warden", "."], "checks": []},

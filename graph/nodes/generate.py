@@ -1,9 +1,10 @@
-"""Asks the model and streams its answer, with citation markers checked on the way."""
+"""Asks the model, or its fallback, and streams the answer; markers are checked on the way."""
 
 import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,11 @@ from typing_extensions import TypedDict
 from graph.budget import answer_share
 from graph.citations import MarkerCheck
 from graph.context import Context
-from graph.errors import PromptTooLong
+from graph.errors import ModelError, PipelineError, PromptTooLong
 from graph.events import (
     AnswerGenerated,
     FinishReason,
+    ModelChosen,
     PromptComposed,
     SourcesFound,
     TokensStreamed,
@@ -49,32 +51,112 @@ async def generate(
     models: Models,
     prompting: Prompting,
 ) -> Generated:
-    """Compose the prompt, say what may be cited, then stream the answer.
+    """Compose the prompt, say what may be cited and which model answers, then stream the answer.
+
+    A model that cannot be reached before its first token is replaced by its fallback, once.
 
     Raises:
         PromptTooLong: the message does not fit even alone; the model is not called.
         ModelError: the model failed; the tokens before that were streamed.
     """
     context, write = runtime.context, runtime.stream_writer
-    resolved = models.resolve(context.model, context.preferred_model)
-    window = await models.context_window(resolved)
-    prompt = await _prompt(state, context, models, prompting, resolved, window)
-    for warning in prompt.warnings:
-        log.warning("run %s: %s", context.answer_id, warning.message)
-    write(SourcesFound(tuple(prompt.sources)))
-    write(_composed(state, prompt, resolved))
-
-    answer = _Streamed() if _is_json(state) else _Cited(state, prompt.sources)
-    # A small model may never come to an end by itself.
-    max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
-    chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
-    stream = chat.astream([dict(message) for message in prompt.messages])
-    async for batch in answer.read(stream):
+    asking = _Asking(state, runtime, models, prompting)
+    begun = await asking.first_that_answers(models.resolve(context.model, context.preferred_model))
+    answer = begun.answer
+    async for batch in answer.read(begun.stream):
         write(batch)
 
     write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings))
     answer_id = context.answer_id or str(uuid.uuid4())
     return {"messages": [{"role": "assistant", "content": answer.text, "id": answer_id}]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An answer whose first token has come, or its end; `stream` has that and the rest."""
+
+    answer: "_Streamed"
+    stream: AsyncIterator[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One turn, as any model is asked it."""
+
+    state: State
+    runtime: Runtime[Context]
+    models: Models
+    prompting: Prompting
+
+    async def first_that_answers(self, chosen: Resolved) -> _Begun:
+        """Ask `chosen`, and its fallback where that cannot be reached; say which one answers."""
+        fallback = self.models.fallback(chosen)
+        if fallback is None:
+            self._choose(chosen)
+            return await self._ask(chosen, self._fell_through(chosen, chosen))
+        try:
+            begun = await self._ask(chosen, self._fell_through(chosen, chosen))
+            self._choose(chosen)
+        except ModelError as error:
+            # Another failure, such as a wrong key, stays until somebody sees to it.
+            if not error.transient:
+                raise
+            begun = await self._ask_instead(fallback, chosen, error)
+            self._choose(fallback)
+        return begun
+
+    async def _ask_instead(self, fallback: Resolved, chosen: Resolved, error: ModelError) -> _Begun:
+        """Ask the fallback; if that fails too, what the chosen model failed with is told."""
+        run_id = self.runtime.context.answer_id
+        log.warning("run %s: %s failed, %s is asked: %s", run_id, chosen.id, fallback.id, error)
+        replaced = Warned(
+            "model_fallback", f"{chosen.id} could not be reached; {fallback.id} was used."
+        )
+        try:
+            return await self._ask(fallback, [*self._fell_through(chosen, fallback), replaced])
+        except PipelineError as second:
+            log.warning("run %s: the fallback %s failed too: %s", run_id, fallback.id, second)
+            raise error from second
+
+    async def _ask(self, resolved: Resolved, warnings: Sequence[Warned]) -> _Begun:
+        """Send the prompt that fits this model and wait for its first token."""
+        state, context, models = self.state, self.runtime.context, self.models
+        window = await models.context_window(resolved)
+        prompt = await _prompt(state, context, models, self.prompting, resolved, window)
+        for warning in prompt.warnings:
+            log.warning("run %s: %s", context.answer_id, warning.message)
+        self.runtime.stream_writer(SourcesFound(tuple(prompt.sources)))
+        self.runtime.stream_writer(_composed(state, prompt, warnings))
+
+        answer = _Streamed() if _is_json(state) else _Cited(state, prompt.sources)
+        # A small model may never come to an end by itself.
+        max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
+        chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
+        stream = chat.astream([dict(message) for message in prompt.messages])
+        return _Begun(answer, await _begun(stream))
+
+    def _choose(self, resolved: Resolved) -> None:
+        self.runtime.stream_writer(ModelChosen(resolved.name, resolved.slug))
+
+    def _fell_through(self, chosen: Resolved, used: Resolved) -> list[Warned]:
+        asked = chosen.fell_through or self.runtime.context.fell_through
+        if asked is None:
+            return []
+        message = f"No enabled model is named {asked!r}; {used.name} was used."
+        return [Warned("model_not_found", message)]
+
+
+async def _begun(stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The same stream once its first chunk is there; what fails before it fails here."""
+    # A chunk holds tokens, or is the last: LangChain's streams have one at least.
+    first = await anext(stream)
+
+    async def whole() -> AsyncIterator[Any]:
+        yield first
+        async for chunk in stream:
+            yield chunk
+
+    return whole()
 
 
 async def _prompt(
@@ -169,25 +251,14 @@ def _is_json(state: State) -> bool:
     return template is not None and is_json(template["output_path"])
 
 
-def _composed(state: State, prompt: Prompt, resolved: Resolved) -> PromptComposed:
+def _composed(state: State, prompt: Prompt, warnings: Sequence[Warned]) -> PromptComposed:
     template = state.get("template")
     return PromptComposed(
         context_types=_context_types(state, prompt),
         template_version=template["version"] if template else None,
         prompt_version=prompt.version,
-        warnings=(*_model_warnings(resolved), *prompt.warnings),
+        warnings=(*warnings, *prompt.warnings),
     )
-
-
-def _model_warnings(resolved: Resolved) -> list[Warned]:
-    if resolved.fell_through is None:
-        return []
-    return [
-        Warned(
-            "model_not_found",
-            f"No enabled model is named {resolved.fell_through!r}; {resolved.name} was used.",
-        )
-    ]
 
 
 def _context_types(state: State, prompt: Prompt) -> tuple[str, ...]:
