@@ -19,6 +19,7 @@ from api.streams import chat_stream_docs
 from api.turns import Asked, context_for, new_turn, pipeline_turn, with_model
 from api.wire import EventStream, Frame, as_json_string, frame
 from graph.errors import (
+    ModelForbidden,
     ModelRefused,
     ModelReported,
     ModelUnreachable,
@@ -211,7 +212,7 @@ def code_of(error: PipelineError) -> str:
     match error:
         case ModelRefused() | ModelReported():
             return "LLM_API_ERROR"
-        case ModelUnreachable() | ServiceStopping():
+        case ModelUnreachable() | ModelForbidden() | ServiceStopping():
             return "LLM_CONNECTION_ERROR"
         case RetrievalFailed():
             return "RETRIEVAL_ERROR"

@@ -4,19 +4,23 @@ import asyncio
 import ipaddress
 import json
 import logging
+import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import certifi
+from aiohttp.abc import ResolveResult
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from graph.addresses import Reach
 from graph.completions import OTHER_PROTOCOL, REPORTED
-from graph.errors import ModelRefused, ModelReported, ModelUnreachable
+from graph.errors import ModelForbidden, ModelRefused, ModelReported, ModelUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -26,37 +30,53 @@ LOST = (aiohttp.ClientError, OSError, HttpProcessingError)
 
 _KEEPALIVE_S = 30.0
 _LEFTOVERS_S = 0.25
+_LOOKUP_S = 2.0
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _MAX_REFUSAL_BYTES = 4096
 
+_Key = tuple[asyncio.AbstractEventLoop, Reach | None]
+
 
 class Sessions:
-    """One client session for each event loop, since its connections belong to the loop."""
+    """One client session for each event loop, since its connections belong to the loop.
+
+    And for each reach, so that a connection is used again only by whom it was allowed to.
+    """
 
     def __init__(self) -> None:
-        self._by_loop: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._open: dict[_Key, aiohttp.ClientSession] = {}
         # Not on first use: it reads files, which LangGraph's server forbids in an event loop.
         self._authorities = _trusted_authorities()
 
-    def current(self, url: URL, proxy: str | None) -> aiohttp.ClientSession:
-        """The running loop's session; opened on first use, with the environment's proxy if null."""
-        loop = asyncio.get_running_loop()
-        session = self._by_loop.get(loop)
+    def current(
+        self, url: URL, proxy: str | None, reach: Reach | None = None
+    ) -> aiohttp.ClientSession:
+        """The running loop's session for `reach`; opened on first use.
+
+        It has the environment's proxy if `proxy` is null, and for good: `url` is always of one
+        provider.
+
+        Raises:
+            ModelForbidden: `reach` does not allow `url`.
+        """
+        key = (asyncio.get_running_loop(), reach)
+        session = self._open.get(key)
         if session is None or session.closed:
             self._forget_closed_loops()
-            session = _open_session(proxy or _proxy_for(url), self._authorities)
-            self._by_loop[loop] = session
+            session = _open_session(url, proxy or _proxy_for(url), self._authorities, reach)
+            self._open[key] = session
         return session
 
     async def aclose(self) -> None:
-        """Close the session of the running loop."""
-        if session := self._by_loop.pop(asyncio.get_running_loop(), None):
-            await session.close()
+        """Close the sessions of the running event loop."""
+        running = asyncio.get_running_loop()
+        for key in [key for key in self._open if key[0] is running]:
+            await self._open.pop(key).close()
 
     def _forget_closed_loops(self) -> None:
-        for loop in list(self._by_loop):
-            if loop.is_closed():
-                self._by_loop.pop(loop).detach()
+        for key in list(self._open):
+            if key[0].is_closed():
+                self._open.pop(key).detach()
 
 
 class _Sent:
@@ -65,10 +85,43 @@ class _Sent:
     on_used_connection = False
 
 
-def _open_session(proxy: str | None, authorities: ssl.SSLContext) -> aiohttp.ClientSession:
+class _JudgingResolver(aiohttp.ThreadedResolver):
+    """Refuses a name as a whole if one of its addresses is out of reach.
+
+    A provider has no reason for such a name, and what a request gets must not depend on which
+    address answers first.
+    """
+
+    def __init__(self, reach: Reach) -> None:
+        super().__init__()
+        self._reach = reach
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        self._reach.check(*(result["host"] for result in found))
+        return found
+
+
+def _open_session(
+    url: URL, proxy: str | None, authorities: ssl.SSLContext, reach: Reach | None
+) -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=authorities)
+    guard: dict[str, Any] = {}
+    if reach:
+        _check_url(reach, url)
+        if proxy:
+            trace.on_connection_create_start.append(_judge_target(reach, url))
+        else:
+            guard = {
+                "resolver": _JudgingResolver(reach),
+                "socket_factory": partial(_judged_socket, reach),
+            }
+    connector = aiohttp.TCPConnector(
+        limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=authorities, **guard
+    )
     # trust_env would also read ~/.netrc, and refuse to send our key where that has an entry.
     return aiohttp.ClientSession(
         connector=connector,
@@ -77,6 +130,34 @@ def _open_session(proxy: str | None, authorities: ssl.SSLContext) -> aiohttp.Cli
         proxy=proxy,
         trust_env=False,
     )
+
+
+def _check_url(reach: Reach, url: URL) -> None:
+    try:
+        reach.check_url(str(url))
+    except ValueError as error:
+        raise ModelForbidden(str(error)) from None
+
+
+def _judged_socket(reach: Reach, target: aiohttp.AddrInfoType) -> socket.socket:
+    """The socket for the very address that is about to be connected to, resolved or written."""
+    family, kind, protocol, _, address = target
+    reach.check(address[0])
+    return socket.socket(family, kind, protocol)
+
+
+def _judge_target(reach: Reach, url: URL) -> Callable[..., Awaitable[None]]:
+    """What judges `url` before each connection to a proxy, which resolves it once more itself."""
+
+    async def judge(*_: object) -> None:
+        # What is not found here is left to the proxy, which is the operator's.
+        with suppress(OSError):
+            async with asyncio.timeout(_LOOKUP_S):
+                loop = asyncio.get_running_loop()
+                found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
+            reach.check(*(str(address[0]) for *_, address in found))
+
+    return judge
 
 
 @cache

@@ -4,17 +4,18 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import PrivateAttr, SecretStr
 from yarl import URL
 
+from graph.addresses import Reach
 from graph.completions import Completion
 from graph.connections import (
     AWAY,
@@ -62,6 +63,7 @@ class StreamingChatModel(ChatOpenAI):
         ModelUnreachable: not reached, broke off, or another protocol.
         ModelRefused: another status than 2xx.
         ModelReported: an `{"error"}` object in the stream or in its place.
+        ModelForbidden: the base URL leads out of `reach`; nothing was connected to.
     """
 
     max_retries: int | None = 0
@@ -70,6 +72,8 @@ class StreamingChatModel(ChatOpenAI):
     connect_timeout_s: float = 10
     first_token_timeout_s: float = 60
     idle_timeout_s: float = 30
+    reach: Reach | None = None
+    """Where the base URL may lead; null for anywhere, as for the operator's own endpoints."""
     _sessions: Sessions = PrivateAttr(default_factory=lambda: Sessions())
 
     async def aclose(self) -> None:
@@ -134,6 +138,23 @@ class StreamingChatModel(ChatOpenAI):
             # read to its end has given its connection back before this.
             response.close()
 
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:  # noqa: ANN401 - as in ChatOpenAI
+        self._must_be_free()
+        return super()._generate(*args, **kwargs)
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:  # noqa: ANN401
+        self._must_be_free()
+        return super()._stream(*args, **kwargs)
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:  # noqa: ANN401
+        self._must_be_free()
+        return await super()._agenerate(*args, **kwargs)
+
+    def _must_be_free(self) -> None:
+        # ChatOpenAI's own clients know of no reach, and follow redirects.
+        if self.reach is not None:
+            raise NotImplementedError("a model with a reach answers through astream only")
+
     def _get_request_payload(
         self,
         input_: Any,  # noqa: ANN401 - as in ChatOpenAI
@@ -179,7 +200,7 @@ class StreamingChatModel(ChatOpenAI):
         """The response to a request, known to be a success."""
         try:
             url = self._url(path)
-            session = self._sessions.current(url, self.openai_proxy)
+            session = self._sessions.current(url, self.openai_proxy, self.reach)
             url = url.update_query(_texts(self.default_query))
             limits = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout_s)
             headers = await self._headers()
