@@ -4,8 +4,10 @@ import asyncio
 import json
 import logging
 import math
+import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import httpx
@@ -49,7 +51,7 @@ class KeySet:
         self._url = url
         self._clock = clock
         self._timeout_s = timeout_s
-        self._client = httpx.AsyncClient(timeout=timeout_s)
+        self._client = httpx.AsyncClient(verify=_authorities(), timeout=timeout_s)
         self._keys: Sequence[jwt.PyJWK] = ()
         self._fetched_at = -math.inf
         self._failure: str | None = "nothing was fetched yet"
@@ -166,6 +168,12 @@ class KeySet:
         else:
             message = "The token is signed with a key that the identity provider does not have."
         return Refusal(401, "unauthorized", message)
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    # Reading them takes some 20 ms.
+    return httpx.create_ssl_context()
 
 
 def _keys_of(body: bytes) -> list[jwt.PyJWK]:
