@@ -10,10 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from standins.identity import ELSEWHERE, IdentityStandIn, JwksAnswer, SigningKey
 
+from api.access.jwks import KEEP_S, LIFETIME_S, PAUSE_S
+from api.access.tokens import Tokens, open_tokens
 from api.errors import Refusal
-from api.jwks import KEEP_S, LIFETIME_S, PAUSE_S
 from api.settings import Settings
-from api.tokens import Tokens, open_tokens
 
 OLD, NEW = SigningKey.made("old"), SigningKey.made("new")
 RSA, OTHER_RSA = SigningKey.made("rsa", "RS256"), SigningKey.made("rsa-2", "RS256")
@@ -298,8 +298,9 @@ def test_a_token_without_a_key_id_needs_just_one_key(provider: IdentityStandIn) 
         assert await checker.check(OTHER_RSA, RSA, OLD) == [OK, OK, OK]
         refusal = await checker.refusal(nameless_rsa.sign(provider.claims()))
         assert refusal is not None
-        assert (refusal.status, refusal.message) == (
+        assert (refusal.status, refusal.headers, refusal.message) == (
             401,
+            {"WWW-Authenticate": "Bearer"},
             "The token must name the key that signed it (kid): there is not just one.",
         )
         assert await checker.check(NAMELESS) == [UNKNOWN]

@@ -12,9 +12,9 @@ import jwt
 import pytest
 from standins.identity import AUDIENCE, ELSEWHERE, IdentityStandIn, SigningKey, handmade
 
+from api.access.tokens import LONGEST_TOKEN, MOST_GROUPS, Claims, open_tokens
 from api.errors import Refusal
 from api.settings import Settings, SettingsError, load_settings
-from api.tokens import LONGEST_TOKEN, MOST_GROUPS, Claims, open_tokens
 
 SECRET = "a secret of more than thirty-two bytes"
 RSA = SigningKey.made("rsa", "RS256")

@@ -10,8 +10,8 @@ from typing import Any
 
 import jwt
 
+from api.access.jwks import TIMEOUT_S, KeySet
 from api.errors import Refusal
-from api.jwks import TIMEOUT_S, KeySet
 from api.settings import Settings
 from graph.sanitizing import clean, one_line
 
@@ -219,4 +219,4 @@ def _reason(error: jwt.PyJWTError) -> str:
 
 
 def _refused(message: str) -> Refusal:
-    return Refusal(401, "unauthorized", message)
+    return Refusal(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
