@@ -3,12 +3,13 @@
 import re
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
-from graph.settings import PipelineSettings
+from graph.settings import Address, PipelineSettings
 
 LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "::1"]
+_KEY_OF_A_PAIR = r"-----BEGIN |ssh-|ecdsa-|\{"
 
 
 class SettingsError(Exception):
@@ -23,6 +24,14 @@ class Settings(PipelineSettings):
     api_key: SecretStr | None = Field(
         None, description="The value of `X-API-Key` that every call must then have."
     )
+    jwt_secret: SecretStr | None = Field(
+        None, description="The secret with which bearer tokens are signed (HS256)."
+    )
+    jwt_jwks_url: Address | None = Field(
+        None, description="Where the keys of bearer tokens are published (RS256, ES256)."
+    )
+    jwt_issuer: str | None = Field(None, description="The `iss` that a token must then have.")
+    jwt_audience: str | None = Field(None, description="The `aud` that a token must then have.")
     allow_anonymous: bool = Field(
         False, description="Serve without credentials on other addresses than loopback."
     )
@@ -44,11 +53,21 @@ class Settings(PipelineSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="One line a record.")
 
-    @field_validator("api_key")
+    @field_validator("api_key", "jwt_secret")
     @classmethod
     def _has_characters(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().strip():
             raise ValueError("must have characters that are no white space")
+        return value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _is_no_published_key(cls, value: SecretStr | None) -> SecretStr | None:
+        # PyJWT takes no such secret: who has a public key could sign tokens with it.
+        if value is not None and re.match(_KEY_OF_A_PAIR, value.get_secret_value().lstrip()):
+            raise ValueError(
+                "must be a shared secret; for tokens signed with a key pair set JWT_JWKS_URL"
+            )
         return value
 
     @field_validator("cors_origin_regex")
@@ -60,10 +79,18 @@ class Settings(PipelineSettings):
             raise ValueError(f"is no regular expression: {error}") from error
         return value
 
+    @model_validator(mode="after")
+    def _tokens_have_one_kind_of_key(self) -> "Settings":
+        if self.jwt_secret and self.jwt_jwks_url:
+            raise ValueError("JWT_SECRET and JWT_JWKS_URL exclude each other; set one of them")
+        if (self.jwt_issuer or self.jwt_audience) and not (self.jwt_secret or self.jwt_jwks_url):
+            raise ValueError("JWT_ISSUER and JWT_AUDIENCE need JWT_SECRET or JWT_JWKS_URL")
+        return self
+
     @property
     def needs_credentials(self) -> bool:
-        """Whether callers must show a key; otherwise everybody is the local user."""
-        return self.api_key is not None
+        """Whether callers must show a key or a token; otherwise everybody is the local user."""
+        return bool(self.api_key or self.jwt_secret or self.jwt_jwks_url)
 
     def refuse_open_door(self) -> None:
         """Refuse to serve everybody on an address that others can reach.
@@ -74,8 +101,8 @@ class Settings(PipelineSettings):
         if self.needs_credentials or self.allow_anonymous or self.host in LOOPBACK_NAMES:
             return
         raise SettingsError(
-            f"HOST: {self.host} can be reached by others, and no API_KEY is set. "
-            "Set API_KEY, or ALLOW_ANONYMOUS=true if that is what you want."
+            f"HOST: {self.host} can be reached by others, and no credentials are set. Set API_KEY, "
+            "JWT_SECRET or JWT_JWKS_URL, or ALLOW_ANONYMOUS=true if that is what you want."
         )
 
 

@@ -56,6 +56,7 @@ FRAMEWORKS = {
     "alembic": {"api/database/env.py", "api/database/migrations.py"},
     "uvicorn": {"api/server.py"},
     "typer": {"api/cli.py"},
+    "jwt": {"api/access/jwks.py", "api/access/tokens.py"},
     "procrastinate": {"api/queue.py"},
 }
 COMPOSITION_ROOTS = {"api/settings.py", "graph/studio.py"}
