@@ -83,6 +83,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         if web is not None:
             stack.push_async_callback(web.close)
 
+        credentials = Credentials(settings, pool)
+        stack.push_async_callback(credentials.aclose)
         texts = Texts(settings.prompts_dir, settings.templates_dir, pool)
         # The history of the texts begins with what the files hold now.
         await texts.wording()
@@ -106,7 +108,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
 
         yield Parts(
             settings=settings,
-            credentials=Credentials(settings),
+            credentials=credentials,
             pool=pool,
             texts=texts,
             library=library,

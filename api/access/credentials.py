@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 
 from api.access.principals import LOCAL_USER, SERVICE, Principal
+from api.access.tokens import open_tokens
+from api.access.users import Users
 from api.errors import Refusal
 from api.settings import Settings
+from graph.postgres import Pool
 
 _BEARER = "bearer "
 
@@ -15,14 +18,17 @@ _BEARER = "bearer "
 class Credentials:
     """Knows callers by `X-API-Key` or `Authorization: Bearer`; without credentials, one user."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pool: Pool) -> None:
         self._settings = settings
+        self._users = Users(pool)
+        self._tokens = open_tokens(settings)
 
     async def identify(self, headers: Headers) -> Principal:
         """The caller. Whoever shows several credentials must be the same with each.
 
         Raises:
-            Refusal: 401 (403 in the drafting API), there are none, or one is wrong.
+            Refusal: 401 (403 in the drafting API), there are none, or one is wrong; 503, the
+                identity provider that could tell is away.
         """
         if not self._settings.needs_credentials:
             return LOCAL_USER
@@ -45,7 +51,14 @@ class Credentials:
         raise _refused(_BAD_KEY)
 
     async def _by_token(self, token: str) -> Principal:
-        raise _refused(_NO_TOKENS)
+        if self._tokens is None:
+            raise _refused(_NO_TOKENS)
+        return await self._users.principal(await self._tokens.claims(token))
+
+    async def aclose(self) -> None:
+        """Close the connections to the identity provider."""
+        if self._tokens is not None:
+            await self._tokens.aclose()
 
 
 def _bearers(values: Iterable[str]) -> list[str]:
