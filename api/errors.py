@@ -70,7 +70,9 @@ def refusal_response(path: str, refusal: Refusal) -> JSONResponse:
         status = refusal.status
         camel = {_camel(key): value for key, value in refusal.extra.items()}
         body = {"error": refusal.code, "message": refusal.message, **camel}
-    return JSONResponse(body, status, headers=refusal.headers)
+    # RFC 9110, 15.5.2: a 401 says with what one may come in.
+    asked = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return JSONResponse(body, status, headers={**asked, **refusal.headers})
 
 
 def add_error_handlers(app: FastAPI) -> None:

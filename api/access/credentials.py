@@ -71,7 +71,7 @@ def _different(values: list[str]) -> list[str]:
 
 
 def _refused(sentence: str) -> Refusal:
-    return Refusal(401, "unauthorized", sentence, headers={"WWW-Authenticate": "Bearer"})
+    return Refusal(401, "unauthorized", sentence)
 
 
 _NONE = "This service needs credentials. Send a key as X-API-Key, or a token as a Bearer."

@@ -1,4 +1,4 @@
-"""The rows of people and groups: made when a token first names them, kept as the newest one says."""
+"""The rows of people and groups: made when a token first names them, then as the newest says."""
 
 import logging
 import uuid
