@@ -43,7 +43,10 @@ def _curl_line(settings: Settings, here: str, types: "Sequence[DocumentType]") -
         "doc_type": _BEST_KNOWN if _BEST_KNOWN in names else next(iter(names), None),
         "message": "Draft this for a network of buoys that warns a harbour of floods.",
     }
-    key = ' -H "X-API-Key: $API_KEY"' if settings.needs_credentials else ""
+    key = ""
+    if settings.needs_credentials:
+        shown = "X-API-Key: $API_KEY" if settings.api_key else "Authorization: Bearer $TOKEN"
+        key = f' -H "{shown}"'
     return (
         f"curl -N {here}/api/v1/chat/stream -H 'Content-Type: application/json'{key} "
         f"-d {shlex.quote(json.dumps(body))}"
@@ -86,8 +89,12 @@ def _language_model(settings: Settings, name: str) -> str:
 
 
 def _callers(settings: Settings) -> str:
+    if settings.api_key:
+        with_tokens = settings.jwt_secret or settings.jwt_jwks_url
+        also = ", or a bearer token" if with_tokens else ""
+        return f"those who send the X-API-Key (below: export API_KEY first){also}"
     if settings.needs_credentials:
-        return "those who send the X-API-Key (below: export API_KEY first)"
+        return "those who send a bearer token (below: export TOKEN first)"
     if settings.allow_anonymous:
         return "everybody who reaches the address, as admin: no credentials are set"
     return "everybody on this machine, as admin: no credentials are set"

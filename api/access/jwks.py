@@ -167,7 +167,7 @@ class KeySet:
             message = "The token must name the key that signed it (kid): there is not just one."
         else:
             message = "The token is signed with a key that the identity provider does not have."
-        return Refusal(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
+        return Refusal(401, "unauthorized", message)
 
 
 @cache

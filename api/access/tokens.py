@@ -219,4 +219,4 @@ def _reason(error: jwt.PyJWTError) -> str:
 
 
 def _refused(message: str) -> Refusal:
-    return Refusal(401, "unauthorized", message, headers={"WWW-Authenticate": "Bearer"})
+    return Refusal(401, "unauthorized", message)
