@@ -5,9 +5,11 @@ from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 
+from api.access.keys import owner_of
 from api.access.principals import LOCAL_USER, SERVICE, Principal
 from api.errors import Refusal
 from api.settings import Settings
+from graph.postgres import Pool
 
 _BEARER = "bearer "
 
@@ -15,8 +17,9 @@ _BEARER = "bearer "
 class Credentials:
     """Knows callers by `X-API-Key` or `Authorization: Bearer`; without credentials, one user."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pool: Pool) -> None:
         self._settings = settings
+        self._pool = pool
 
     async def identify(self, headers: Headers) -> Principal:
         """The caller. Whoever shows several credentials must be the same with each.
@@ -42,7 +45,10 @@ class Credentials:
         expected = self._settings.api_key
         if expected and hmac.compare_digest(key.encode(), expected.get_secret_value().encode()):
             return SERVICE
-        raise _refused(_BAD_KEY)
+        owner = await owner_of(self._pool, key)
+        if owner is None:
+            raise _refused(_BAD_KEY)
+        return owner
 
     async def _by_token(self, token: str) -> Principal:
         raise _refused(_NO_TOKENS)
