@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from api import (
+    audit,
     chat,
     conversations,
     docs,
@@ -20,6 +21,7 @@ from api import (
     drafting,
     grants,
     health,
+    keys,
     knowledge,
     langserve,
     legacy,
@@ -152,7 +154,7 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
     add_error_handlers(app)
     for part in (
         health, docs, people, chat, conversations, runs, projects, grants, documents,
-        drafting, legacy, knowledge, document_types, texts,
+        drafting, legacy, knowledge, document_types, texts, keys, audit,
     ):  # fmt: skip
         app.include_router(part.router)
     refuse_unguarded(app)

@@ -194,9 +194,11 @@ async def rename_conversation(
 
 
 @router.delete("/conversations/{conversation_id}", status_code=204)
-async def delete_conversation(conversation: OwnConversation, service: Service) -> Response:
+async def delete_conversation(
+    conversation: OwnConversation, service: Service, caller: Caller
+) -> Response:
     """Erase a conversation with its messages, runs and checkpoints."""
-    await service.erasure.conversation(conversation["id"])
+    await service.erasure.conversation(conversation["id"], by=caller)
     return Response(status_code=204)
 
 

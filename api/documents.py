@@ -143,9 +143,10 @@ async def follow_document(
 
 
 @router.delete("/{document_id}", status_code=204)
-async def delete_document(document: EditableDocument, service: Service) -> Response:
+async def delete_document(document: EditableDocument, service: Service, caller: Caller) -> Response:
     """Erase a document with its file, chunks and vectors, and what answers quote of it."""
-    await service.erasure.document(document["project_id"], document["id"], document["name"])
+    project_id, name = document["project_id"], document["name"]
+    await service.erasure.document(project_id, document["id"], name, by=caller)
     return Response(status_code=204)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from psycopg.errors import ForeignKeyViolation
 
+from api.access.audit import note
 from api.access.principals import Principal
 from api.access.rules import NO_PROJECT, Caller, require, rule, too_low
 from api.dependencies import Parts, Service
@@ -17,6 +18,7 @@ from api.errors import Refusal, not_found
 from api.etags import changed, require_match
 from graph.errors import TextChanged
 from graph.texts.checking import check_texts, new_errors
+from graph.texts.edits import Connection
 from graph.texts.findings import TextFinding
 from graph.texts.paths import place_of
 from graph.texts.wording import Text, Wording
@@ -172,6 +174,17 @@ async def _save(
     expected: str | None,
     check: Callable[[Wording], Awaitable[None]] | None,
 ) -> Text | None:
+    async def noted(connection: Connection, after: Text | None) -> None:
+        await note(
+            connection,
+            caller,
+            "text.given_up" if content is None else "text.edited",
+            target=("text", path),
+            project_id=uuid.UUID(scope.project_id) if scope.project_id else None,
+            old_version=expected,
+            new_version=after.version if after else None,
+        )
+
     try:
         return await service.texts.save(
             path,
@@ -180,6 +193,7 @@ async def _save(
             expected=expected,
             author_id=caller.id,
             check=check,
+            noted=noted,
         )
     except TextChanged as error:
         raise changed(error.version) from error

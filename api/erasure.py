@@ -10,6 +10,8 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
+from api.access.audit import note
+from api.access.principals import Principal
 from api.runs.engine import Runs
 from api.traces import erase_traces
 from graph.checkpoints import Threads
@@ -47,34 +49,45 @@ class Erasure:
         self._scrub = scrub
         self._news = asyncio.Event()
 
-    async def document(self, project_id: uuid.UUID, document_id: uuid.UUID, name: str) -> None:
+    async def document(
+        self, project_id: uuid.UUID, document_id: uuid.UUID, name: str, *, by: Principal
+    ) -> None:
         """Erase a document, what answers quote of it, and the streams that showed it."""
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute(_TAKE_TURNS, (project_id,))
-            await connection.execute("delete from documents where id = %s", (document_id,))
+            cursor = await connection.execute("delete from documents where id = %s", (document_id,))
+            if cursor.rowcount:
+                target = ("document", document_id)
+                await note(connection, by, "document.deleted", target=target, project_id=project_id)
             await erase_traces(connection, project_id, document_id, name)
-            left = await _note(connection, project_id=project_id, document_id=document_id)
+            left = await _remember(connection, project_id=project_id, document_id=document_id)
         self._runs.forget_document(str(document_id), project_id, name)
         await self._go_on(left)
 
-    async def project(self, project_id: uuid.UUID) -> None:
+    async def project(self, project_id: uuid.UUID, *, by: Principal) -> None:
         """Erase a project with its documents and conversations."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_SELECT_CONVERSATIONS, (project_id,))
             conversations = [row["id"] for row in await cursor.fetchall()]
         await self._end_runs(conversations)
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(_NOTE_CONVERSATIONS, (project_id,))
-            await connection.execute("delete from projects where id = %s", (project_id,))
-            left = await _note(connection, project_id=project_id)
+            await connection.execute(_REMEMBER_CONVERSATIONS, (project_id,))
+            cursor = await connection.execute("delete from projects where id = %s", (project_id,))
+            if cursor.rowcount:
+                target = ("project", project_id)
+                await note(connection, by, "project.deleted", target=target, project_id=project_id)
+            left = await _remember(connection, project_id=project_id)
         await self._go_on(left)
 
-    async def conversation(self, conversation_id: uuid.UUID) -> None:
+    async def conversation(self, conversation_id: uuid.UUID, *, by: Principal) -> None:
         """Erase a conversation with its messages and its memory."""
         await self._end_runs([conversation_id])
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute("delete from conversations where id = %s", (conversation_id,))
-            left = await _note(connection, conversation_id=conversation_id)
+            cursor = await connection.execute(_DELETE_CONVERSATION, (conversation_id,))
+            for row in await cursor.fetchall():
+                target = ("conversation", conversation_id)
+                await note(connection, by, "conversation.deleted", target=target, **row)
+            left = await _remember(connection, conversation_id=conversation_id)
         await self._go_on(left)
 
     async def work(self) -> None:
@@ -148,9 +161,9 @@ class Erasure:
             return bool(cursor.rowcount)
 
 
-async def _note(connection: AsyncConnection[DictRow], **ids: uuid.UUID) -> DictRow:
+async def _remember(connection: AsyncConnection[DictRow], **ids: uuid.UUID) -> DictRow:
     cursor = await connection.execute(
-        _NOTE, {"project_id": None, "document_id": None, "conversation_id": None, **ids}
+        _REMEMBER, {"project_id": None, "document_id": None, "conversation_id": None, **ids}
     )
     row = await cursor.fetchone()
     assert row is not None
@@ -159,14 +172,15 @@ async def _note(connection: AsyncConnection[DictRow], **ids: uuid.UUID) -> DictR
 
 # Two that erase quotes from the same messages would wait for each other.
 _TAKE_TURNS = "select from projects where id = %s for no key update"
-_NOTE = """
+_REMEMBER = """
 insert into erasures (project_id, document_id, conversation_id)
 values (%(project_id)s, %(document_id)s, %(conversation_id)s)
 returning id, project_id, document_id, conversation_id, is_scrubbed
 """
-_NOTE_CONVERSATIONS = """
+_REMEMBER_CONVERSATIONS = """
 insert into erasures (conversation_id) select id from conversations where project_id = %s
 """
+_DELETE_CONVERSATION = "delete from conversations where id = %s returning project_id"
 _SELECT_CONVERSATIONS = "select id from conversations where project_id = %s"
 _SELECT_LEFT = """
 select id, project_id, document_id, conversation_id, is_scrubbed from erasures order by id

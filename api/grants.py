@@ -5,9 +5,13 @@ from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter, Response
+from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation
+from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
 
+from api.access.audit import Action, note
+from api.access.principals import Principal
 from api.access.resolver import Tier
 from api.access.rules import Caller, GuardedRoute, OwnProject, UsableProject
 from api.dependencies import Service
@@ -87,27 +91,43 @@ async def grant(
             assert made is not None
             cursor = await connection.execute(_SELECT + "and g.id = %(id)s", {**values, **made})
             row = await cursor.fetchone()
+            assert row is not None
+            action: Action = "grant.created" if made["is_new"] else "grant.updated"
+            await _note(connection, caller, action, row)
     except ForeignKeyViolation as error:
         sentence = f"targetId is the id of no {body.target_type}."
         raise Refusal(400, "bad_request", sentence) from error
-    assert row is not None
     response.status_code = 201 if made["is_new"] else 200
     return GrantAnswer(grant=Grant(**row), action="created" if made["is_new"] else "updated")
 
 
 @router.delete("/{grant_id}", status_code=204)
-async def revoke(project_id: OwnProject, grant_id: uuid.UUID, service: Service) -> Response:
+async def revoke(
+    project_id: OwnProject, grant_id: uuid.UUID, service: Service, caller: Caller
+) -> Response:
     """Take a grant back; it counts no more from the next request on."""
     async with service.pool.connection() as connection, connection.transaction():
-        cursor = await connection.execute(
-            "delete from grants where id = %s and project_id = %s returning id",
-            (grant_id, project_id),
-        )
-        if await cursor.fetchone() is None:
+        cursor = await connection.execute(_DELETE, (grant_id, project_id))
+        row = await cursor.fetchone()
+        if row is None:
             raise not_found("grant")
+        await _note(connection, caller, "grant.revoked", row)
     return Response(status_code=204)
 
 
+async def _note(
+    connection: AsyncConnection[DictRow], caller: Principal, action: Action, grant: DictRow
+) -> None:
+    whose = {name: grant[name] for name in ("target_type", "target_id", "tier")}
+    target = ("grant", grant["id"])
+    await note(connection, caller, action, target=target, project_id=grant["project_id"], **whose)
+
+
+_DELETE = """
+delete from grants where id = %s and project_id = %s
+returning id, project_id, tier, case when user_id is null then 'group' else 'user' end
+    as target_type, coalesce(user_id, group_id) as target_id
+"""
 _SELECT = """
 select g.id, g.project_id, g.tier, g.created_at, g.updated_at,
     case when g.user_id is null then 'group' else 'user' end as target_type,

@@ -5,10 +5,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
+from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from pydantic import Field, StringConstraints
+from pydantic.alias_generators import to_camel
 
+from api.access.audit import Detail, note
 from api.access.principals import Principal
 from api.access.resolver import ACCESS, AccessSource, Tier, about
 from api.access.rules import Caller, GuardedRoute, OwnProject, UsableProject, require
@@ -144,14 +148,14 @@ async def change_project(
     if "settings" in changed:
         named = body.settings.model_dump(exclude_unset=True) if body.settings else {}
         changed["settings"] = Jsonb(named)
-    await _update(service.pool, project_id, changed)
+    await _update(service.pool, project_id, changed, caller)
     return ProjectAnswer(project=await _read(service.pool, project_id, caller))
 
 
 @router.delete("/{project_id}", status_code=204)
-async def delete_project(project_id: OwnProject, service: Service) -> Response:
+async def delete_project(project_id: OwnProject, service: Service, caller: Caller) -> Response:
     """Erase the project with its documents, vectors and conversations."""
-    await service.erasure.project(project_id)
+    await service.erasure.project(project_id, by=caller)
     return Response(status_code=204)
 
 
@@ -193,20 +197,45 @@ async def _read(pool: Pool, project_id: uuid.UUID, caller: Principal) -> Project
     return _project(row)
 
 
-async def _update(pool: Pool, project_id: uuid.UUID, changed: dict[str, Any]) -> None:
+async def _update(
+    pool: Pool, project_id: uuid.UUID, changed: dict[str, Any], caller: Principal
+) -> None:
     # The names are fields of ProjectChange, never a caller's words.
     values = {name: f"%({name})s" for name in changed}
     if "settings" in values:
         values["settings"] = "settings || %(settings)s"
     columns = "".join(f", {name} = {value}" for name, value in values.items())
     try:
-        async with pool.connection() as connection:
+        async with pool.connection() as connection, connection.transaction():
+            cursor = await connection.execute(_TAKE, (project_id,))
+            before = await cursor.fetchone()
             await connection.execute(
                 f"update projects set updated_at = now(){columns} where id = %(id)s",
                 {**changed, "id": project_id},
             )
+            if before and changed:
+                await _note_change(connection, caller, project_id, changed, before["owner_id"])
     except ForeignKeyViolation as error:
         raise Refusal(400, "bad_request", "ownerId is the id of no user.") from error
+
+
+async def _note_change(
+    connection: AsyncConnection[DictRow],
+    caller: Principal,
+    project_id: uuid.UUID,
+    changed: dict[str, Any],
+    owner_id: uuid.UUID,
+) -> None:
+    """Tell which fields were changed, and of what decides on access also how."""
+    details: dict[str, Detail] = {"fields": sorted(map(to_camel, changed))}
+    if "is_private" in changed:
+        details["is_private"] = changed["is_private"]
+    if "owner_id" in changed:
+        details |= {"old_owner_id": owner_id, "new_owner_id": changed["owner_id"]}
+    target = ("project", project_id)
+    await note(
+        connection, caller, "project.changed", target=target, project_id=project_id, **details
+    )
 
 
 def _project(row: dict[str, Any]) -> Project:
@@ -214,6 +243,8 @@ def _project(row: dict[str, Any]) -> Project:
     return Project(**row, count=count)
 
 
+# Not stronger: a new document of the project needs not wait.
+_TAKE = "select owner_id from projects where id = %s for no key update"
 _SELECT = f"""
 select p.*, access_tier, access_source,
     (select count(*) from documents d where d.project_id = p.id) as documents,

@@ -77,7 +77,7 @@ async def with_service(parts: Parts, path: Path) -> float:
     assert settled["status"] == "indexed", settled
     took = time.perf_counter() - started
     # What the queue would do next takes a core from the rounds that follow.
-    await parts.erasure.document(project, row["id"], path.name)
+    await parts.erasure.document(project, row["id"], path.name, by=LOCAL_USER)
     return took
 
 

@@ -21,7 +21,7 @@ from sse import live, read
 from standins.openai import Answer, OpenAIStandIn
 
 from api import erasure
-from api.access.principals import know_principals
+from api.access.principals import LOCAL_USER, know_principals
 from api.database import scrubbing
 from api.database.migrations import migrate
 from api.erasure import Erasure
@@ -234,7 +234,7 @@ def test_vectors_that_could_not_be_erased_are_erased_by_the_next_process(
                 await vectors.add(str(project), str(document), ["a"], [[1, 0]])
             # The store is closed, and answers no more.
             closed = await erasing(pool, vectors)
-            await closed.document(project, document, "a.md")
+            await closed.document(project, document, "a.md", by=LOCAL_USER)
             await worked_off(pool, closed, "select from erasures where not is_scrubbed")
             with Vectors.open_embedded(tmp_path, "model") as vectors:
                 before = await vectors.count(str(project))

@@ -300,7 +300,7 @@ def test_a_token_without_a_key_id_needs_just_one_key(provider: IdentityStandIn) 
         assert refusal is not None
         assert (refusal.status, refusal.headers, refusal.message) == (
             401,
-            {"WWW-Authenticate": "Bearer"},
+            {},
             "The token must name the key that signed it (kid): there is not just one.",
         )
         assert await checker.check(NAMELESS) == [UNKNOWN]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 
+from api.access.keys import owner_of
 from api.access.principals import LOCAL_USER, SERVICE, Principal
 from api.access.tokens import open_tokens
 from api.access.users import Users
@@ -22,6 +23,7 @@ class Credentials:
         self._settings = settings
         self._users = Users(pool)
         self._tokens = open_tokens(settings)
+        self._pool = pool
 
     async def identify(self, headers: Headers) -> Principal:
         """The caller. Whoever shows several credentials must be the same with each.
@@ -48,7 +50,10 @@ class Credentials:
         expected = self._settings.api_key
         if expected and hmac.compare_digest(key.encode(), expected.get_secret_value().encode()):
             return SERVICE
-        raise _refused(_BAD_KEY)
+        owner = await owner_of(self._pool, key)
+        if owner is None:
+            raise _refused(_BAD_KEY)
+        return owner
 
     async def _by_token(self, token: str) -> Principal:
         if self._tokens is None:

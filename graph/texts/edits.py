@@ -54,6 +54,9 @@ class Used:
 Check = Callable[[Replacements, Replacements], Awaitable[None]]
 """Refuses an edit by raising; is given the edits of the service and the project's own."""
 
+Noted = Callable[[Connection, Text | None], Awaitable[None]]
+"""Told of an edit in the transaction that writes it, with what counts then."""
+
 
 class Edits:
     """What was written over files. Kept in the process, and looked for news at each turn."""
@@ -84,12 +87,14 @@ class Edits:
         expected: str | None,
         author_id: uuid.UUID | None,
         check: Check | None = None,
+        noted: Noted | None = None,
     ) -> Text | None:
         """Write `content` in place of what counts at `path`, or give the edit up with null.
 
         For the whole service, or as the project's own. `file` is what the file holds now.
         `expected` is the version that the writer saw, null for none. `check` sees what the edit
-        will stand beside; no other edit comes between. Gives what counts then.
+        will stand beside; no other edit comes between. `noted` is told of it. Gives what counts
+        then.
 
         Raises:
             TextChanged: another version counts by now; nothing is written.
@@ -106,7 +111,10 @@ class Edits:
             await connection.execute(
                 _INSERT_EDIT, (project_id, path, content, version, base, author_id)
             )
-            return await self._counting(connection, path, file, project_id)
+            after = await self._counting(connection, path, file, project_id)
+            if noted is not None:
+                await noted(connection, after)
+            return after
 
     async def record(self, files: Mapping[str, str]) -> None:
         """Note in the history what files hold, each content once."""

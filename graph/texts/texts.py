@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from graph.postgres import Pool
-from graph.texts.edits import Edits, Used, Version
+from graph.texts.edits import Edits, Noted, Used, Version
 from graph.texts.files import Files, Snapshot
 from graph.texts.wording import NOTHING, Replacements, Text, TextSet, Wording
 
@@ -79,12 +79,14 @@ class Texts:
         expected: str | None,
         author_id: uuid.UUID | None = None,
         check: Callable[[Wording], Awaitable[None]] | None = None,
+        noted: Noted | None = None,
     ) -> Text | None:
         """Write `content` in place of what counts at `path`, or give what was written up with null.
 
         For the whole service, or as the project's own. `expected` is the version that the writer
         saw, null for none. `check` is given the words as they stand before, and refuses the edit
-        by raising; no other edit comes between. Gives what counts then.
+        by raising; no other edit comes between. `noted` is told of it in the transaction that
+        writes it, and undoes it by raising. Gives what counts then.
 
         Raises:
             TextChanged: another version counts by now; nothing is written.
@@ -103,6 +105,7 @@ class Texts:
             expected=expected,
             author_id=author_id,
             check=checked if check else None,
+            noted=noted,
         )
 
     async def history(

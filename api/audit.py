@@ -1,0 +1,71 @@
+"""The audit log, as admins read it. No route changes it."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from api.access.audit import Action
+from api.access.rules import GuardedRoute, admin
+from api.dependencies import Service
+from api.lists import Before, Limit
+from api.schema import CamelModel
+
+router = APIRouter(prefix="/audit", tags=["audit"], route_class=GuardedRoute)
+
+
+class AuditEntry(CamelModel):
+    """Who did what to what; `actor` is their subject, and `details` depend on the action."""
+
+    id: int
+    at: datetime
+    actor_id: uuid.UUID
+    actor: str
+    action: str
+    target_type: str
+    target_id: str
+    project_id: uuid.UUID | None
+    details: dict[str, Any]
+
+
+class AuditList(CamelModel):
+    """Entries, the newest first."""
+
+    entries: list[AuditEntry]
+
+
+@router.get("", dependencies=[Depends(admin)])
+async def list_entries(
+    service: Service,
+    limit: Limit = 50,
+    before: Before = None,
+    actor_id: Annotated[
+        uuid.UUID | None, Query(alias="actorId", description="Only what this user did.")
+    ] = None,
+    project_id: Annotated[
+        uuid.UUID | None, Query(alias="projectId", description="Only of this project.")
+    ] = None,
+    action: Annotated[Action | None, Query(description="Only this action.")] = None,
+) -> AuditList:
+    """What was granted, revoked, changed and deleted, and by whom."""
+    values = {
+        "before": before,
+        "actor": actor_id,
+        "project": project_id,
+        "action": action,
+        "limit": limit,
+    }
+    async with service.pool.connection() as connection:
+        rows = await (await connection.execute(_SELECT, values)).fetchall()
+    return AuditList(entries=[AuditEntry(**row) for row in rows])
+
+
+_SELECT = """
+select id, at, actor_id, actor, action, target_type, target_id, project_id, details from audit
+where (%(before)s::timestamptz is null or at < %(before)s)
+    and (%(actor)s::uuid is null or actor_id = %(actor)s)
+    and (%(project)s::uuid is null or project_id = %(project)s)
+    and (%(action)s::text is null or action = %(action)s)
+order by at desc, id desc limit %(limit)s
+"""
