@@ -22,6 +22,7 @@ from graph.errors import (
     ModelRefused,
     ModelReported,
     ModelUnreachable,
+    ModelUnusable,
     PipelineError,
     RetrievalFailed,
     ServiceStopping,
@@ -83,6 +84,7 @@ async def ask(
     turn = new_turn(asked, caller)
     context = context_for(project, body.model_id, turn.run_id)
     dialect = ChatDialect(turn.conversation_id, turn.run_id)
+    await service.models.refresh()
     model = service.models.resolve(context.model, context.preferred_model).name
     run = await service.runs.start(
         service.pipeline,
@@ -187,7 +189,7 @@ def code_of(error: PipelineError) -> str:
     match error:
         case ModelRefused() | ModelReported():
             return "LLM_API_ERROR"
-        case ModelUnreachable() | ServiceStopping():
+        case ModelUnreachable() | ModelUnusable() | ServiceStopping():
             return "LLM_CONNECTION_ERROR"
         case RetrievalFailed():
             return "RETRIEVAL_ERROR"

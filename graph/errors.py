@@ -5,7 +5,8 @@ PipelineError
 │   ├── ModelUnreachable       not reached, broke off, or does not speak the protocol
 │   │   └── ModelTimedOut      no connection, no first token or no next token in time
 │   ├── ModelRefused           answered with another status than 2xx
-│   └── ModelReported          sent an {"error"} object in its stream
+│   ├── ModelReported          sent an {"error"} object in its stream
+│   └── ModelUnusable          its provider's key cannot be read
 ├── PromptTooLong              the message alone does not fit the model's context window
 ├── RetrievalFailed            the knowledge base could not be searched
 ├── UnsupportedDocument        a file is none of the formats that are read
@@ -67,6 +68,10 @@ class ModelRefused(ModelError):
 
 class ModelReported(ModelError):
     """The model's stream held an `{"error"}` object."""
+
+
+class ModelUnusable(ModelError):
+    """The key of the model's provider cannot be read, so it is not asked."""
 
 
 class PromptTooLong(PipelineError):

@@ -56,6 +56,7 @@ async def generate(
         ModelError: the model failed; the tokens before that were streamed.
     """
     context, write = runtime.context, runtime.stream_writer
+    await models.refresh()
     resolved = models.resolve(context.model, context.preferred_model)
     window = await models.context_window(resolved)
     prompt = await _prompt(state, context, models, prompting, resolved, window)
