@@ -1,15 +1,10 @@
 """Model providers: listed for everybody, entered, changed and tried by admins."""
 
 import asyncio
-import time
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import replace
-from typing import cast
+from dataclasses import asdict, replace
 
 from fastapi import APIRouter, Depends, Response
-from langchain_core.messages import AIMessageChunk
 
 from api.dependencies import Caller, Parts, Service, require_admin
 from api.errors import Refusal, not_found
@@ -26,7 +21,6 @@ from api.provider_models import (
     listed_models,
     shown_to_admins,
 )
-from graph.errors import ModelError, ModelRefused
 from graph.offers import chat_of, guarded_chat
 from graph.providers import (
     DefaultDisabled,
@@ -36,16 +30,11 @@ from graph.providers import (
     SlugTaken,
     refuse_other_host,
 )
-from graph.sanitizing import one_line
-from graph.streaming import StreamingChatModel
+from graph.trials import try_model
 
 router = APIRouter(prefix="/providers", tags=["providers"])
 
 _ADMIN = [Depends(require_admin)]
-_QUESTION = "Say hello."
-_PATIENCE_S = 15.0
-_FEW_TOKENS = 16
-_SAMPLE = 100
 _REFUSALS: dict[type[ProviderError], tuple[int, str]] = {
     SlugTaken: (409, "slug_taken"),
     DefaultDisabled: (409, "default_disabled"),
@@ -121,7 +110,7 @@ async def try_provider(provider_id: uuid.UUID, body: Trial, service: Service) ->
     if is_own and is_as_set:
         # Its connections are the service's, and are not closed.
         chat = service.models.resolve(f"{own.slug}/{own.models[0].name}", None).chat
-        return await _tried(chat, body.model)
+        return TrialAnswer(**asdict(await try_model(chat, body.model)))
     try:
         tried = _with(provider, body)
     except ProviderError as error:
@@ -131,7 +120,7 @@ async def try_provider(provider_id: uuid.UUID, body: Trial, service: Service) ->
     make = chat_of if is_own and tried.base_url == own.base_url else guarded_chat
     chat = await asyncio.to_thread(make, service.settings, tried)
     try:
-        return await _tried(chat, body.model)
+        return TrialAnswer(**asdict(await try_model(chat, body.model)))
     finally:
         await chat.aclose()
 
@@ -170,30 +159,3 @@ def _with(provider: Provider, body: Trial) -> Provider:
         return replace(provider, base_url=base_url, api_key=key, problem=None)
     refuse_other_host(provider, base_url)
     return replace(provider, base_url=base_url)
-
-
-async def _tried(chat: StreamingChatModel, model: str) -> TrialAnswer:
-    few = chat.model_copy(update={"model_name": model, "max_tokens": _FEW_TOKENS})
-    began, status = time.monotonic(), None
-    try:
-        async with asyncio.timeout(_PATIENCE_S):
-            sample, is_good, status = await _sample(few), True, 200
-    except TimeoutError:
-        sample, is_good = f"The model did not answer within {_PATIENCE_S:g} seconds.", False
-    except ModelError as error:
-        sample, is_good = str(error), False
-        status = error.status if isinstance(error, ModelRefused) else None
-    latency_ms = round((time.monotonic() - began) * 1000)
-    return TrialAnswer(ok=is_good, latency_ms=latency_ms, status=status, sample=sample)
-
-
-async def _sample(chat: StreamingChatModel) -> str:
-    """The beginning of what the model says."""
-    text = ""
-    answer = cast("AsyncGenerator[AIMessageChunk]", chat.astream(_QUESTION))
-    async with aclosing(answer) as stream:
-        async for chunk in stream:
-            text += str(chunk.text)
-            if len(text) >= _SAMPLE:
-                break
-    return one_line(text, _SAMPLE)
