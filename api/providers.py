@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 
 from fastapi import APIRouter, Depends, Response
 
-from api.dependencies import Caller, Parts, Service, require_admin
+from api.access.rules import Caller, GuardedRoute, admin
+from api.dependencies import Parts, Service
 from api.errors import Refusal, not_found
 from api.provider_models import (
     AdminProviderList,
@@ -32,9 +33,9 @@ from graph.providers import (
 )
 from graph.trials import try_model
 
-router = APIRouter(prefix="/providers", tags=["providers"])
+router = APIRouter(prefix="/providers", tags=["providers"], route_class=GuardedRoute)
 
-_ADMIN = [Depends(require_admin)]
+_ADMIN = [Depends(admin)]
 _REFUSALS: dict[type[ProviderError], tuple[int, str]] = {
     SlugTaken: (409, "slug_taken"),
     DefaultDisabled: (409, "default_disabled"),
