@@ -31,8 +31,10 @@ def _free(slug: str) -> str:
 
 
 def _is_base_url(url: str) -> str:
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise ValueError("must be printable ASCII without spaces and backslashes")
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or " " in url:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("must be an address that begins with http:// or https://")
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise ValueError("must have no user name, no query and no fragment")

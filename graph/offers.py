@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _NO_KEY = "none"
 _FRESH_S = 1.0
 _PATIENCE_S = 1.0
+_FIRST_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class ProviderOffers:
         self._settings = settings
         self._built: dict[uuid.UUID, tuple[Provider, StreamingChatModel]] = {}
         self._offers: tuple[Offer, ...] = ()
-        self._looked_at = -_FRESH_S
+        self._looked_at: float | None = None
         self._lock = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
 
@@ -68,17 +69,19 @@ class ProviderOffers:
         """The offers of all enabled providers, the oldest first, as of a second ago at most.
 
         Where the database does not say within a second, those that were last known. `anew`: as
-        they are now, for who has just changed them.
+        they are now, for who has just changed them. The first time it may take 5 seconds.
         """
-        is_looking = self._looking is not None and not self._looking.done()
-        is_old = time.monotonic() - self._looked_at >= _FRESH_S
-        if anew or (is_old and not is_looking):
+        if not anew and self._is_fresh():
+            return self._offers
+        if anew or self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
-        if self._looking is not None and (anew or is_old):
-            await asyncio.wait({self._looking}, timeout=_PATIENCE_S)
-            if self._looking.done():
-                self._looking.result()
+        # All who ask meanwhile wait for the same look, and none for long.
+        patience = _FIRST_PATIENCE_S if self._looked_at is None else _PATIENCE_S
+        await asyncio.wait({self._looking}, timeout=patience)
         return self._offers
+
+    def _is_fresh(self) -> bool:
+        return self._looked_at is not None and time.monotonic() - self._looked_at < _FRESH_S
 
     async def _look(self) -> None:
         async with self._lock:
@@ -94,9 +97,12 @@ class ProviderOffers:
     async def _take(self, rows: Sequence[Provider]) -> None:
         before, self._built = self._built, {}
         for row in rows:
-            self._built[row.id] = (row, await self._chat(row, before.get(row.id)))
+            try:
+                self._built[row.id] = (row, await self._chat(row, before.get(row.id)))
+            except Exception as error:  # noqa: BLE001 - one row must not take the others away
+                log.warning("the provider %r is left out: %s", row.slug, type(error).__name__)
         self._offers = tuple(
-            _offer(row, entry, self._built[row.id][1]) for row in rows for entry in row.models
+            _offer(row, entry, chat) for row, chat in self._built.values() for entry in row.models
         )
         kept = {id(chat) for _, chat in self._built.values()}
         for _, chat in before.values():

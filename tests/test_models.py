@@ -533,6 +533,19 @@ def test_an_idle_provider_that_is_removed_is_closed_at_once(migrated: str) -> No
         assert asyncio.run(use())
 
 
+def test_a_row_that_nobody_could_have_entered_takes_no_other_away(
+    migrated: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use() -> list[str]:
+        async with entered(migrated) as rows:
+            await rows.enter("odd", "http://a\tb:99999/v1", is_default=True)
+            await rows.enter("even")
+            return [await rows.used(), await rows.used("small")]
+
+    assert asyncio.run(use()) == ["default/own", "even/small"]
+    assert "the provider 'odd' is left out: InvalidURL" in caplog.text
+
+
 def test_rows_are_read_once_a_second(migrated: str) -> None:
     async def use() -> list[str]:
         async with entered(migrated) as rows:

@@ -273,7 +273,11 @@ def test_what_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://h/v1", "h/v1", "http://", "http://u:p@h/v1", "http://h/v1?key=k", "http://h/#a"]
+    "url",
+    [
+        *("ftp://h/v1", "h/v1", "http://", "http://u:p@h/v1", "http://h/v1?key=k", "http://h/#a"),
+        *("http://a\tb/v1", "http://h:99999/v1", "http://h:0/v1", "http://[::1/v1", "http://ü/v1"),
+    ],
 )
 def test_an_address_that_is_none_is_refused(desk: Desk, url: str) -> None:
     answer = desk.http.post("/providers", json=desk.body("near", baseUrl=url))
