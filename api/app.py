@@ -27,6 +27,7 @@ from api import (
     legacy,
     people,
     projects,
+    providers,
     texts,
 )
 from api.access.credentials import Credentials
@@ -47,8 +48,11 @@ from api.settings import LOOPBACK_NAMES, Settings, load_settings
 from graph.checkpoints import Threads, open_checkpoints
 from graph.knowledge.library import open_library
 from graph.models import open_models
+from graph.offers import ProviderOffers
 from graph.pipeline import build_pipeline
 from graph.postgres import open_database, open_pool
+from graph.providers import Providers
+from graph.secrets import open_secrets
 from graph.texts.texts import Texts
 from graph.web import open_web_search
 
@@ -79,8 +83,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
 
         # First what may be refused: another process may own the data folder.
         library = await stack.enter_async_context(open_library(settings, pool))
-        models = await asyncio.to_thread(open_models, settings)
+        providers = Providers(pool, await asyncio.to_thread(open_secrets, settings))
+        await providers.rotate()
+        rows = ProviderOffers(providers, settings)
+        models = await asyncio.to_thread(open_models, settings, rows)
         stack.push_async_callback(models.aclose)
+        await models.refresh()
         web = open_web_search(settings)
         if web is not None:
             stack.push_async_callback(web.close)
@@ -115,6 +123,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             texts=texts,
             library=library,
             models=models,
+            providers=providers,
             threads=threads,
             pipeline=build(checkpoints=saver),
             forgetful_pipeline=build(),
@@ -153,7 +162,7 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
     )
     add_error_handlers(app)
     for part in (
-        health, docs, people, chat, conversations, runs, projects, grants, documents,
+        health, docs, people, chat, conversations, runs, projects, grants, documents, providers,
         drafting, legacy, knowledge, document_types, texts, keys, audit,
     ):  # fmt: skip
         app.include_router(part.router)

@@ -23,6 +23,7 @@ from graph.errors import (
     ModelRefused,
     ModelReported,
     ModelUnreachable,
+    ModelUnusable,
     PipelineError,
     RetrievalFailed,
     ServiceStopping,
@@ -83,6 +84,7 @@ async def ask(
     )
     turn = new_turn(asked, caller)
     context = context_for(project, body.model_id, turn.run_id)
+    await service.models.refresh()
     chosen = service.models.resolve(context.model, context.preferred_model)
     may_change = service.models.fallback(chosen) is not None
     dialect = ChatDialect(turn.conversation_id, turn.run_id, chosen.name, may_change=may_change)
@@ -212,7 +214,7 @@ def code_of(error: PipelineError) -> str:
     match error:
         case ModelRefused() | ModelReported():
             return "LLM_API_ERROR"
-        case ModelUnreachable() | ModelForbidden() | ServiceStopping():
+        case ModelUnreachable() | ModelForbidden() | ModelUnusable() | ServiceStopping():
             return "LLM_CONNECTION_ERROR"
         case RetrievalFailed():
             return "RETRIEVAL_ERROR"

@@ -15,6 +15,7 @@ from graph.knowledge.library import Library
 from graph.models import Models
 from graph.pipeline import Pipeline
 from graph.postgres import Pool
+from graph.providers import Providers
 from graph.texts.texts import Texts
 
 
@@ -31,6 +32,7 @@ class Parts:
     texts: Texts
     library: Library
     models: Models
+    providers: Providers
     threads: Threads
     pipeline: Pipeline
     forgetful_pipeline: Pipeline

@@ -19,12 +19,16 @@ from api.client import Client
 from api.database.migrations import newest_version
 from api.server import sentence_of
 from api.settings import Settings
+from graph.errors import ModelUnusable
 from graph.knowledge.embeddings import local_embeddings, remote_embeddings
 from graph.knowledge.ownership import VectorsInUse
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.models import EMBEDDED, open_models
-from graph.postgres import embedded_postgres
+from graph.offers import ProviderOffers
+from graph.postgres import embedded_postgres, open_pool
+from graph.providers import open_providers
+from graph.secrets import open_secrets
 from graph.texts.paths import PROMPT_NAMES
 from graph.texts.texts import Texts
 
@@ -78,9 +82,10 @@ async def examine(settings: Settings, findings: Findings) -> str | None:
             await findings.check("Vectors", _check_vectors(settings, stack))
         except VectorsInUse as error:
             return str(error)
-        await findings.check("Postgres", _check_postgres(settings, stack))
+        reached: list[str] = []
+        await findings.check("Postgres", _check_postgres(settings, stack, reached))
         await findings.check("Embeddings", _check_embeddings(settings))
-        await findings.check("Language model", _check_model(settings, stack))
+        await findings.check("Language model", _check_model(settings, stack, reached))
         await findings.check("Web search", _check_tavily(settings))
         await findings.check("Texts", _check_texts(settings))
     return None
@@ -123,7 +128,7 @@ async def _check_vectors(settings: Settings, stack: AsyncExitStack) -> str:
     return f"Chroma answers{_at(settings.chroma_url)}"
 
 
-async def _check_postgres(settings: Settings, stack: AsyncExitStack) -> str:
+async def _check_postgres(settings: Settings, stack: AsyncExitStack, reached: list[str]) -> str:
 
     external = settings.database_url.get_secret_value() if settings.database_url else None
     url = external or stack.enter_context(embedded_postgres(settings.data_dir / "postgres"))
@@ -134,6 +139,7 @@ async def _check_postgres(settings: Settings, stack: AsyncExitStack) -> str:
                 f"DATABASE_URL: this is Postgres {major}; {_LEAST_POSTGRES} is needed."
             )
         tables = await _tables(connection)
+    reached.append(url)
     return f"Postgres {major} answers{_at(external)}; {tables}"
 
 
@@ -160,17 +166,27 @@ async def _check_embeddings(settings: Settings) -> str:
     return f"{embedder.name} gives {len(vector)} dimensions{_at(url)}"
 
 
-async def _check_model(settings: Settings, stack: AsyncExitStack) -> str:
+async def _check_model(settings: Settings, stack: AsyncExitStack, reached: list[str]) -> str:
 
-    models = await asyncio.to_thread(open_models, settings)
+    rows = await _rows(settings, stack, reached[0]) if reached else None
+    models = await asyncio.to_thread(open_models, settings, rows)
     stack.push_async_callback(models.aclose)
+    await models.refresh()
     model = models.resolve(None, None)
+    if model.problem:
+        raise ModelUnusable(model.problem)
     began = time.monotonic()
     async for _ in models.bound(model, max_tokens=_FEW_TOKENS).astream("Say hello."):
         pass
-    url = settings.openai_base_url or "https://api.openai.com"
-    where = "" if model.slug == EMBEDDED else _at(url)
+    where = "" if model.slug == EMBEDDED else _at(model.chat.openai_api_base)
     return f"{model.name} answered in {time.monotonic() - began:.1f} s{where}"
+
+
+async def _rows(settings: Settings, stack: AsyncExitStack, url: str) -> ProviderOffers | None:
+    """The providers that admins have entered in the database at `url`."""
+    pool = await stack.enter_async_context(open_pool(url, max_size=2))
+    providers = await open_providers(pool, await asyncio.to_thread(open_secrets, settings))
+    return ProviderOffers(providers, settings) if providers else None
 
 
 async def _check_tavily(settings: Settings) -> str:

@@ -87,6 +87,7 @@ async def draft(body: StreamRequest, service: Service, caller: Drafter) -> Event
     )
     turn = new_turn(asked, caller)
     context = context_for(project, None, turn.run_id)
+    await service.models.refresh()
     chosen = service.models.resolve(None, context.preferred_model)
     run = await service.runs.start(
         service.pipeline,

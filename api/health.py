@@ -74,7 +74,7 @@ async def ask_parts(service: Parts) -> Services:
     database, vectors, llm = await asyncio.gather(
         _state("the database", _ask_database(service)),
         _state("the vector store", service.library.ping()),
-        _state("the model", service.models.ping(service.models.resolve(None, None))),
+        _state("the model", _ask_model(service)),
     )
     return Services(database=database, vectors=vectors, llm=llm)
 
@@ -93,6 +93,11 @@ def judge(services: Services) -> Health:
 async def _ask_database(service: Parts) -> None:
     async with service.pool.connection(timeout=_PATIENCE_S) as connection:
         await connection.execute("select 1")
+
+
+async def _ask_model(service: Parts) -> None:
+    await service.models.refresh()
+    await service.models.ping(service.models.resolve(None, None))
 
 
 async def _state(part: str, question: Coroutine[None, None, None]) -> State:

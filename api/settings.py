@@ -92,6 +92,13 @@ class Settings(PipelineSettings):
         """Whether callers must show a key or a token; otherwise everybody is the local user."""
         return bool(self.api_key or self.jwt_secret or self.jwt_jwks_url)
 
+    @property
+    def may_reach_private(self) -> bool:
+        """Whether providers that admins enter may be at loopback and private addresses."""
+        if self.allow_private_providers is None:
+            return not self.needs_credentials
+        return self.allow_private_providers
+
     def refuse_open_door(self) -> None:
         """Refuse to serve everybody on an address that others can reach.
 

@@ -6,7 +6,8 @@ PipelineError
 │   │   └── ModelTimedOut      no connection, no first token or no next token in time
 │   ├── ModelRefused           answered with another status than 2xx
 │   ├── ModelReported          sent an {"error"} object in its stream
-│   └── ModelForbidden         is at an address that is not allowed (addresses.py)
+│   ├── ModelForbidden         is at an address that is not allowed (addresses.py)
+│   └── ModelUnusable          its provider's key cannot be read
 ├── PromptTooLong              the message alone does not fit the model's context window
 ├── RetrievalFailed            the knowledge base could not be searched
 ├── UnsupportedDocument        a file is none of the formats that are read
@@ -72,6 +73,10 @@ class ModelReported(ModelError):
 
 class ModelForbidden(ModelError):
     """The provider's base URL leads where it may not, so nothing was sent there."""
+
+
+class ModelUnusable(ModelError):
+    """The key of the model's provider cannot be read, so it is not asked."""
 
 
 class PromptTooLong(PipelineError):

@@ -4,17 +4,19 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-import httpx
 from pydantic import SecretStr
 
-from graph.errors import ModelError
+from graph.errors import ModelError, ModelUnusable
 from graph.local_model import LocalModel
+from graph.offers import Offer, Price, ProviderOffers, chat_at, chat_of
+from graph.providers import ModelEntry, Provider
 from graph.settings import PipelineSettings
 from graph.streaming import StreamingChatModel
 from graph.tokens import Asked, Count
@@ -25,7 +27,7 @@ DEFAULT = "default"
 EMBEDDED = "embedded"
 DEFAULT_CONTEXT_WINDOW = 32_768
 _OPENAI_URL = "https://api.openai.com/v1"
-_NO_KEY = "none"
+_NAMESPACE = uuid.UUID("0b4c2a54-6a0e-4c1b-93d2-58b1a6d0c9e7")
 _SHORT = "Hello"
 _ASK_TIMEOUT_S = 2.0
 _COUNT_TIMEOUT_S = 5.0
@@ -42,67 +44,88 @@ _WINDOW_FIELDS = (
 
 @dataclass(frozen=True)
 class Resolved:
-    """The model that a run uses, and the id that was asked for but matched nothing, or null."""
+    """The model that a run uses, and the id that was asked for but matched nothing, or null.
+
+    `context_window` is what was set for it, null if nobody did; `provider_id` is null for the
+    environment's. `problem` says why it cannot be asked, if so.
+    """
 
     name: str
     slug: str
     chat: StreamingChatModel
     fell_through: str | None = None
+    context_window: int | None = None
+    price: Price | None = None
+    provider_id: uuid.UUID | None = None
+    problem: str | None = None
 
     @property
     def id(self) -> str:
         """The model as `slug/model`, which no other is named."""
         return f"{self.slug}/{self.name}"
 
-
-@dataclass(frozen=True)
-class Offer:
-    """One model of one provider. `context_window` is in tokens, null if nobody set it."""
-
-    slug: str
-    name: str
-    chat: StreamingChatModel
-    context_window: int | None = None
-    is_fallback: bool = False
-
-    def is_named(self, wanted: str) -> bool:
-        """Whether `wanted` is this model, as `model` or `slug/model`."""
-        return wanted in (self.name, f"{self.slug}/{self.name}")
+    @property
+    def place(self) -> tuple[object, ...]:
+        """The provider, where it is now, and the model: what is found out there holds for it."""
+        return (self.provider_id or self.slug, self.chat.openai_api_base, self.name)
 
 
 class Models:
-    """The models that can be asked; the first of `offers` is the default.
+    """The models that can be asked: `offers` of the environment, and those of `rows`.
 
-    `local` is the embedded model behind one of them; it is closed with the rest by `aclose`.
+    The first one is the default, unless one of the rows is. `environment` is the provider of
+    `offers`. `local` is the embedded model behind it; it is closed with the rest by `aclose`.
     """
 
-    def __init__(self, offers: list[Offer], local: LocalModel | None = None) -> None:
-        self._offers = offers
+    def __init__(
+        self,
+        offers: Sequence[Offer],
+        local: LocalModel | None = None,
+        *,
+        environment: Provider | None = None,
+        rows: ProviderOffers | None = None,
+    ) -> None:
+        self.environment = environment or _environment(
+            "Environment", offers[0].slug, "", ModelEntry(offers[0].name)
+        )
+        self._own = self._offers = tuple(offers)
         self._local = local
-        self._windows: dict[tuple[str, str], tuple[int, float]] = {}
-        self._tokenizers: dict[tuple[str, str], tuple[bool, float]] = {}
+        self._rows = rows
+        self._windows: dict[tuple[object, ...], tuple[int, float]] = {}
+        self._tokenizers: dict[tuple[object, ...], tuple[bool, float]] = {}
         # One lock a loop: LangGraph's server may run each run in a loop of its own.
         self._asking: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
         )
 
+    async def refresh(self, *, anew: bool = False) -> None:
+        """Learn what admins have changed: to be called before `resolve`.
+
+        The rows are read if the last look is older than a second, or `anew` in any case. Takes a
+        second at most; where the database is away, what was known stays.
+        """
+        if self._rows is not None:
+            rows = await self._rows.current(anew=anew)
+            default = [offer for offer in rows if offer.is_default]
+            others = [offer for offer in rows if not offer.is_default]
+            self._offers = (*default, *self._own, *others)
+
     def resolve(self, wanted: str | None, preferred: str | None) -> Resolved:
         """The request's model, else the project's, else the default; says what fell through."""
         fell_through = None
         for name in filter(None, (wanted, preferred)):
-            for offer in self._offers:
-                if offer.is_named(name):
-                    return Resolved(offer.name, offer.slug, offer.chat, fell_through)
+            if offer := self._named(name):
+                return _resolved(offer, fell_through)
             fell_through = fell_through or name
-        default = self._offers[0]
-        return Resolved(default.name, default.slug, default.chat, fell_through)
+        return _resolved(self._offers[0], fell_through)
 
     def fallback(self, resolved: Resolved) -> Resolved | None:
-        """What is asked where `resolved` cannot be reached; null for none, or if it is that."""
-        for offer in self._offers:
-            if offer.is_fallback and (offer.slug, offer.name) != (resolved.slug, resolved.name):
-                return Resolved(offer.name, offer.slug, offer.chat)
-        return None
+        """The model to ask where `resolved` cannot be reached; null if there is no other."""
+        usable = (offer for offer in self._offers if offer.is_fallback and not offer.problem)
+        offer = next(usable, None)
+        if offer is None or (offer.slug, offer.name) == (resolved.slug, resolved.name):
+            return None
+        return _resolved(offer, resolved.fell_through)
 
     def bound(
         self,
@@ -130,9 +153,10 @@ class Models:
 
         Raises:
             ModelUnreachable: the embedded model cannot be started.
+            ModelUnusable: the provider's key cannot be read.
         """
-        await self._revive(resolved)
-        if window := self._offer(resolved).context_window or self._known_window(resolved):
+        await self._make_ready(resolved)
+        if window := resolved.context_window or self._known_window(resolved):
             return window
         async with self._asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             return self._known_window(resolved) or await self._ask_window(resolved)
@@ -142,10 +166,9 @@ class Models:
 
         The endpoint is tried once, within 2 s; a failure to reach it counts for a minute.
         """
-        key = (resolved.slug, resolved.name)
-        offered, until = self._tokenizers.get(key, (False, 0.0))
+        offered, until = self._tokenizers.get(resolved.place, (False, 0.0))
         if time.monotonic() >= until:
-            offered, until = self._tokenizers[key] = await _tokenizes(resolved.chat)
+            offered, until = self._tokenizers[resolved.place] = await _tokenizes(resolved.chat)
         if not offered:
             return None
         ask = partial(resolved.chat.count_tokens, timeout_s=_COUNT_TIMEOUT_S)
@@ -157,7 +180,7 @@ class Models:
         Raises:
             ModelError: it does not answer, or refuses.
         """
-        await self._revive(resolved)
+        await self._make_ready(resolved)
         await resolved.chat.list_models(_ASK_TIMEOUT_S)
 
     async def aclose(self) -> None:
@@ -167,17 +190,22 @@ class Models:
         if self._local:
             await asyncio.to_thread(self._local.close)
 
-    async def _revive(self, resolved: Resolved) -> None:
+    async def _make_ready(self, resolved: Resolved) -> None:
+        if resolved.problem:
+            raise ModelUnusable(resolved.problem)
         if self._local and resolved.slug == EMBEDDED and not self._local.alive():
             log.warning("the embedded model has died; starting it again")
             await asyncio.to_thread(self._local.restart_if_dead)
 
-    def _offer(self, resolved: Resolved) -> Offer:
-        key = (resolved.slug, resolved.name)
-        return next(offer for offer in self._offers if (offer.slug, offer.name) == key)
+    def _named(self, wanted: str) -> Offer | None:
+        """The model `slug/model`; else the first whose name is all of `wanted`."""
+        # An id with a slug is never ambiguous, whatever names with a slash others have.
+        by_id = (offer for offer in self._offers if f"{offer.slug}/{offer.name}" == wanted)
+        by_name = (offer for offer in self._offers if offer.name == wanted)
+        return next(by_id, None) or next(by_name, None)
 
     def _known_window(self, resolved: Resolved) -> int | None:
-        window, until = self._windows.get((resolved.slug, resolved.name), (None, 0.0))
+        window, until = self._windows.get(resolved.place, (None, 0.0))
         return window if time.monotonic() < until else None
 
     async def _ask_window(self, resolved: Resolved) -> int:
@@ -188,21 +216,21 @@ class Models:
         except ModelError as error:
             log.warning("the context window of %r could not be asked: %s", resolved.name, error)
             window, until = DEFAULT_CONTEXT_WINDOW, time.monotonic() + _FAILURE_KEPT_S
-        self._windows[resolved.slug, resolved.name] = (window, until)
+        self._windows[resolved.place] = (window, until)
         return window
 
 
-def open_models(settings: PipelineSettings) -> Models:
-    """The models that `settings` name; the embedded one if they name none, started here.
+def open_models(settings: PipelineSettings, rows: ProviderOffers | None = None) -> Models:
+    """The models that `settings` name, the embedded one if they name none, and those of `rows`.
 
-    Blocks for about a second for the embedded model.
+    Blocks for about a second for the embedded model, which is started here.
 
     Raises:
         ValueError: LOCAL_MODEL_PATH is no GGUF file.
         ModelUnreachable: the embedded model cannot be started.
     """
     if settings.openai_base_url or settings.openai_api_key:
-        return Models([_endpoint(settings)])
+        return _at_endpoint(settings, rows)
     log_path = settings.data_dir / "local-model.log"
     local = LocalModel(settings.local_model_path, log_path=log_path)
     local.restart_if_dead()
@@ -212,29 +240,49 @@ def open_models(settings: PipelineSettings) -> Models:
             "OPENAI_MODEL, or LOCAL_MODEL_PATH, for a better one.",
             local.name,
         )
-    chat = _chat(settings, local.name, local.base_url, local.api_key)
-    return Models([Offer(EMBEDDED, local.name, chat, settings.openai_context_window)], local)
+    entry = ModelEntry(local.name, settings.openai_context_window)
+    # Its address and key are its own affair: both are others after each start.
+    provider = _environment("Embedded model", EMBEDDED, "", entry)
+    chat = chat_at(settings, local.name, local.base_url, local.api_key)
+    return _models(provider, chat, rows, local)
 
 
-def _endpoint(settings: PipelineSettings) -> Offer:
-    name = settings.openai_model or ""
+def _at_endpoint(settings: PipelineSettings, rows: ProviderOffers | None) -> Models:
     key = settings.openai_api_key.get_secret_value().strip() if settings.openai_api_key else ""
-    # Servers on the own machine ask for no key, but the OpenAI client insists on one.
-    chat = _chat(settings, name, settings.openai_base_url or _OPENAI_URL, key or _NO_KEY)
-    return Offer(DEFAULT, name, chat, settings.openai_context_window)
+    entry = ModelEntry(settings.openai_model or "", settings.openai_context_window)
+    base_url = settings.openai_base_url or _OPENAI_URL
+    provider = _environment("Environment", DEFAULT, base_url, entry, SecretStr(key) or None)
+    return _models(provider, chat_of(settings, provider), rows)
 
 
-def _chat(settings: PipelineSettings, name: str, base_url: str, key: str) -> StreamingChatModel:
-    return StreamingChatModel(
-        model=name,
-        base_url=base_url,
-        api_key=SecretStr(key),
-        timeout=httpx.Timeout(
-            settings.llm_first_token_timeout_s, connect=settings.llm_connect_timeout_s
-        ),
-        connect_timeout_s=settings.llm_connect_timeout_s,
-        first_token_timeout_s=settings.llm_first_token_timeout_s,
-        idle_timeout_s=settings.llm_idle_timeout_s,
+def _environment(
+    name: str, slug: str, base_url: str, entry: ModelEntry, key: SecretStr | None = None
+) -> Provider:
+    provider_id = uuid.uuid5(_NAMESPACE, slug)
+    return Provider(name, slug, base_url, (entry,), key, is_read_only=True, id=provider_id)
+
+
+def _models(
+    provider: Provider,
+    chat: StreamingChatModel,
+    rows: ProviderOffers | None,
+    local: LocalModel | None = None,
+) -> Models:
+    [entry] = provider.models
+    offer = Offer(provider.slug, entry.name, chat, entry.context_window)
+    return Models([offer], local, environment=provider, rows=rows)
+
+
+def _resolved(offer: Offer, fell_through: str | None) -> Resolved:
+    return Resolved(
+        offer.name,
+        offer.slug,
+        offer.chat,
+        fell_through,
+        offer.context_window,
+        offer.price,
+        offer.provider_id,
+        offer.problem,
     )
 
 

@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    DirectoryPath,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,11 +27,22 @@ def _is_address(value: str) -> str:
 Address = Annotated[str, AfterValidator(_is_address)]
 
 
+_LEAST_KEY = 16
+
+
+def _parts(keys: SecretStr) -> list[str]:
+    return [key.strip() for key in keys.get_secret_value().split(",")]
+
+
 class PipelineSettings(BaseSettings):
     """From the environment and `.env`; an empty value counts as not set."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     data_dir: Path = Field(Path("data"), description="Where everything embedded keeps its files.")
@@ -49,6 +67,16 @@ class PipelineSettings(BaseSettings):
     local_model_path: Path | None = Field(
         None, description="Another GGUF file for the embedded model."
     )
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Encrypts the keys of providers; made and kept in the data folder if unset. "
+        "Of several with commas between them, the first encrypts and all decrypt.",
+    )
+    allow_private_providers: bool | None = Field(
+        None,
+        description="Whether providers that admins enter may be at loopback and private addresses. "
+        "If unset, they may as long as no credentials are set.",
+    )
     embedding_base_url: Address | None = Field(
         None, description="Any OpenAI-compatible endpoint instead of the embedded embeddings."
     )
@@ -70,6 +98,23 @@ class PipelineSettings(BaseSettings):
     llm_idle_timeout_s: float = Field(
         30, gt=0, description="Seconds between two reads from the model."
     )
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and min(map(len, _parts(value))) < _LEAST_KEY:
+            raise ValueError(f"each key must have at least {_LEAST_KEY} characters")
+        return value
+
+    @property
+    def secret_keys(self) -> list[SecretStr]:
+        """The keys of SECRET_KEY, the one that encrypts first; empty if it is unset."""
+        return [SecretStr(key) for key in _parts(self.secret_key)] if self.secret_key else []
+
+    @property
+    def may_reach_private(self) -> bool:
+        """Whether providers that admins enter may be at loopback and private addresses."""
+        return self.allow_private_providers is not False
 
     @model_validator(mode="after")
     def _endpoints_name_their_model(self) -> "PipelineSettings":

@@ -31,6 +31,7 @@ from graph.connections import (
     unread,
 )
 from graph.errors import ModelTimedOut, ModelUnreachable
+from graph.uses import Uses
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,11 @@ class StreamingChatModel(ChatOpenAI):
     reach: Reach | None = None
     """Where the base URL may lead; null for anywhere, as for the operator's own endpoints."""
     _sessions: Sessions = PrivateAttr(default_factory=lambda: Sessions())
+    _uses: Uses = PrivateAttr(default_factory=lambda: Uses())
+
+    def give_up(self) -> None:
+        """Close the connections of all event loops, once the answers that go on have ended."""
+        self._uses.give_up(self.aclose)
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
@@ -87,7 +93,7 @@ class StreamingChatModel(ChatOpenAI):
             ModelError: as for `astream`.
         """
         try:
-            async with asyncio.timeout(timeout_s):
+            async with self._uses.one(self.aclose), asyncio.timeout(timeout_s):
                 response = await self._send("GET", "models")
                 return entries(await json_body(response))
         except TimeoutError as error:
@@ -103,7 +109,7 @@ class StreamingChatModel(ChatOpenAI):
         asked = {"content": text, "prompt": text, "model": self.model_name}
         body = json.dumps({**asked, "add_special_tokens": False}).encode()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with self._uses.one(self.aclose), asyncio.timeout(timeout_s):
                 response = await self._send("POST", _TOKENIZE, body)
                 return token_count(await json_body(response))
         except TimeoutError as error:
@@ -120,23 +126,24 @@ class StreamingChatModel(ChatOpenAI):
     ) -> AsyncIterator[ChatGenerationChunk]:
         started = asyncio.get_running_loop().time()
         answer = Completion(self.model_name)
-        response = await self._ask(self._body(messages, stop, kwargs), started)
-        try:
-            while not answer.ended:
-                await self._read(response, answer, started)
-                if chunk := answer.take():
-                    # astream and ainvoke announce chunks themselves and give no run_manager;
-                    # stream_events v3 gives one and leaves it to us, as it does to ChatOpenAI.
-                    if run_manager:
-                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
-            if answer.failure:
-                raise answer.failure
-            await read_leftovers(response)
-        finally:
-            # Not release(), which may wait: a cancelled run hangs up at once. A response that was
-            # read to its end has given its connection back before this.
-            response.close()
+        async with self._uses.one(self.aclose):
+            response = await self._ask(self._body(messages, stop, kwargs), started)
+            try:
+                while not answer.ended:
+                    await self._read(response, answer, started)
+                    if chunk := answer.take():
+                        # astream and ainvoke announce chunks themselves and give no run_manager;
+                        # stream_events v3 gives one and leaves it to us, as it does to ChatOpenAI.
+                        if run_manager:
+                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
+                if answer.failure:
+                    raise answer.failure
+                await read_leftovers(response)
+            finally:
+                # Not release(), which may wait: a cancelled run hangs up at once. A response that
+                # was read to its end has given its connection back before this.
+                response.close()
 
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:  # noqa: ANN401 - as in ChatOpenAI
         self._must_be_free()

@@ -18,8 +18,11 @@ from graph.context import context_with_prompts
 from graph.knowledge.library import Library, open_library
 from graph.knowledge.ownership import VectorsInUse
 from graph.models import open_models
+from graph.offers import ProviderOffers
 from graph.pipeline import Pipeline, build_pipeline
 from graph.postgres import open_database, open_pool
+from graph.providers import open_providers
+from graph.secrets import Secrets, open_secrets
 from graph.settings import PipelineSettings
 from graph.texts.paths import PromptName
 from graph.texts.texts import Texts
@@ -73,8 +76,10 @@ class Opened:
 
 
 async def _open(settings: PipelineSettings, stack: AsyncExitStack) -> Opened:
+    # Of the service's folder in any case: the database may be the service's too.
+    secrets = await asyncio.to_thread(open_secrets, settings)
     try:
-        return await _open_in(settings, stack)
+        return await _open_in(settings, secrets, stack)
     except VectorsInUse:
         aside = settings.model_copy(update={"data_dir": settings.data_dir / "studio"})
         log.warning(
@@ -83,16 +88,19 @@ async def _open(settings: PipelineSettings, stack: AsyncExitStack) -> Opened:
             settings.data_dir,
             aside.data_dir,
         )
-        return await _open_in(aside, stack)
+        return await _open_in(aside, secrets, stack)
 
 
-async def _open_in(settings: PipelineSettings, stack: AsyncExitStack) -> Opened:
+async def _open_in(settings: PipelineSettings, secrets: Secrets, stack: AsyncExitStack) -> Opened:
     """Open everything in one data folder; what was opened before a failure is closed again."""
     async with AsyncExitStack() as opened:
         url = await opened.enter_async_context(open_database(settings))
         pool = await opened.enter_async_context(open_pool(url, max_size=4))
         library = await opened.enter_async_context(open_library(settings, pool))
-        models = await asyncio.to_thread(open_models, settings)
+        providers = await open_providers(pool, secrets)
+        offers = InItsLoop(ProviderOffers(providers, settings)) if providers else None
+        rows = cast("ProviderOffers | None", offers)
+        models = await asyncio.to_thread(open_models, settings, rows)
         opened.push_async_callback(models.aclose)
         web = open_web_search(settings)
         if web is not None:
@@ -115,7 +123,7 @@ class InItsLoop:
     Its connections belong to that loop.
     """
 
-    def __init__(self, part: Library | WebSearch | Texts) -> None:
+    def __init__(self, part: Library | WebSearch | Texts | ProviderOffers) -> None:
         self._part = part
         self._loop = asyncio.get_running_loop()
 

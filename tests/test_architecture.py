@@ -46,6 +46,7 @@ FRAMEWORKS = {
     "pypdfium2": {"graph/knowledge/formats/pdf.py"},
     "lxml": {"graph/knowledge/formats/html.py"},
     "mammoth": {"graph/knowledge/formats/docx.py"},
+    "cryptography": {"graph/secrets.py"},
     "jinja2": {"graph/texts/rendering.py"},
     "yaml": {"graph/texts/front_matter.py"},
     "markdown_it": {"graph/checks/outline.py", "graph/knowledge/formats/markdown.py"},

@@ -6,22 +6,31 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import psutil  # type: ignore[import-untyped]
+import psycopg
 import pytest
+from conftest import make_database
 from pydantic import SecretStr
 from standins.openai import Answer, OpenAIStandIn
 
+from api.database.migrations import migrate
 from graph import models as models_module
 from graph.errors import ModelRefused, ModelTimedOut, ModelUnreachable
 from graph.local_model import BUNDLED_NAME
 from graph.models import Models, Offer, Resolved, open_models
+from graph.offers import Price, ProviderOffers
+from graph.postgres import open_pool
+from graph.providers import ModelEntry, Provider, Providers
+from graph.secrets import Secrets
 from graph.settings import PipelineSettings
 from graph.streaming import StreamingChatModel, tokens_of
 
@@ -84,7 +93,8 @@ def chat(name: str) -> StreamingChatModel:
 
 
 def offers() -> list[Offer]:
-    names = (("acme", "small"), ("acme", "meta/large"), ("other", "small"))
+    names = [("acme", "small"), ("acme", "meta/large"), ("acme", "meta/small")]
+    names += [("other", "small"), ("meta", "small")]
     return [Offer(slug, name, chat(name)) for slug, name in names]
 
 
@@ -105,6 +115,8 @@ def offers() -> list[Offer]:
         ("gone", "gone too", ("acme", "small", "gone")),
         (None, "gone", ("acme", "small", "gone")),
         ("acme/", None, ("acme", "small", "acme/")),
+        ("meta/small", None, ("meta", "small", None)),
+        ("acme/meta/small", None, ("acme", "meta/small", None)),
     ],
 )
 def test_the_requests_model_comes_before_the_projects_and_that_before_the_default(
@@ -335,3 +347,234 @@ def test_without_a_provider_the_embedded_model_answers_and_comes_back_when_it_di
     assert asyncio.run(use()) == [4096, 1, 4096, 1]
     assert not local.alive()
     assert (tmp_path / "local-model.log").exists()
+
+
+# Those that admins enter
+
+KEY = SecretStr("sk-canary-of-a-row")
+SMALL, LARGE = ModelEntry("small"), ModelEntry("large")
+
+
+@dataclass
+class Entered:
+    """A database of providers, and the models of a service that reads it."""
+
+    url: str
+    providers: Providers
+    models: Models
+
+    async def enter(self, slug: str, base_url: str = NOWHERE, **more: Any) -> Provider:
+        entry = more.pop("entry", ModelEntry("small"))
+        return await self.providers.insert(Provider(slug, slug, base_url, (entry,), KEY, **more))
+
+    async def used(self, wanted: str | None = None) -> str:
+        """The id of the model that is used now."""
+        await self.models.refresh(anew=True)
+        resolved = self.models.resolve(wanted, None)
+        return f"{resolved.slug}/{resolved.name}"
+
+
+@pytest.fixture(scope="module")
+def migrated(postgres_url: str) -> str:
+    url = make_database(postgres_url)
+    migrate(url)
+    return url
+
+
+@asynccontextmanager
+async def entered(url: str) -> AsyncIterator[Entered]:
+    with psycopg.connect(url) as connection:
+        connection.execute("delete from providers")
+    async with open_pool(url, max_size=3) as pool:
+        providers = Providers(pool, Secrets([SecretStr("0123456789abcdef")]))
+        given = settings(openai_base_url=NOWHERE, openai_model="own", llm_idle_timeout_s=5)
+        models = await asyncio.to_thread(open_models, given, ProviderOffers(providers, given))
+        yield Entered(url, providers, models)
+        await models.aclose()
+
+
+def test_of_models_with_one_name_the_defaults_comes_first_and_then_the_oldest(
+    migrated: str,
+) -> None:
+    async def use() -> list[str]:
+        async with entered(migrated) as rows:
+            used = [await rows.used()]
+            old, new = await rows.enter("old"), await rows.enter("new")
+            used += [await rows.used(), await rows.used("small"), await rows.used("new/small")]
+            await rows.providers.update(new.id, is_default=True)
+            used += [await rows.used(), await rows.used("small"), await rows.used("own")]
+            await rows.providers.update(old.id, is_default=True)
+            used += [await rows.used(), await rows.used("small")]
+            await rows.providers.delete(old.id)
+            return [*used, await rows.used(), await rows.used("small")]
+
+    assert asyncio.run(use()) == [
+        *("default/own", "default/own", "old/small", "new/small"),
+        *("new/small", "new/small", "default/own"),
+        *("old/small", "old/small"),
+        *("default/own", "new/small"),
+    ]
+
+
+def test_the_fallback_is_another_model_that_can_be_used(migrated: str) -> None:
+    async def use() -> list[str | None]:
+        async with entered(migrated) as rows:
+            first, second = await rows.enter("first"), await rows.enter("second")
+            seen: list[str | None] = []
+
+            async def look(wanted: str) -> None:
+                await rows.models.refresh(anew=True)
+                found = rows.models.fallback(rows.models.resolve(wanted, None))
+                seen.append(found and f"{found.slug}/{found.name}")
+
+            await look("own")
+            await rows.providers.update(first.id, is_fallback=True)
+            await look("own")
+            await rows.providers.update(second.id, is_fallback=True)
+            await look("first/small")
+            await look("second/small")
+            await rows.providers.update(second.id, is_enabled=False)
+            await look("own")
+            return seen
+
+    assert asyncio.run(use()) == [None, "first/small", "second/small", None, None]
+
+
+def test_the_row_says_the_window_and_the_price(migrated: str) -> None:
+    async def use() -> list[tuple[int, Price | None]]:
+        async with entered(migrated) as rows:
+            await rows.enter("full", entry=ModelEntry("small", 700, 0.5, 2))
+            await rows.enter("half", entry=ModelEntry("small", input_price=1))
+            await rows.enter("bare")
+            await rows.models.refresh(anew=True)
+            found = [
+                rows.models.resolve(f"{slug}/small", None) for slug in ("full", "half", "bare")
+            ]
+            return [(await rows.models.context_window(one), one.price) for one in found]
+
+    assert asyncio.run(use()) == [
+        (700, Price(0.5, 2)), (32_768, Price(1, None)), (32_768, None),
+    ]  # fmt: skip
+
+
+def test_what_an_endpoint_says_is_forgotten_when_the_provider_is_elsewhere(
+    migrated: str, endpoint: Endpoint
+) -> None:
+    endpoint.says = {"data": [{"id": "small", "context_window": 7000}]}
+
+    async def use() -> list[int]:
+        async with entered(migrated) as rows:
+            row, seen = await rows.enter("row", endpoint.base_url, is_default=True), []
+            for base_url in (endpoint.base_url, NOWHERE, endpoint.base_url):
+                await rows.providers.update(row.id, base_url=base_url)
+                await rows.models.refresh(anew=True)
+                seen.append(await rows.models.context_window(rows.models.resolve(None, None)))
+            return seen
+
+    assert asyncio.run(use()) == [7000, 32_768, 7000]
+    assert endpoint.asked == 1
+
+
+def sessions_of(chat: StreamingChatModel) -> list[aiohttp.ClientSession]:
+    """The client sessions that are open for it."""
+    [by_loop] = [value for value in vars(chat._sessions).values() if isinstance(value, dict)]
+    return list(by_loop.values())
+
+
+def test_a_removed_providers_connections_end_with_the_last_run_and_others_stay(
+    migrated: str,
+) -> None:
+    async def use() -> tuple[list[bool], str]:
+        async with entered(migrated) as rows:
+            gone = await rows.enter("gone", model.base_url)
+            kept = await rows.enter("kept", model.base_url)
+            await rows.models.refresh(anew=True)
+            chats = [rows.models.resolve(f"{one.slug}/small", None).chat for one in (gone, kept)]
+            for chat in chats:
+                await chat.list_models(2)
+            sessions = [session for chat in chats for session in sessions_of(chat)]
+            text, seen = "", []
+            async for chunk in chats[0].astream("Why?"):
+                if not text:
+                    await rows.providers.delete(gone.id)
+                    await rows.providers.update(kept.id, name="Renamed", models=(SMALL, LARGE))
+                    await rows.models.refresh(anew=True)
+                    await asyncio.sleep(0)
+                    seen += [session.closed for session in sessions]
+                text += str(chunk.text)
+            seen += [session.closed for session in sessions]
+            again = rows.models.resolve("kept/large", None).chat
+            seen.append(again._sessions is chats[1]._sessions)
+            # Somebody who had it before may still ask, and leaves nothing open.
+            await chats[0].list_models(2)
+            return [*seen, bool(sessions_of(chats[0]))], text
+
+    with OpenAIStandIn() as model:
+        model.will(Answer(["a", "b", "c"], delay_s=0.1))
+        seen, text = asyncio.run(use())
+    assert text == "abc"
+    assert seen == [False, False, True, False, True, False]
+
+
+def test_an_idle_provider_that_is_removed_is_closed_at_once(migrated: str) -> None:
+    async def use() -> bool:
+        async with entered(migrated) as rows:
+            row = await rows.enter("row", model.base_url)
+            await rows.models.refresh(anew=True)
+            chat = rows.models.resolve("row/small", None).chat
+            await chat.list_models(2)
+            [session] = sessions_of(chat)
+            await rows.providers.update(row.id, is_enabled=False)
+            await rows.models.refresh(anew=True)
+            await asyncio.sleep(0.05)
+            return session.closed
+
+    with OpenAIStandIn() as model:
+        assert asyncio.run(use())
+
+
+def test_a_row_that_nobody_could_have_entered_takes_no_other_away(
+    migrated: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use() -> list[str]:
+        async with entered(migrated) as rows:
+            await rows.enter("odd", "http://a\tb:99999/v1", is_default=True)
+            await rows.enter("even")
+            return [await rows.used(), await rows.used("small")]
+
+    assert asyncio.run(use()) == ["default/own", "even/small"]
+    assert "the provider 'odd' is left out: InvalidURL" in caplog.text
+
+
+def test_rows_are_read_once_a_second(migrated: str) -> None:
+    async def use() -> list[str]:
+        async with entered(migrated) as rows:
+            seen = []
+            row = await rows.enter("row", is_default=True)
+            await asyncio.gather(*(rows.models.refresh() for _ in range(5)))
+            for name in ("second", "third"):
+                seen.append(rows.models.resolve(None, None).name)
+                await rows.providers.update(row.id, models=(ModelEntry(name),))
+                await rows.models.refresh()
+            await asyncio.sleep(1.01)
+            await rows.models.refresh()
+            return [*seen, rows.models.resolve(None, None).name]
+
+    assert asyncio.run(use()) == ["small", "small", "third"]
+
+
+def test_while_the_database_is_away_the_last_known_providers_count(
+    migrated: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use() -> tuple[str, float]:
+        async with entered(migrated) as rows:
+            await rows.enter("row", is_default=True)
+            await rows.models.refresh()
+            await rows.providers._pool.close()
+            began = time.monotonic()
+            return await rows.used(), time.monotonic() - began
+
+    used, seconds = asyncio.run(use())
+    assert used == "row/small"
+    assert seconds < 1.2
+    assert "the providers could not be read: PoolClosed" in caplog.text

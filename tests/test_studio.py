@@ -165,12 +165,15 @@ def settings(
 
 
 @pytest.fixture(scope="module")
-def project(start_service: ServiceFactory, settings: dict[str, str]) -> str:
-    """A project with a document, left behind by a service that has ended."""
+def project(start_service: ServiceFactory, settings: dict[str, str], model: OpenAIStandIn) -> str:
+    """A project with a document, left behind by a service that has ended; and a provider."""
     lower = {name.lower(): value for name, value in settings.items()}
     with start_service(**lower) as service, service.client() as http:
         found = http.post("/projects", json={"name": "Harbour"}).json()["project"]["id"]
         assert upload(http, found, "locks.md", FACT.encode())["status"] == "indexed"
+        provider = {"name": "Near", "slug": "near", "baseUrl": model.base_url, "models": ["small"]}
+        entered = http.post("/providers", json={**provider, "apiKey": "sk-canary-near-0001"})
+        assert entered.status_code == 201
         return str(found)
 
 
@@ -299,6 +302,13 @@ def test_the_documents_of_the_service_are_found(
         ("locks.md", FACT)
     ]
     assert FACT in model.chats[-1].body["messages"][1]["content"]
+
+
+def test_the_providers_of_the_service_are_found(studio: Studio, model: OpenAIStandIn) -> None:
+    for _ in range(2):
+        studio.run(context={"model": "near/small"})
+    asked = [(chat.body["model"], chat.headers["authorization"]) for chat in model.chats]
+    assert asked == [("small", "Bearer sk-canary-near-0001")] * 2
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ async def generate(
         ModelError: the model failed; the tokens before that were streamed.
     """
     context, write = runtime.context, runtime.stream_writer
+    await models.refresh()
     asking = _Asking(state, runtime, models, prompting)
     begun = await asking.first_that_answers(models.resolve(context.model, context.preferred_model))
     answer = begun.answer

@@ -1,0 +1,261 @@
+"""Model providers that admins enter while the service runs: rows, with their keys encrypted."""
+
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+from pydantic import SecretStr
+
+from graph.postgres import Pool
+from graph.secrets import Secrets, UnreadableSecret
+
+log = logging.getLogger(__name__)
+
+
+class ProviderError(ValueError):
+    """A change that a rule of providers forbids; the message says which, and what to do."""
+
+
+class SlugTaken(ProviderError):
+    """Another provider has this slug."""
+
+
+class DefaultDisabled(ProviderError):
+    """The default provider would be disabled."""
+
+
+class KeyRequired(ProviderError):
+    """The stored key would be sent to another host than the one that it was entered for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A model of a provider: tokens that it takes, prices per million tokens; null is unknown."""
+
+    name: str
+    context_window: int | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An OpenAI-compatible endpoint.
+
+    `problem` is a sentence that says why it cannot be used, null if it can. One that is
+    `is_read_only` comes from the environment and is no row.
+    """
+
+    name: str
+    slug: str
+    base_url: str
+    models: tuple[ModelEntry, ...]
+    api_key: SecretStr | None = None
+    is_default: bool = False
+    is_fallback: bool = False
+    is_enabled: bool = True
+    problem: str | None = None
+    is_read_only: bool = False
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    def has_key(self) -> bool:
+        """Whether a key is stored, be it readable or not."""
+        return self.api_key is not None or self.problem is not None
+
+
+class Providers:
+    """The rows of `providers`. At most one is the default, at most one the fallback."""
+
+    def __init__(self, pool: Pool, secrets: Secrets) -> None:
+        self._pool = pool
+        self._secrets = secrets
+        self._told: set[uuid.UUID] = set()
+
+    async def list(self) -> tuple[Provider, ...]:
+        """All providers, the oldest first."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute("select * from providers order by created_at, id")
+            return tuple([self._provider(row) for row in await cursor.fetchall()])
+
+    async def get(self, provider_id: uuid.UUID) -> Provider | None:
+        """One provider; null where there is none with this id."""
+        async with self._pool.connection() as connection:
+            return await self._read(connection, provider_id)
+
+    async def insert(self, provider: Provider) -> Provider:
+        """Store a new provider, and give it as it is stored.
+
+        Raises:
+            ProviderError: a rule forbids it.
+        """
+        async with self._writing() as connection:
+            return await self._write(connection, provider, provider.api_key)
+
+    async def update(self, provider_id: uuid.UUID, **changes: Any) -> Provider | None:  # noqa: ANN401
+        """Change fields of a provider; null where there is none. Without `api_key` it stays.
+
+        Raises:
+            ProviderError: a rule forbids it.
+        """
+        async with self._writing() as connection:
+            before = await self._read(connection, provider_id)
+            if before is None:
+                return None
+            after, key = replace(before, **changes), changes.get("api_key")
+            if key is None:
+                refuse_other_host(before, after.base_url)
+            return await self._write(connection, after, key)
+
+    async def delete(self, provider_id: uuid.UUID) -> bool:
+        """Forget a provider and its key; false where there is none."""
+        async with self._writing() as connection:
+            cursor = await connection.execute("delete from providers where id = %s", (provider_id,))
+            return cursor.rowcount == 1
+
+    async def rotate(self) -> None:
+        """Encrypt all keys with the first key of SECRET_KEY; those that cannot be read stay."""
+        async with self._writing() as connection:
+            cursor = await connection.execute(
+                "select id, api_key from providers where api_key is not null"
+            )
+            for row in await cursor.fetchall():
+                try:
+                    rotated = self._secrets.rotated(row["api_key"])
+                except UnreadableSecret:
+                    continue
+                if rotated is not None:
+                    await connection.execute(
+                        "update providers set api_key = %s where id = %s", (rotated, row["id"])
+                    )
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+        """A transaction that no other change goes on beside; reading does."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute("lock table providers in share row exclusive mode")
+            yield connection
+
+    async def _write(
+        self, connection: AsyncConnection[DictRow], provider: Provider, key: SecretStr | None
+    ) -> Provider:
+        if provider.is_default and not provider.is_enabled:
+            raise DefaultDisabled(
+                "The default provider cannot be disabled. Make another one the default first."
+            )
+        for column in ("is_default", "is_fallback"):
+            if getattr(provider, column):
+                await connection.execute(
+                    f"update providers set {column} = false, updated_at = now() "
+                    f"where {column} and id <> %s",
+                    (provider.id,),
+                )
+        models = Jsonb([_entry_row(entry) for entry in provider.models])
+        encrypted = self._secrets.encrypt(key) if key else None
+        try:
+            await connection.execute(
+                _WRITE,
+                {
+                    **{name: getattr(provider, name) for name in _COLUMNS},
+                    "models": models,
+                    "api_key": encrypted,
+                },
+            )
+        except UniqueViolation as error:
+            raise SlugTaken(
+                f"Another provider has the slug {provider.slug!r}. Choose another one."
+            ) from error
+        stored = await self._read(connection, provider.id)
+        assert stored is not None
+        return stored
+
+    async def _read(
+        self, connection: AsyncConnection[DictRow], provider_id: uuid.UUID
+    ) -> Provider | None:
+        cursor = await connection.execute("select * from providers where id = %s", (provider_id,))
+        row = await cursor.fetchone()
+        return self._provider(row) if row else None
+
+    def _provider(self, row: DictRow) -> Provider:
+        key, problem = None, None
+        if row["api_key"] is not None:
+            try:
+                key = self._secrets.decrypt(row["api_key"])
+            except UnreadableSecret:
+                problem = (
+                    f"The key of the provider {row['slug']!r} was encrypted with another "
+                    "SECRET_KEY. An admin must enter it again."
+                )
+                self._tell(row["id"], problem)
+        entries = tuple(_entry(entry) for entry in row["models"])
+        return Provider(**{**row, "api_key": key, "models": entries}, problem=problem)
+
+    def _tell(self, provider_id: uuid.UUID, problem: str) -> None:
+        if provider_id not in self._told:
+            self._told.add(provider_id)
+            log.warning(problem)
+
+
+async def open_providers(pool: Pool, secrets: Secrets) -> Providers | None:
+    """The providers of a database that may have no table of them: then null."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute("select to_regclass('providers') is not null as found")
+        row = await cursor.fetchone()
+    return Providers(pool, secrets) if row and row["found"] else None
+
+
+def refuse_other_host(provider: Provider, base_url: str) -> None:
+    """Refuse an address to which the stored key may not be sent.
+
+    Raises:
+        KeyRequired: another host than the provider's, or the same without encryption.
+    """
+    old, new = urlsplit(provider.base_url), urlsplit(base_url)
+    is_same = new.hostname == old.hostname and new.scheme in (old.scheme, "https")
+    if provider.is_read_only:
+        is_same = base_url == provider.base_url
+    if provider.has_key() and not is_same:
+        raise KeyRequired(
+            "The stored key is kept for the host that it was entered for. Give apiKey together "
+            "with the new baseUrl."
+        )
+
+
+def _entry(row: dict[str, Any]) -> ModelEntry:
+    return ModelEntry(
+        row["name"], row.get("contextWindow"), row.get("inputPrice"), row.get("outputPrice")
+    )
+
+
+def _entry_row(entry: ModelEntry) -> dict[str, Any]:
+    row = {
+        "name": entry.name,
+        "contextWindow": entry.context_window,
+        "inputPrice": entry.input_price,
+        "outputPrice": entry.output_price,
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+_COLUMNS = ("id", "name", "slug", "base_url", "is_default", "is_fallback", "is_enabled")
+_WRITE = """
+insert into providers
+    (id, name, slug, base_url, api_key, models, is_default, is_fallback, is_enabled)
+values (%(id)s, %(name)s, %(slug)s, %(base_url)s, %(api_key)s, %(models)s,
+    %(is_default)s, %(is_fallback)s, %(is_enabled)s)
+on conflict (id) do update set
+    name = excluded.name, slug = excluded.slug, base_url = excluded.base_url,
+    api_key = coalesce(excluded.api_key, providers.api_key), models = excluded.models,
+    is_default = excluded.is_default, is_fallback = excluded.is_fallback,
+    is_enabled = excluded.is_enabled, updated_at = now()
+"""
