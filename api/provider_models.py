@@ -30,17 +30,6 @@ def _free(slug: str) -> str:
     return slug
 
 
-def _is_base_url(url: str) -> str:
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ValueError("must be printable ASCII without spaces and backslashes")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-        raise ValueError("must be an address that begins with http:// or https://")
-    if "@" in parts.netloc or "?" in url or "#" in url:
-        raise ValueError("must have no user name, no query and no fragment")
-    return url
-
-
 def _is_header(key: SecretStr) -> SecretStr:
     text = key.get_secret_value().strip()
     if not (text.isascii() and text.isprintable()):
@@ -58,9 +47,7 @@ Slug = Annotated[
     StringConstraints(max_length=60, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$"),
     AfterValidator(_free),
 ]
-BaseUrl = Annotated[
-    str, StringConstraints(max_length=2000, strip_whitespace=True), AfterValidator(_is_base_url)
-]
+BaseUrl = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
 ApiKey = Annotated[SecretStr, Field(max_length=4000), AfterValidator(_is_header)]
 ModelName = Annotated[str, StringConstraints(max_length=200), CLEAN, ONE_LINE, NOT_BLANK]
 

@@ -2,13 +2,18 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from fastapi import APIRouter, Depends, Response
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
 
+from api.access.audit import Action, note
+from api.access.principals import Principal
 from api.access.rules import Caller, GuardedRoute, admin
 from api.dependencies import Parts, Service
-from api.errors import Refusal, not_found
+from api.errors import Refusal, invalid, not_found
 from api.provider_models import (
     AdminProviderList,
     ModelList,
@@ -22,10 +27,12 @@ from api.provider_models import (
     listed_models,
     shown_to_admins,
 )
+from graph.addresses import Reach
 from graph.offers import chat_of, guarded_chat
 from graph.providers import (
     DefaultDisabled,
     KeyRequired,
+    Noted,
     Provider,
     ProviderError,
     SlugTaken,
@@ -63,10 +70,12 @@ async def list_for_admins(service: Service) -> AdminProviderList:
 
 
 @router.post("", status_code=201, dependencies=_ADMIN)
-async def create_provider(body: NewProvider, service: Service) -> ProviderAnswer:
+async def create_provider(body: NewProvider, service: Service, caller: Caller) -> ProviderAnswer:
     """Enter a provider; the next question can use it."""
+    _require_reach(service, body.base_url)
+    noted = _noted(caller, "provider.created")
     try:
-        stored = await service.providers.insert(Provider(**body.changes()))
+        stored = await service.providers.insert(Provider(**body.changes()), noted=noted)
     except ProviderError as error:
         raise _refusal(error) from error
     await service.models.refresh(anew=True)
@@ -75,12 +84,15 @@ async def create_provider(body: NewProvider, service: Service) -> ProviderAnswer
 
 @router.patch("/{provider_id}", dependencies=_ADMIN)
 async def change_provider(
-    provider_id: uuid.UUID, body: ProviderChange, service: Service
+    provider_id: uuid.UUID, body: ProviderChange, service: Service, caller: Caller
 ) -> ProviderAnswer:
     """Change what the body names; without `apiKey`, or with an empty one, the key stays."""
     _refuse_read_only(service, provider_id)
+    _require_reach(service, body.base_url)
+    changes = body.changes()
+    noted = _noted(caller, "provider.changed", fields=sorted(changes))
     try:
-        stored = await service.providers.update(provider_id, **body.changes())
+        stored = await service.providers.update(provider_id, noted=noted, **changes)
     except ProviderError as error:
         raise _refusal(error) from error
     if stored is None:
@@ -90,10 +102,11 @@ async def change_provider(
 
 
 @router.delete("/{provider_id}", status_code=204, dependencies=_ADMIN)
-async def delete_provider(provider_id: uuid.UUID, service: Service) -> Response:
+async def delete_provider(provider_id: uuid.UUID, service: Service, caller: Caller) -> Response:
     """Forget a provider and its key. Runs that use it go on."""
     _refuse_read_only(service, provider_id)
-    if not await service.providers.delete(provider_id):
+    noted = _noted(caller, "provider.deleted")
+    if not await service.providers.delete(provider_id, noted=noted):
         raise not_found("provider")
     await service.models.refresh(anew=True)
     return Response(status_code=204)
@@ -107,6 +120,8 @@ async def try_provider(provider_id: uuid.UUID, body: Trial, service: Service) ->
     provider = own if is_own else await service.providers.get(provider_id)
     if provider is None:
         raise not_found("provider")
+    if body.base_url != own.base_url:
+        _require_reach(service, body.base_url)
     is_as_set = body.base_url in (None, own.base_url) and not (body.key() and own.base_url)
     if is_own and is_as_set:
         # Its connections are the service's, and are not closed.
@@ -142,6 +157,32 @@ def _refuse_read_only(service: Parts, provider_id: uuid.UUID) -> None:
             "This provider is made by the service's settings. Change OPENAI_BASE_URL, "
             "OPENAI_API_KEY and OPENAI_MODEL (or LOCAL_MODEL_PATH) and start the service again.",
         )
+
+
+def _require_reach(service: Parts, base_url: str | None) -> None:
+    if base_url is None:
+        return
+    try:
+        Reach(allow_private=service.settings.may_reach_private).check_url(base_url)
+    except ValueError as error:
+        raise invalid("baseUrl", str(error)) from error
+
+
+def _noted(caller: Principal, action: Action, fields: Sequence[str] | None = None) -> Noted:
+    async def noted(connection: AsyncConnection[DictRow], provider: Provider) -> None:
+        changed: dict[str, Sequence[str]] = {} if fields is None else {"fields": fields}
+        target = ("provider", provider.id)
+        await note(
+            connection,
+            caller,
+            action,
+            target=target,
+            project_id=None,
+            slug=provider.slug,
+            **changed,
+        )
+
+    return noted
 
 
 def _refusal(error: ProviderError) -> Refusal:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import SecretStr
 
+from graph.addresses import Reach
 from graph.postgres import UNREACHABLE
 from graph.providers import ModelEntry, Provider, Providers
 from graph.settings import PipelineSettings
@@ -121,8 +122,8 @@ class ProviderOffers:
 
 def guarded_chat(settings: PipelineSettings, provider: Provider) -> StreamingChatModel:
     """Connections to a provider that an admin entered, which may not lead everywhere."""
-    # Seam: `reach=Reach(settings.may_reach_private)` goes here.
-    return chat_of(settings, provider)
+    reach = Reach(allow_private=settings.may_reach_private)
+    return chat_of(settings, provider).model_copy(update={"reach": reach})
 
 
 def chat_of(settings: PipelineSettings, provider: Provider) -> StreamingChatModel:

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -74,6 +74,10 @@ class Provider:
         return self.api_key is not None or self.problem is not None
 
 
+Noted = Callable[[AsyncConnection[DictRow], Provider], Awaitable[None]]
+"""Told of a change in the transaction that makes it, with the provider that it is about."""
+
+
 class Providers:
     """The rows of `providers`. At most one is the default, at most one the fallback."""
 
@@ -93,16 +97,26 @@ class Providers:
         async with self._pool.connection() as connection:
             return await self._read(connection, provider_id)
 
-    async def insert(self, provider: Provider) -> Provider:
+    async def insert(self, provider: Provider, *, noted: Noted | None = None) -> Provider:
         """Store a new provider, and give it as it is stored.
+
+        `noted` is told of it in the same transaction, as of `update` and `delete`.
 
         Raises:
             ProviderError: a rule forbids it.
         """
         async with self._writing() as connection:
-            return await self._write(connection, provider, provider.api_key)
+            stored = await self._write(connection, provider, provider.api_key)
+            await _tell(noted, connection, stored)
+            return stored
 
-    async def update(self, provider_id: uuid.UUID, **changes: Any) -> Provider | None:  # noqa: ANN401
+    async def update(
+        self,
+        provider_id: uuid.UUID,
+        *,
+        noted: Noted | None = None,
+        **changes: Any,  # noqa: ANN401
+    ) -> Provider | None:
         """Change fields of a provider; null where there is none. Without `api_key` it stays.
 
         Raises:
@@ -115,13 +129,19 @@ class Providers:
             after, key = replace(before, **changes), changes.get("api_key")
             if key is None:
                 refuse_other_host(before, after.base_url)
-            return await self._write(connection, after, key)
+            stored = await self._write(connection, after, key)
+            await _tell(noted, connection, stored)
+            return stored
 
-    async def delete(self, provider_id: uuid.UUID) -> bool:
+    async def delete(self, provider_id: uuid.UUID, *, noted: Noted | None = None) -> bool:
         """Forget a provider and its key; false where there is none."""
         async with self._writing() as connection:
-            cursor = await connection.execute("delete from providers where id = %s", (provider_id,))
-            return cursor.rowcount == 1
+            provider = await self._read(connection, provider_id)
+            if provider is None:
+                return False
+            await connection.execute("delete from providers where id = %s", (provider_id,))
+            await _tell(noted, connection, provider)
+            return True
 
     async def rotate(self) -> None:
         """Encrypt all keys with the first key of SECRET_KEY; those that cannot be read stay."""
@@ -204,6 +224,13 @@ class Providers:
         if provider_id not in self._told:
             self._told.add(provider_id)
             log.warning(problem)
+
+
+async def _tell(
+    noted: Noted | None, connection: AsyncConnection[DictRow], provider: Provider
+) -> None:
+    if noted is not None:
+        await noted(connection, provider)
 
 
 async def open_providers(pool: Pool, secrets: Secrets) -> Providers | None:
