@@ -1,8 +1,9 @@
 """What a run emits: a discriminated union in the past tense, with one terminal event.
 
-Order: `StepFinished` at any place; `SourcesFound` and `PromptComposed` once, before any text;
-`TokensStreamed` for each batch; `AnswerGenerated` once, if the model came to an end; after it, for
-a draft, `DraftChecked` once; then `Finished` or `Failed`, exactly one and always last.
+Order: `StepFinished` at any place; `ModelChosen`, `SourcesFound` and `PromptComposed` once, before
+any text; `TokensStreamed` for each batch; `AnswerGenerated` once, if the model came to an end;
+after it, for a draft, `DraftChecked` once; then `Finished` or `Failed`, exactly one and always
+last.
 """
 
 from dataclasses import dataclass, field
@@ -51,6 +52,15 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelChosen:
+    """It is certain which model answers: `model` of the provider with the slug `provider`."""
+
+    model: str
+    provider: str
+    type: Literal["model_chosen"] = "model_chosen"
+
+
+@dataclass(frozen=True, slots=True)
 class SourcesFound:
     """What the answer may cite: `[n]` means `sources[n - 1]`. Empty when nothing was found."""
 
@@ -72,11 +82,15 @@ class TokensStreamed:
 
 @dataclass(frozen=True, slots=True)
 class PromptComposed:
-    """What the model is asked with. `context_types` are the document types that it is shown."""
+    """What the model is asked with. `context_types` are the document types that it is shown.
+
+    `prompt_tokens` is a guess at its length.
+    """
 
     context_types: tuple[str, ...]
     template_version: str | None
     prompt_version: str
+    prompt_tokens: int
     warnings: tuple[Warned, ...]
     type: Literal["prompt_composed"] = "prompt_composed"
 
@@ -117,16 +131,23 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a run has brought so far: whole after `Finished`, a part after `Failed`."""
+    """What a run has brought so far: whole after `Finished`, a part after `Failed`.
+
+    `usage` is what the model counted, zero where it did not; `estimate` stands in for it then.
+    `model` and the slug `provider` are those that answered, null where none had begun to.
+    """
 
     text: str = ""
     citations: tuple[Citation, ...] = ()
     context_types: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    estimate: Usage = field(default_factory=Usage)
     template_version: str | None = None
     prompt_version: str | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     warnings: tuple[Warned, ...] = ()
+    model: str | None = None
+    provider: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +171,7 @@ class Failed:
 Terminal = Finished | Failed
 Event = (
     StepFinished
+    | ModelChosen
     | SourcesFound
     | PromptComposed
     | TokensStreamed

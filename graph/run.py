@@ -19,6 +19,7 @@ from graph.events import (
     Event,
     Failed,
     Finished,
+    ModelChosen,
     PromptComposed,
     SourcesFound,
     StepFinished,
@@ -159,6 +160,7 @@ class _Gathered:
         self._checks: list[Check] = []
         self._sources: tuple[Source, ...] = ()
         self._timings = dict.fromkeys(_TIMED, 0.0)
+        self._chosen: ModelChosen | None = None
         self._composed: PromptComposed | None = None
         self._generated: AnswerGenerated | None = None
         self._checked: DraftChecked | None = None
@@ -171,6 +173,8 @@ class _Gathered:
             self._checks += event.checks
         elif isinstance(event, StepFinished):
             self._timings[event.step] = round(event.ms, 1)
+        elif isinstance(event, ModelChosen):
+            self._chosen = event
         elif isinstance(event, SourcesFound):
             self._sources = event.sources
         elif isinstance(event, PromptComposed):
@@ -199,6 +203,7 @@ class _Gathered:
             citations=citations,
             context_types=composed.context_types if composed else (),
             usage=generated.usage if generated else Usage(),
+            estimate=Usage(composed.prompt_tokens, len(self._tokens)) if composed else Usage(),
             template_version=composed.template_version if composed else None,
             prompt_version=composed.prompt_version if composed else None,
             timings_ms={**self._timings, "total": self._elapsed()},
@@ -208,6 +213,8 @@ class _Gathered:
                 *(self._checked.warnings if self._checked else ()),
                 *_unsupported(citations),
             ),
+            model=self._chosen.model if self._chosen else None,
+            provider=self._chosen.provider if self._chosen else None,
         )
 
     def _elapsed(self) -> float:

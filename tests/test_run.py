@@ -72,6 +72,7 @@ def test_the_steps_come_in_the_order_of_the_map(model: OpenAIStandIn) -> None:
     assert [e.step if isinstance(e, StepFinished) else e.type for e in events] == [
         "load_template",
         "retrieve",
+        "model_chosen",
         "sources_found",
         "prompt_composed",
         *["tokens_streamed"] * sum(isinstance(e, TokensStreamed) for e in events),

@@ -18,6 +18,7 @@ from graph.errors import PromptTooLong
 from graph.events import (
     AnswerGenerated,
     FinishReason,
+    ModelChosen,
     PromptComposed,
     SourcesFound,
     TokensStreamed,
@@ -32,6 +33,7 @@ from graph.streaming import tokens_of
 from graph.support import Evidence
 from graph.texts.paths import is_json
 from graph.texts.wording import type_of
+from graph.tokens import guessed_tokens
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ async def generate(
     """
     context, write = runtime.context, runtime.stream_writer
     resolved = models.resolve(context.model, context.preferred_model)
+    write(ModelChosen(resolved.name, resolved.slug))
     window = await models.context_window(resolved)
     prompt = await _prompt(state, context, models, prompting, resolved, window)
     for warning in prompt.warnings:
@@ -175,6 +178,7 @@ def _composed(state: State, prompt: Prompt, resolved: Resolved) -> PromptCompose
         context_types=_context_types(state, prompt),
         template_version=template["version"] if template else None,
         prompt_version=prompt.version,
+        prompt_tokens=sum(guessed_tokens(message["content"]) for message in prompt.messages),
         warnings=(*_model_warnings(resolved), *prompt.warnings),
     )
 
