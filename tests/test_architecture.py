@@ -57,6 +57,7 @@ FRAMEWORKS = {
     "uvicorn": {"api/server.py"},
     "typer": {"api/cli.py"},
     "procrastinate": {"api/queue.py"},
+    "limits": {"api/counters.py", "api/fair_use.py", "api/settings.py"},
 }
 COMPOSITION_ROOTS = {"api/settings.py", "graph/studio.py"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "services", "core", "common", "misc"}
