@@ -212,7 +212,7 @@ def _bounds(whose: Whose, of: uuid.UUID, what: What, rates: Rates) -> list[Bound
             rate.key_for(whose, str(of), what),
             rate.amount,
             rate.get_expiry(),
-            f"{owner} limit of {rate.amount} {what} per {_period(rate)}",
+            f"{owner} limit of {_number(rate.amount, what)} per {_period(rate)}",
         )
         for rate in rates
     ]
@@ -234,7 +234,7 @@ def _refusal(refused: Sequence[tuple[Bound, Window]]) -> Refusal:
 
 def _too_many_runs(whose: str, most: int) -> Refusal:
     return _rate_limited(
-        f"{whose} limit of {most} runs at the same time is reached. Wait until one of them has "
+        f"{whose} limit of {_number(most, 'runs')} at the same time is reached. Wait until one of them has "
         "ended, or stop one, then try again.",
         _RETRY_RUN_S,
     )
@@ -248,7 +248,11 @@ def _in_words(seconds: int) -> str:
     for unit, size in (("hours", 3600), ("minutes", 60)):
         if seconds > 2 * size:
             return f"{math.ceil(seconds / size)} {unit}"
-    return f"{seconds} second{'' if seconds == 1 else 's'}"
+    return _number(seconds, "seconds")
+
+
+def _number(count: int, of: str) -> str:
+    return f"{count} {of if count != 1 else of.removesuffix('s')}"
 
 
 async def _running(

@@ -136,7 +136,7 @@ def test_requests_of_one_and_about_one_are_counted_apart(
 
     *passed, (message, _) = asyncio.run(ask())
     assert passed == [None] * 3
-    assert message.startswith("429 The project's limit of 1 requests per 2 hours is reached. Try")
+    assert message.startswith("429 The project's limit of 1 request per 2 hours is reached. Try")
 
 
 @pytest.mark.parametrize(

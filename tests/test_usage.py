@@ -122,11 +122,7 @@ def test_what_the_provider_did_not_count_is_estimated(
 def test_a_stopped_run_is_estimated(http: httpx.Client, project: str, model: OpenAIStandIn) -> None:
     model.will(Answer(["Be", "cause", " of"], end="hang", delay_s=0.01))
     with http.stream("POST", f"/chat/projects/{project}", json={"message": "Why?"}) as stream:
-        body = ""
-        for line in stream.iter_lines():
-            body += line
-            if " of" in line:
-                break
+        next(line for line in stream.iter_lines() if " of" in line)
         http.post(f"/runs/{stream.headers['X-Run-Id']}/stop")
     assert used(http, projectId=project)["usage"] == [entry(guessed(model), 3, projectId=project)]
 
