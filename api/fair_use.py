@@ -234,8 +234,8 @@ def _refusal(refused: Sequence[tuple[Bound, Window]]) -> Refusal:
 
 def _too_many_runs(whose: str, most: int) -> Refusal:
     return _rate_limited(
-        f"{whose} limit of {_number(most, 'runs')} at the same time is reached. Wait until one of them has "
-        "ended, or stop one, then try again.",
+        f"{whose} limit of {_number(most, 'runs')} at the same time is reached. "
+        "Wait until one of them has ended, or stop one, then try again.",
         _RETRY_RUN_S,
     )
 
