@@ -29,6 +29,7 @@ from api import (
     projects,
     providers,
     texts,
+    usage,
 )
 from api.access.credentials import Credentials
 from api.access.principals import know_principals
@@ -38,6 +39,7 @@ from api.database.scrubbing import scrub
 from api.dependencies import Parts
 from api.erasure import Erasure
 from api.errors import add_error_handlers
+from api.fair_use import FairUse, Limits
 from api.hosts import KnownHosts
 from api.ingestion import Ingestion
 from api.limits import BodyLimit
@@ -100,11 +102,13 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         await texts.wording()
         build = partial(build_pipeline, texts=texts, library=library, web=web, models=models)
         threads = Threads(saver)
+        fair_use = FairUse(pool, Limits.of(settings))
         runs = Runs(
-            RunRows(pool),
+            RunRows(pool, fair_use),
             threads,
             retention_s=settings.run_retention_minutes * 60,
             cancel_on_disconnect=settings.chat_on_disconnect == "cancel",
+            price_of=models.price,
         )
         stack.push_async_callback(runs.close, SHUTDOWN_GRACE_S)
         stack.push_async_callback(_cancelled, asyncio.create_task(runs.keep_leases()))
@@ -120,6 +124,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             settings=settings,
             credentials=credentials,
             pool=pool,
+            fair_use=fair_use,
             texts=texts,
             library=library,
             models=models,
@@ -163,7 +168,7 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
     add_error_handlers(app)
     for part in (
         health, docs, people, chat, conversations, runs, projects, grants, documents, providers,
-        drafting, legacy, knowledge, document_types, texts, keys, audit,
+        drafting, legacy, knowledge, document_types, texts, keys, usage, audit,
     ):  # fmt: skip
         app.include_router(part.router)
     refuse_unguarded(app)

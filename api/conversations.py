@@ -149,7 +149,9 @@ async def own_conversation(
 @rule("a conversation of one's own")
 async def own(conversation_id: uuid.UUID, service: Service, caller: Caller) -> dict[str, Any]:
     """Id, title and project of the conversation of the path."""
-    return await own_conversation(service.pool, conversation_id, caller)
+    row = await own_conversation(service.pool, conversation_id, caller)
+    await service.fair_use.count_project_request(row["project_id"])
+    return row
 
 
 OwnConversation = Annotated[dict[str, Any], Depends(own)]

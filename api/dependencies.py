@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from api.access.credentials import Credentials
 from api.erasure import Erasure
+from api.fair_use import FairUse
 from api.ingestion import Ingestion
 from api.runs.engine import Runs
 from api.settings import Settings
@@ -29,6 +30,7 @@ class Parts:
     settings: Settings
     credentials: Credentials
     pool: Pool
+    fair_use: FairUse
     texts: Texts
     library: Library
     models: Models

@@ -70,6 +70,7 @@ async def _require(
         raise not_found("document")
     if not access.allows(needed):
         raise too_low(access, needed)
+    await service.fair_use.count_project_request(row["project_id"])
     return row
 
 

@@ -74,6 +74,7 @@ async def draft(body: StreamRequest, service: Service, caller: Drafter) -> Event
     )
     service.runs.refuse_when_closing()
     project = await _project(service, caller, body.project_id)
+    await service.fair_use.count_project_request(body.project_id)
     await _check_conversation(service, caller, body)
     asked = Asked(
         question=question,

@@ -13,6 +13,7 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     field_validator,
+    model_validator,
 )
 
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, SAFE, CamelModel
@@ -59,6 +60,12 @@ class ModelBody(CamelModel):
     context_window: int | None = Field(None, ge=512, le=2**31 - 1)
     input_price: float | None = Field(None, ge=0, allow_inf_nan=False)
     output_price: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _prices_stand_together(self) -> "ModelBody":
+        if (self.input_price is None) != (self.output_price is None):
+            raise ValueError("inputPrice and outputPrice must be given together")
+        return self
 
 
 ModelBodies = Annotated[

@@ -1,9 +1,16 @@
 """All settings of the service, from the environment and `.env`."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from graph.settings import Address, PipelineSettings
 
@@ -12,8 +19,30 @@ LOOPBACK_NAMES = ["127.0.0.1", "localhost", "::1"]
 _KEY_OF_A_PAIR = r"-----BEGIN |ssh-|ecdsa-|\{"
 
 
+_MOST_COUNTED = 10**15
+_LONGEST_S = 366 * 24 * 3600
+
+
 class SettingsError(Exception):
     """A setting is wrong; the message is one line that names it."""
+
+
+def _is_rates(value: str) -> str:
+    # It takes time, which only those who set a limit should wait for.
+    from limits import parse_many  # noqa: PLC0415
+
+    try:
+        rates = parse_many(value)
+    except ValueError as error:
+        raise ValueError("must be as 60/minute, or several as 60/minute;1000/hour") from error
+    if not all(0 < rate.amount <= _MOST_COUNTED for rate in rates):
+        raise ValueError(f"must allow at least 1 and at most {_MOST_COUNTED}")
+    if not all(rate.get_expiry() <= _LONGEST_S for rate in rates):
+        raise ValueError("must be for at most a year")
+    return value
+
+
+Rates = Annotated[str, AfterValidator(_is_rates)]
 
 
 class Settings(PipelineSettings):
@@ -47,6 +76,24 @@ class Settings(PipelineSettings):
     max_upload_mb: int = Field(50, ge=1, description="MB of an uploaded file.")
     run_retention_minutes: float = Field(
         60, gt=0, description="Minutes for which an ended run's stream can be resumed."
+    )
+    max_user_requests: Rates | None = Field(
+        None, description="Requests of one caller, as 60/minute or 60/minute;1000/hour."
+    )
+    max_project_requests: Rates | None = Field(
+        None, description="Requests about one project, in the same notation."
+    )
+    max_user_tokens: Rates | None = Field(
+        None, description="Tokens of prompts and answers of one caller, as 200000/day."
+    )
+    max_project_tokens: Rates | None = Field(
+        None, description="Tokens of prompts and answers in one project, in the same notation."
+    )
+    max_user_parallel_runs: int | None = Field(
+        None, ge=1, description="Answers that one caller may have generated at the same time."
+    )
+    max_project_parallel_runs: int | None = Field(
+        None, ge=1, description="Answers generated in one project at the same time."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="What goes to the log."

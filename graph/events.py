@@ -83,11 +83,15 @@ class TokensStreamed:
 
 @dataclass(frozen=True, slots=True)
 class PromptComposed:
-    """What the model is asked with. `context_types` are the document types that it is shown."""
+    """What the model is asked with. `context_types` are the document types that it is shown.
+
+    `prompt_tokens` is a guess at its length.
+    """
 
     context_types: tuple[str, ...]
     template_version: str | None
     prompt_version: str
+    prompt_tokens: int
     warnings: tuple[Warned, ...]
     type: Literal["prompt_composed"] = "prompt_composed"
 
@@ -130,6 +134,7 @@ class Citation:
 class Answer:
     """What a run has brought so far: whole after `Finished`, a part after `Failed`.
 
+    `usage` is what the model counted, zero where it did not; `estimate` stands in for it then.
     `model` and the slug `provider` are those that answered, null where none had begun to.
     """
 
@@ -137,6 +142,7 @@ class Answer:
     citations: tuple[Citation, ...] = ()
     context_types: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    estimate: Usage = field(default_factory=Usage)
     template_version: str | None = None
     prompt_version: str | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)

@@ -145,6 +145,11 @@ class Models:
             changes["max_tokens"] = max_tokens
         return resolved.chat.model_copy(update=changes) if changes else resolved.chat
 
+    def price(self, slug: str, name: str) -> Price | None:
+        """What the tokens of this model cost, null where nobody said, or it is gone."""
+        found = (offer for offer in self._offers if (offer.slug, offer.name) == (slug, name))
+        return next((offer.price for offer in found), None)
+
     async def context_window(self, resolved: Resolved) -> int:
         """Tokens that prompt and answer may have together.
 

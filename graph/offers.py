@@ -26,10 +26,10 @@ _FIRST_PATIENCE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a million tokens of the prompt and of the answer cost; null is unknown."""
+    """What a million tokens cost: of a prompt, and of an answer."""
 
-    input: float | None
-    output: float | None
+    input: float
+    output: float
 
 
 @dataclass(frozen=True)
@@ -149,15 +149,20 @@ def chat_at(settings: PipelineSettings, name: str, base_url: str, key: str) -> S
 
 
 def _offer(row: Provider, entry: ModelEntry, chat: StreamingChatModel) -> Offer:
-    is_priced = entry.input_price is not None or entry.output_price is not None
     return Offer(
         slug=row.slug,
         name=entry.name,
         chat=chat.model_copy(update={"model_name": entry.name}),
         context_window=entry.context_window,
-        price=Price(entry.input_price, entry.output_price) if is_priced else None,
+        price=_price(entry),
         provider_id=row.id,
         is_default=row.is_default,
         is_fallback=row.is_fallback,
         problem=row.problem,
     )
+
+
+def _price(entry: ModelEntry) -> Price | None:
+    if entry.input_price is None or entry.output_price is None:
+        return None
+    return Price(entry.input_price, entry.output_price)

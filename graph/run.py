@@ -203,6 +203,7 @@ class _Gathered:
             citations=citations,
             context_types=composed.context_types if composed else (),
             usage=generated.usage if generated else Usage(),
+            estimate=Usage(composed.prompt_tokens, len(self._tokens)) if composed else Usage(),
             template_version=composed.template_version if composed else None,
             prompt_version=composed.prompt_version if composed else None,
             timings_ms={**self._timings, "total": self._elapsed()},

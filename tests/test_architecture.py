@@ -59,6 +59,7 @@ FRAMEWORKS = {
     "typer": {"api/cli.py"},
     "jwt": {"api/access/jwks.py", "api/access/tokens.py"},
     "procrastinate": {"api/queue.py"},
+    "limits": {"api/counters.py", "api/fair_use.py", "api/settings.py"},
 }
 COMPOSITION_ROOTS = {"api/settings.py", "graph/studio.py"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "services", "core", "common", "misc"}

@@ -138,7 +138,9 @@ def joined(events: list[e.Event]) -> list[e.Event]:
 def composed(terminal: e.Terminal, *warnings: e.Warned) -> e.PromptComposed:
     version = terminal.answer.prompt_version
     assert version is not None
-    return e.PromptComposed(("UNSORTED",), None, version, warnings)
+    # What the prompt is guessed to be stands in the accounts for what nobody counted.
+    guessed = terminal.answer.estimate.prompt_tokens
+    return e.PromptComposed(("UNSORTED",), None, version, guessed, warnings)
 
 
 def usage(model: OpenAIStandIn, tokens: int) -> e.Usage:

@@ -257,6 +257,11 @@ def test_a_key_shows_no_more_than_its_end(key: str | None, shown: str | None) ->
             "Input should be greater than or equal to 0",
         ),
         (
+            {"models": [{"name": "a", "inputPrice": 1}]},
+            "models.0",
+            "Value error, inputPrice and outputPrice must be given together",
+        ),
+        (
             {"apiKey": "sk-…0001"},
             "apiKey",
             "Value error, must be the key as the provider gave it, on one line of ASCII",
@@ -367,6 +372,17 @@ def test_the_asked_model_answers_with_its_providers_key(desk: Desk) -> None:
             ("own", "own-model", f"Bearer {OWN_KEY}"),
         ]
     )
+
+
+def test_what_an_answer_cost_is_told_by_the_prices_of_its_model(desk: Desk) -> None:
+    priced = {"name": "priced", "inputPrice": 2.5, "outputPrice": 10}
+    desk.enter("near", models=[priced, "free"])
+    used = desk.ask("near/priced")[1]["usage"]
+    desk.ask("near/free")
+    rows = desk.http.get("/usage", params={"projectId": desk.project}).json()["usage"]
+    cost = (used["promptTokens"] * 2.5 + used["completionTokens"] * 10) / 1_000_000
+    told = {(row["provider"], row["model"]): row["cost"] for row in rows}
+    assert (told["near", "priced"], told["near", "free"]) == (cost, None)
 
 
 def test_a_disabled_provider_is_not_asked_and_the_answer_says_so(desk: Desk) -> None:

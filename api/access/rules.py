@@ -52,14 +52,16 @@ async def signed_in(
     _key: Annotated[str | None, Security(_KEY)] = None,
     _token: Annotated[object, Security(_TOKEN)] = None,
 ) -> Principal:
-    """The caller; refuses where credentials are missing or wrong."""
+    """The caller; refuses where credentials are missing or wrong, or requests too many."""
     return await _identified(request, service)
 
 
 async def _identified(request: Request, service: Parts) -> Principal:
     state: State = request.state
     if not hasattr(state, "caller"):
-        state.caller = await service.credentials.identify(request.headers)
+        caller = await service.credentials.identify(request.headers)
+        await service.fair_use.count_request(caller)
+        state.caller = caller
     return cast(Principal, state.caller)
 
 
@@ -116,14 +118,23 @@ async def require(
 
     Raises:
         Refusal: 404 (403 in the drafting API) where the caller may see nothing of it, whether it
-            is there or not; 403 where the tier is too low.
+            is there or not; 403 where the tier is too low; 429 for too many requests about it.
     """
     access = await access_to(pool, caller, project_id)
     if access is None:
         raise no_project(request)
     if not access.allows(needed):
         raise too_low(access, needed)
+    await _count_once(request, project_id)
     return access
+
+
+async def _count_once(request: Request, project_id: uuid.UUID) -> None:
+    """Count the request as one about the project, also where a route asks for access twice."""
+    state: State = request.state
+    if getattr(state, "about_project", None) != project_id:
+        await cast(Parts, state.parts).fair_use.count_project_request(project_id)
+        state.about_project = project_id
 
 
 def no_project(request: Request) -> Refusal:

@@ -4,13 +4,17 @@ import asyncio
 import json
 import logging
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from api.access.principals import Principal
 from api.errors import Refusal, not_found
+from api.fair_use import Standing
+from api.runs.accounts import PriceOf, Spent, no_price, spent_on
 from api.runs.log import RunLog
 from api.runs.rows import LEASE_S, NewTurn, RunRow, RunRows, ended
 from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, Frame, encode
@@ -84,12 +88,15 @@ class Runs:
         *,
         retention_s: float,
         cancel_on_disconnect: bool = False,
+        price_of: PriceOf = no_price,
     ) -> None:
         self._rows = rows
         self._threads = threads
         self._retention_s = retention_s
         self._cancel_on_disconnect = cancel_on_disconnect
+        self._price_of = price_of
         self._runs: dict[str, Run] = {}
+        self._unstored: Counter[uuid.UUID] = Counter()
         self._closing = False
 
     async def start(
@@ -108,10 +115,18 @@ class Runs:
         Without `new` nothing is stored and the pipeline remembers nothing.
 
         Raises:
-            Refusal: 409, a run of this conversation is going on; 503, the service goes down.
+            Refusal: 409, a run of this conversation is going on; 429, too many runs are, or all
+                tokens are used; 503, the service goes down.
         """
         self.refuse_when_closing()
-        if new is not None and not await self._rows.begin(new):
+        fair_use = self._rows.fair_use
+        await fair_use.refuse_without_tokens(owner_id, new.project_id if new else None)
+        if new is None:
+            stored = await fair_use.stored_runs(owner_id)
+            # Nothing is awaited any more, so that no other start comes between.
+            fair_use.refuse_more_runs(stored + self._unstored[owner_id] + 1)
+            self._unstored[owner_id] += 1
+        elif not await self._rows.begin(new, self._unstored[owner_id]):
             turn = {**turn, "messages": turn["messages"][-1:]}
         row = RunRow(
             new.run_id if new else uuid.uuid4(),
@@ -141,6 +156,10 @@ class Runs:
                 "The service is going down. Try again in a few seconds.",
                 headers={"Retry-After": "10"},
             )
+
+    async def standings(self, caller: Principal) -> list[Standing]:
+        """The caller's own limits as they stand."""
+        return await self._rows.fair_use.standings(caller, self._unstored[caller.id])
 
     async def get(self, run_id: uuid.UUID, owner_id: uuid.UUID) -> RunRow:
         """The run as it stands.
@@ -259,6 +278,8 @@ class Runs:
         self._keep(run)
         if thread_id:
             await self._threads.keep_last(thread_id)
+        else:
+            await self._count_unstored(run, terminal)
 
     def _keep(self, run: Run) -> None:
         """Let a run that has ended be followed until the retention is over."""
@@ -266,11 +287,12 @@ class Runs:
         asyncio.get_running_loop().call_later(seconds, self._runs.pop, run.id, None)
 
     async def _store(self, run: Run, terminal: Terminal) -> Terminal:
-        """Store the answer before anybody is told that it is there."""
+        """Store the answer and what it used before anybody is told that it is there."""
         if run.turn is None:
             return terminal
+        spent = spent_on(terminal, self._price_of)
         try:
-            await self._write(run, run.turn, terminal)
+            await self._write(run, run.turn, terminal, spent)
         except UNREACHABLE:
             log.warning("the answer of run %s could not be stored: the database is away", run.id)
             return Failed(MemoryFailed(_NOT_STORED), terminal.answer)
@@ -279,14 +301,24 @@ class Runs:
             run.web_sources = []
             terminal = Failed(InternalFailure(), Answer())
             with suppress(Exception):
-                await self._write(run, run.turn, terminal)
+                await self._write(run, run.turn, terminal, spent)
         return terminal
 
-    async def _write(self, run: Run, turn: NewTurn, terminal: Terminal) -> None:
+    async def _count_unstored(self, run: Run, terminal: Terminal) -> None:
+        self._unstored[run.row.owner_id] -= 1
+        try:
+            spent = spent_on(terminal, self._price_of)
+            await self._rows.count_unstored(run.row.owner_id, spent)
+        except UNREACHABLE:
+            log.warning("what run %s used was not counted: the database is away", run.id)
+        except Exception:
+            log.exception("what run %s used was not counted", run.id)
+
+    async def _write(self, run: Run, turn: NewTurn, terminal: Terminal, spent: Spent) -> None:
         row = ended(run.row, terminal, run.error(terminal), run.log.seq + 1)
         async for attempt in patiently():
             with attempt:
-                await self._rows.end(turn, row, terminal.answer, run.web_sources)
+                await self._rows.end(turn, row, terminal.answer, run.web_sources, spent)
 
 
 _NOT_STORED = "The answer is complete but could not be stored: the database is away."

@@ -45,6 +45,8 @@ async def own_run(run_id: uuid.UUID, service: Service, caller: Caller) -> RunRow
     row = await service.runs.get(run_id, caller.id)
     if row.project_id and not await access_to(service.pool, caller, row.project_id):
         raise not_found("run")
+    if row.project_id:
+        await service.fair_use.count_project_request(row.project_id)
     return row
 
 

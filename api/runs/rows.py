@@ -10,6 +10,8 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
 from api.errors import Refusal
+from api.fair_use import FairUse
+from api.runs.accounts import Spent, add_run, add_unstored_run
 from api.traces import names_left, without_quotes
 from graph.events import Answer, Citation, Failed, Terminal, Warned
 from graph.postgres import Pool
@@ -56,17 +58,20 @@ class RunRow:
 
 
 class RunRows:
-    """Reads and writes `conversations`, `messages` and `runs` for the engine."""
+    """Reads and writes `conversations`, `messages` and `runs` for the engine, and its accounts."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, fair_use: FairUse | None = None) -> None:
         self._pool = pool
+        self.fair_use = fair_use or FairUse(pool)
 
-    async def begin(self, turn: NewTurn) -> bool:
+    async def begin(self, turn: NewTurn, unstored: int = 0) -> bool:
         """Store the question, the empty answer and the run; true if the conversation is new.
+
+        `unstored`: how many runs of the owner are going on that have no row.
 
         Raises:
             Refusal: 409, a run of this conversation is going on; 403, it is somebody else's or of
-                another project. Nothing is stored then.
+                another project; 429, too many runs are going on. Nothing is stored then.
         """
         try:
             async with self._pool.connection() as connection, connection.transaction():
@@ -76,6 +81,9 @@ class RunRows:
                 await connection.execute(
                     _INSERT_RUN, (turn.run_id, turn.conversation_id, turn.owner_id, LEASE_S)
                 )
+                await self.fair_use.refuse_one_run_more(
+                    connection, turn.owner_id, turn.project_id, unstored
+                )
                 return is_new
         except UniqueViolation as error:
             if error.diag.constraint_name != "one_run_at_a_time":
@@ -83,9 +91,16 @@ class RunRows:
             raise await self._running(turn.conversation_id) from error
 
     async def end(
-        self, turn: NewTurn, row: RunRow, answer: Answer, web_sources: Sequence[Source]
+        self,
+        turn: NewTurn,
+        row: RunRow,
+        answer: Answer,
+        web_sources: Sequence[Source],
+        spent: Spent,
     ) -> None:
         """Store the answer, or the part of it, and close the run. May be repeated without harm.
+
+        What it used is counted once.
 
         What is cited is kept as it was cited, and all that the web search found, so that the
         chunk ids resolve whatever becomes of the documents.
@@ -114,6 +129,18 @@ class RunRows:
                     if source["document_id"] is None or source["document_name"] in names
                 ],
             )
+            # Last, since other runs wait for these rows.
+            if await add_run(connection, row.id, turn.owner_id, turn.project_id, spent):
+                await self.fair_use.count_tokens(
+                    connection, turn.owner_id, turn.project_id, spent.usage.total_tokens
+                )
+
+    async def count_unstored(self, owner_id: uuid.UUID, spent: Spent) -> None:
+        """Count what a run without a row used; must not be repeated."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await add_unstored_run(connection, owner_id, spent)
+            tokens = spent.usage.total_tokens
+            await self.fair_use.count_tokens(connection, owner_id, None, tokens)
 
     async def get(self, run_id: uuid.UUID) -> RunRow | None:
         """The run, null where there is none."""
@@ -126,6 +153,7 @@ class RunRows:
         async with self._pool.connection() as connection:
             await connection.execute(_RENEW, (LEASE_S, run_ids))
             await connection.execute(_GIVE_UP_EXPIRED, (run_ids,))
+            await self.fair_use.forget_expired(connection)
 
     async def _insert_conversation(self, connection: Any, turn: NewTurn) -> bool:  # noqa: ANN401
         cursor = await connection.execute(

@@ -34,6 +34,7 @@ from graph.streaming import tokens_of
 from graph.support import Evidence
 from graph.texts.paths import is_json
 from graph.texts.wording import type_of
+from graph.tokens import guessed_tokens
 
 log = logging.getLogger(__name__)
 
@@ -258,6 +259,7 @@ def _composed(state: State, prompt: Prompt, warnings: Sequence[Warned]) -> Promp
         context_types=_context_types(state, prompt),
         template_version=template["version"] if template else None,
         prompt_version=prompt.version,
+        prompt_tokens=sum(guessed_tokens(message["content"]) for message in prompt.messages),
         warnings=(*warnings, *prompt.warnings),
     )
 

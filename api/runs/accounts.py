@@ -1,0 +1,115 @@
+"""What each run used and what that costs, added up by day, project, user and model."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from graph.events import Failed, Terminal, Usage
+from graph.offers import Price
+
+_MILLION = 1_000_000
+
+
+PriceOf = Callable[[str, str], Price | None]
+"""The price of a provider's model, by slug and name; null where nobody set one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run used of which model; null where it ended before one was chosen."""
+
+    provider: str | None
+    model: str | None
+    usage: Usage
+    cost: Decimal | None
+
+
+def no_price(provider: str, model: str) -> None:
+    """Nobody set a price."""
+
+
+def spent_on(terminal: Terminal, price_of: PriceOf) -> Spent:
+    """What a run that ended like this used, as its provider counted it, else estimated."""
+    answer, usage = terminal.answer, _used(terminal)
+    if answer.provider is None or answer.model is None:
+        return Spent(answer.provider, answer.model, usage, None)
+    price = price_of(answer.provider, answer.model)
+    return Spent(answer.provider, answer.model, usage, cost_of(usage, price))
+
+
+def cost_of(usage: Usage, price: Price | None) -> Decimal | None:
+    """What the tokens cost, null without a price."""
+    if price is None:
+        return None
+    # By way of text: 0.1 is to be a tenth.
+    of_prompt, of_answer = Decimal(str(price.input)), Decimal(str(price.output))
+    return (usage.prompt_tokens * of_prompt + usage.completion_tokens * of_answer) / _MILLION
+
+
+def _used(terminal: Terminal) -> Usage:
+    answer = terminal.answer
+    if answer.usage.total_tokens:
+        return answer.usage
+    # A provider that refused or was not reached did no work.
+    if isinstance(terminal, Failed) and not answer.text:
+        return Usage()
+    return answer.estimate
+
+
+async def add_run(
+    connection: AsyncConnection[Any],
+    run_id: uuid.UUID,
+    user_id: uuid.UUID,
+    project_id: uuid.UUID,
+    spent: Spent,
+) -> bool:
+    """Add a stored run to the accounts; false if it is in them already, or erased."""
+    cursor = await connection.execute(
+        _MARK + _ADD, {"run": run_id, **_values(user_id, project_id, spent)}
+    )
+    return cursor.rowcount == 1
+
+
+async def add_unstored_run(
+    connection: AsyncConnection[Any], user_id: uuid.UUID, spent: Spent
+) -> None:
+    """Add a run of no project to the accounts; must not be repeated."""
+    await connection.execute(_ONCE + _ADD, _values(user_id, None, spent))
+
+
+def _values(user_id: uuid.UUID, project_id: uuid.UUID | None, spent: Spent) -> dict[str, Any]:
+    return {
+        "user": user_id,
+        "project": project_id,
+        "provider": spent.provider,
+        "model": spent.model,
+        "prompt_tokens": spent.usage.prompt_tokens,
+        "completion_tokens": spent.usage.completion_tokens,
+        "cost": spent.cost,
+    }
+
+
+_MARK = """
+with counted as (
+    update runs set is_counted = true where id = %(run)s and not is_counted returning id
+)
+"""
+_ONCE = "with counted as (select 1)"
+# A day is one of UTC, and is the one on which the run ended.
+_ADD = """
+insert into usage as u (day, project_id, user_id, provider, model, runs, prompt_tokens,
+    completion_tokens, cost)
+select (now() at time zone 'utc')::date, %(project)s::uuid, %(user)s::uuid, %(provider)s::text,
+    %(model)s::text, 1, %(prompt_tokens)s, %(completion_tokens)s, %(cost)s::numeric
+from counted
+on conflict (day, user_id, coalesce(project_id, '00000000-0000-0000-0000-000000000000'),
+    coalesce(provider, ''), coalesce(model, ''))
+do update set runs = u.runs + 1,
+    prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = u.completion_tokens + excluded.completion_tokens,
+    cost = coalesce(u.cost + excluded.cost, u.cost, excluded.cost)
+"""
