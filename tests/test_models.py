@@ -326,6 +326,9 @@ def test_without_a_provider_the_embedded_model_answers_and_comes_back_when_it_di
     local, resolved = models._local, models.resolve(None, None)
     assert local is not None
     assert (resolved.slug, resolved.name) == ("embedded", BUNDLED_NAME)
+    own = models.environment
+    assert (own.slug, own.base_url, own.api_key) == ("embedded", "", None)
+    assert own.models == (ModelEntry(BUNDLED_NAME),)
     assert "a small model for demonstration" in caplog.text
 
     async def use() -> list[int]:
