@@ -552,7 +552,7 @@ def test_a_row_that_nobody_could_have_entered_takes_no_other_away(
 def test_rows_are_read_again_when_a_while_has_passed(
     migrated: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graph.offers._FRESH_S", 0.3)
+    monkeypatch.setattr("graph.offers._FRESH_S", 0.7)
 
     async def use() -> list[str]:
         async with entered(migrated) as rows:
@@ -563,7 +563,7 @@ def test_rows_are_read_again_when_a_while_has_passed(
                 seen.append(rows.models.resolve(None, None).name)
                 await rows.providers.update(row.id, models=(ModelEntry(name),))
                 await rows.models.refresh()
-            await asyncio.sleep(0.31)
+            await asyncio.sleep(0.71)
             await rows.models.refresh()
             return [*seen, rows.models.resolve(None, None).name]
 
