@@ -326,6 +326,9 @@ def test_without_a_provider_the_embedded_model_answers_and_comes_back_when_it_di
     local, resolved = models._local, models.resolve(None, None)
     assert local is not None
     assert (resolved.slug, resolved.name) == ("embedded", BUNDLED_NAME)
+    own = models.environment
+    assert (own.slug, own.base_url, own.api_key) == ("embedded", "", None)
+    assert own.models == (ModelEntry(BUNDLED_NAME),)
     assert "a small model for demonstration" in caplog.text
 
     async def use() -> list[int]:
@@ -546,7 +549,11 @@ def test_a_row_that_nobody_could_have_entered_takes_no_other_away(
     assert "the provider 'odd' is left out: InvalidURL" in caplog.text
 
 
-def test_rows_are_read_once_a_second(migrated: str) -> None:
+def test_rows_are_read_again_when_a_while_has_passed(
+    migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graph.offers._FRESH_S", 0.7)
+
     async def use() -> list[str]:
         async with entered(migrated) as rows:
             seen = []
@@ -556,7 +563,7 @@ def test_rows_are_read_once_a_second(migrated: str) -> None:
                 seen.append(rows.models.resolve(None, None).name)
                 await rows.providers.update(row.id, models=(ModelEntry(name),))
                 await rows.models.refresh()
-            await asyncio.sleep(1.01)
+            await asyncio.sleep(0.71)
             await rows.models.refresh()
             return [*seen, rows.models.resolve(None, None).name]
 

@@ -563,14 +563,12 @@ def test_another_service_uses_a_change_within_two_seconds_and_encrypts_anew(
         assert Secrets([SecretStr(SECOND)]).decrypt(after) == SecretStr(NEAR_KEY)
         assert desk.ask(http=http)[0] == "small"
         desk.change(near, models=["newer"], apiKey=FAR_KEY)
-        began = time.monotonic()
+        began = asked_at = time.monotonic()
         while desk.ask(http=http)[0] != "newer":
+            assert asked_at - began < 1.5
             time.sleep(0.05)
-        assert time.monotonic() - began < 2
+            asked_at = time.monotonic()
         assert desk.asked()[-1] == ("near", "newer", f"Bearer {FAR_KEY}")
-        http.delete(f"/providers/{near['id']}")
-        time.sleep(1)
-        assert desk.ask()[0] == "own-model"
 
 
 def test_a_key_that_cannot_be_read_is_told_and_can_be_entered_again(
@@ -580,7 +578,7 @@ def test_a_key_that_cannot_be_read_is_told_and_can_be_entered_again(
     foreign = Secrets([SecretStr(FOREIGN)]).encrypt(SecretStr(NEAR_KEY))
     with desk.service.changing() as connection:
         connection.execute("update providers set api_key = %s", (foreign,))
-    time.sleep(1.05)
+    desk.change(near)  # Has the rows read anew.
     problem = (
         "The key of the provider 'near' was encrypted with another SECRET_KEY. "
         "An admin must enter it again."
