@@ -252,6 +252,7 @@ def test_a_run_streams_tokens_steps_and_our_events_and_keeps_the_messages(
     composed = {"type": "prompt_composed", "template_version": None, "warnings": []}
     custom = without_times(of("custom", events))
     assert len(custom[4].pop("prompt_version")) == 16
+    assert custom[4].pop("prompt_tokens") > 100
     assert custom.pop(6)["usage"]["completion_tokens"] == 3
     assert custom == [
         {"type": "step_finished", "step": "load_template"},

@@ -620,16 +620,17 @@ def scope_of(service: Service, caller: Principal, project: uuid.UUID) -> Scope |
     """What a caller may do with a project's texts, or why not."""
 
     async def asked() -> Scope | str:
-        request = Request({"type": "http", "state": {}, "path": "/api/v1", "headers": []})
         url = service.settings.database_url
         assert url is not None
         async with open_pool(url.get_secret_value()) as pool:
             parts = replace(service.app.state.parts, pool=pool)
+            state = {"parts": parts}
+            request = Request({"type": "http", "state": state, "path": "/api/v1", "headers": []})
             try:
                 await for_project(project, request, parts, caller)
             except Refusal as refusal:
                 return f"{refusal.status} {refusal.message}"
-        return await readable(request)
+            return await readable(request)
 
     return asyncio.run(asked())
 
