@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from psycopg.rows import dict_row
+from secrets_watch import WATCH, WatchedApp
 from standins.openai import OpenAIStandIn
 from standins.tavily import TavilyStandIn
 
@@ -31,12 +32,31 @@ _FIRST = (
     "test_local_model.py",
 )
 
+_CANARIES = {
+    "embedding_api_key": "canary-embedding-key",
+    "rerank_api_key": "canary-rerank-key",
+}
+_DATABASE_PASSWORD = "canary-database-password"
+
 ServiceFactory = Callable[..., AbstractContextManager["Service"]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker is left alone with one."""
     items.sort(key=lambda item: item.path.name not in _FIRST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watched_logs() -> Iterator[None]:
+    with WATCH.logs():
+        yield
+    WATCH.check()
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_gets_out() -> Iterator[None]:
+    yield
+    WATCH.check()
 
 
 @dataclass(frozen=True)
@@ -89,14 +109,24 @@ def make_database(postgres_url: str) -> str:
     name = f"t{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f'create database "{name}"')
-    return postgres_url.replace("/postgres?", f"/{name}?")
+    # Which is not asked for.
+    with_password = postgres_url.replace("postgres:@", f"postgres:{_DATABASE_PASSWORD}@")
+    return with_password.replace("/postgres?", f"/{name}?")
 
 
 @contextmanager
 def running(app: FastAPI, settings: Settings) -> Iterator[Service]:
-    """Serve `app` on a free port of loopback, in a thread with an event loop of its own."""
+    """Serve `app` on a free port of loopback, in a thread with an event loop of its own.
+
+    No secret of `settings` and of its callers may get out of it, nor be in what it leaves behind.
+    """
+    WATCH.know_settings(settings)
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=2
+        WatchedApp(app, WATCH),
+        host="127.0.0.1",
+        port=0,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -106,10 +136,16 @@ def running(app: FastAPI, settings: Settings) -> Iterator[Service]:
         assert server.started, "the service did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Service(f"http://127.0.0.1:{port}", app, settings)
+        if settings.database_url is None:
+            WATCH.search_database(app.state.parts.pool.conninfo)
     finally:
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive(), "the service did not stop"
+    if settings.database_url is not None:
+        WATCH.search_database(settings.database_url.get_secret_value())
+    WATCH.search_folder(settings.data_dir)
+    WATCH.check()
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
@@ -130,6 +166,7 @@ def start_service(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -
             "data_dir": tmp_path_factory.mktemp("data"),
             "database_url": make_database(postgres_url),
             "log_level": "WARNING",
+            **_CANARIES,
             **overrides,
         }
         settings = Settings(_env_file=None, **values)

@@ -195,7 +195,7 @@ def test_every_route_refuses_a_caller_without_the_key(
 ) -> None:
     shared_model.reset()
     settings = {"openai_base_url": shared_model.base_url, "openai_model": "stand-in"}
-    with start_service(api_key="sesame", **settings) as service, service.client() as http:
+    with start_service(api_key="canary-sesame", **settings) as service, service.client() as http:
         routes = [
             (method, path.replace("{config_hash}", "x"))
             for path, methods in service.app.openapi()["paths"].items()
@@ -207,5 +207,5 @@ def test_every_route_refuses_a_caller_without_the_key(
         assert [http.request(*route).status_code for route in routes + pages] == [401] * 18
         assert shared_model.chats == []
 
-        with service.client(**{"X-API-Key": "sesame"}) as friend:
+        with service.client(**{"X-API-Key": "canary-sesame"}) as friend:
             assert ask(friend).status_code == 200

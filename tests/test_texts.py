@@ -111,7 +111,7 @@ def running_desk(
                 **folders.settings,
                 openai_base_url=model.base_url,
                 openai_model="stand-in",
-                tavily_api_key="tvly-key",
+                tavily_api_key="tvly-canary-key",
                 tavily_base_url=tavily.base_url,
             )
         )
