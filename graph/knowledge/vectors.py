@@ -28,6 +28,7 @@ from chromadb.errors import NotFoundError
 from chromadb.types import Where
 
 from graph.errors import RetrievalFailed
+from graph.knowledge.memory import hand_out_zeros
 from graph.knowledge.ownership import Ownership
 
 P = ParamSpec("P")
@@ -79,6 +80,7 @@ class Vectors:
 
         Raises VectorsInUse when another process owns it.
         """
+        hand_out_zeros()
         ownership = Ownership(folder)
         try:
             with _translated():
