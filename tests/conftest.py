@@ -35,6 +35,7 @@ _FIRST = (
 _CANARIES = {
     "embedding_api_key": "canary-embedding-key",
     "rerank_api_key": "canary-rerank-key",
+    "secret_key": "canary-secret-key-0123456789abcdef,canary-older-key-0123456789abcdef",
 }
 _DATABASE_PASSWORD = "canary-database-password"
 

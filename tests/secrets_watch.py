@@ -4,7 +4,6 @@
 callers come, and those that the service hands out. What it finds, it names without its value.
 """
 
-import json
 import logging
 import re
 import subprocess
@@ -33,6 +32,7 @@ PG_DUMP = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / "pg_dump"
 _ANCHOR = 3
 _BYTEA = re.compile(rb"\\\\x((?:[0-9a-f]{2})+)")
 _ENTERED = re.compile(rb'"apiKey"\s*:\s*"([^"\\]+)"')
+_SHOWN = re.compile(rb'"secret"\s*:\s*"([^"\\]+)"')
 _FORMATTER = logging.Formatter()
 
 
@@ -60,6 +60,10 @@ class SecretsWatch:
                 for value in _secrets_in(name, secret.get_secret_value()):
                     assert len(value) >= SHORTEST, f"{name.upper()} is too short to be watched for"
                     self.know(name.upper(), value)
+
+    def names(self) -> set[str]:
+        """What is known."""
+        return {name for secrets in self._secrets.values() for name in secrets.values()}
 
     def search(self, data: bytes, where: str) -> None:
         """Note each secret that is in `data`."""
@@ -178,9 +182,10 @@ class _Answer:
             self._watch.search(headers, f"a header of {self._where}")
         body = self._kept + message.get("body", b"")
         self._watch.search(body, self._where)
-        if self._makes_key and body.endswith(b"}"):
-            self._watch.know("a key of one's own", json.loads(body).get("secret", ""))
         self._kept = body if self._makes_key else body[-self._watch.longest :]
+        if self._makes_key and message["type"].endswith("body") and not message.get("more_body"):
+            for secret in _SHOWN.findall(body):
+                self._watch.know("a key of one's own", secret.decode())
         await self._send(message)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import make_database
+from secrets_watch import WATCH
 from standins.openai import Answer, OpenAIStandIn
 
 SERVE = [sys.executable, "-m", "api.cli", "serve", "--port", "0"]
@@ -82,6 +83,12 @@ def process(folder: Path, **settings: str) -> Iterator[Process]:
     finally:
         process.child.kill()
         process.child.wait()
+    for name in ("API_KEY", "OPENAI_API_KEY"):
+        WATCH.know(name, settings.get(name, ""))
+    WATCH.search_folder(folder)
+    if "DATABASE_URL" in settings:
+        WATCH.search_database(settings["DATABASE_URL"])
+    WATCH.check()
 
 
 def stood_in(model: OpenAIStandIn, postgres_url: str) -> dict[str, str]:
@@ -89,6 +96,7 @@ def stood_in(model: OpenAIStandIn, postgres_url: str) -> dict[str, str]:
     return {
         "DATABASE_URL": make_database(postgres_url),
         "OPENAI_BASE_URL": model.base_url,
+        "OPENAI_API_KEY": "sk-canary-model-key",
         "OPENAI_MODEL": "stand-in",
     }
 
@@ -106,7 +114,7 @@ def served(
     """One service with a key, for the tests that leave it as it is."""
     folder = tmp_path_factory.mktemp("served")
     settings = stood_in(shared_model, postgres_url)
-    with process(folder, **settings, API_KEY="canary-of-a-key") as service:
+    with process(folder, **settings, API_KEY="canary-of-a-key", LOG_LEVEL="DEBUG") as service:
         yield service
 
 
