@@ -34,6 +34,7 @@ test: $(READY_DEV) ## Run the whole test suite
 bench: $(READY) ## Print the performance tables
 	$(BIN)/python -m bench.first_token
 	$(BIN)/python -m bench.checks
+	$(BIN)/python -m bench.access
 
 bench-retrieval: $(READY_DEV) ## Print how well and how fast passages are found
 	$(BIN)/python -m bench.retrieval

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from api.access.audit import Detail, note
 from api.access.principals import Principal
-from api.access.resolver import ACCESS, AccessSource, Tier, about
+from api.access.resolver import ACCESS, VISIBLE, AccessSource, Tier, about
 from api.access.rules import Caller, GuardedRoute, OwnProject, UsableProject, require
 from api.dependencies import Service
 from api.errors import Refusal, not_found
@@ -253,7 +253,8 @@ select p.*, access_tier, access_source,
 from projects p join {ACCESS} access on access.project_id = p.id
 where access_tier is not null
 """
-_PAGE = """
+_PAGE = f"""
+and {VISIBLE}
 and (%(before)s::timestamptz is null or p.created_at < %(before)s)
 order by p.created_at desc, p.id limit %(limit)s
 """

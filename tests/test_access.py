@@ -12,7 +12,7 @@ from conftest import Service, ServiceFactory
 from psycopg.rows import dict_row
 
 from api.access.principals import LOCAL_USER, Principal
-from api.access.resolver import ACCESS, TIERS, Access, AccessSource, Tier, about, access_to
+from api.access.resolver import ACCESS, TIERS, VISIBLE, Access, AccessSource, Tier, about, access_to
 from api.access.rules import refuse_unguarded
 from graph.postgres import open_pool
 
@@ -99,6 +99,14 @@ def test_the_first_match_decides_in_each_of_all_cases(people: psycopg.Connection
                 {**about(alice), "ids": ids},
             )
         }
+        visible = {
+            row["id"]
+            for row in people.execute(
+                f"select id from projects p where {VISIBLE} and id = any(%(ids)s)",
+                {**about(alice), "ids": ids},
+            )
+        }
+        assert visible == {one for one, row in rows.items() if row["access_tier"]}
         for project, case, want in zip(ids, cases, expected, strict=True):
             if case[0] == is_admin:
                 row = rows[project]
