@@ -15,7 +15,14 @@ from pydantic.alias_generators import to_camel
 from api.access.audit import Detail, note
 from api.access.principals import Principal
 from api.access.resolver import ACCESS, VISIBLE, AccessSource, Tier, about
-from api.access.rules import Caller, GuardedRoute, OwnProject, UsableProject, require
+from api.access.rules import (
+    Caller,
+    EditableProject,
+    GuardedRoute,
+    OwnProject,
+    UsableProject,
+    require,
+)
 from api.dependencies import Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
@@ -134,7 +141,7 @@ async def get_project(project_id: UsableProject, service: Service, caller: Calle
 
 @router.patch("/{project_id}")
 async def change_project(
-    project_id: UsableProject,
+    project_id: EditableProject,
     body: ProjectChange,
     request: Request,
     service: Service,
