@@ -15,7 +15,14 @@ from pydantic.alias_generators import to_camel
 from api.access.audit import Detail, note
 from api.access.principals import Principal
 from api.access.resolver import ACCESS, VISIBLE, AccessSource, Tier, about
-from api.access.rules import Caller, GuardedRoute, OwnProject, UsableProject, require
+from api.access.rules import (
+    Caller,
+    EditableProject,
+    GuardedRoute,
+    OwnProject,
+    UsableProject,
+    require,
+)
 from api.dependencies import Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
@@ -134,7 +141,7 @@ async def get_project(project_id: UsableProject, service: Service, caller: Calle
 
 @router.patch("/{project_id}")
 async def change_project(
-    project_id: UsableProject,
+    project_id: EditableProject,
     body: ProjectChange,
     request: Request,
     service: Service,
@@ -162,7 +169,7 @@ async def delete_project(project_id: OwnProject, service: Service, caller: Calle
 async def insert_project(
     pool: Pool, project_id: uuid.UUID, owner: Principal, project: NewProject
 ) -> None:
-    """Make the project unless it is there."""
+    """Make the project unless it is there, or was: who has an erased one's id is not its heir."""
     async with pool.connection() as connection:
         await connection.execute(
             _INSERT,
@@ -261,7 +268,10 @@ order by p.created_at desc, p.id limit %(limit)s
 _INSERT = """
 insert into projects
     (id, owner_id, name, description, color, is_private, instructions, settings)
-values (%(id)s, %(owner_id)s, %(name)s, %(description)s, %(color)s, %(is_private)s,
-    %(instructions)s, %(settings)s)
+select %(id)s, %(owner_id)s, %(name)s, %(description)s, %(color)s, %(is_private)s,
+    %(instructions)s, %(settings)s
+where not exists (
+    select from audit where project_id = %(id)s and action = 'project.deleted'
+)
 on conflict (id) do nothing
 """

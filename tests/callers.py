@@ -1,11 +1,13 @@
 """Callers for tests: users as rows, and keys of their own, made as the service makes them."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
+import jwt
 from conftest import Service
 
 from api.access import keys
@@ -41,3 +43,9 @@ def new_user(service: Service, name: str, *, is_admin: bool = False) -> Principa
 def new_key(service: Service, owner: Principal, expires_at: datetime | None = None) -> str:
     """What `owner` sends as X-API-Key."""
     return with_pool(service, lambda pool: keys.make(pool, owner, "Of a test", expires_at))[1]
+
+
+def token(secret: str, subject: str, *, ends_in_s: int = 3600, **claims: object) -> str:
+    """What somebody who signed in sends as Bearer."""
+    payload = {"sub": subject, "name": subject.title(), "exp": int(time.time()) + ends_in_s}
+    return jwt.encode({**payload, **claims}, secret)
