@@ -21,6 +21,10 @@ from api.access.principals import LOCAL_USER, SERVICE, Principal
 KEY = "a-long-enough-key"
 
 
+# Its answers of other tests are forgotten.
+pytestmark = pytest.mark.usefixtures("model")
+
+
 @pytest.fixture(scope="module")
 def guarded(start_service: ServiceFactory, shared_model: OpenAIStandIn) -> Iterator[Service]:
     """A service that needs credentials."""

@@ -161,6 +161,7 @@ def settings(
         "DATABASE_URL": make_database(postgres_url),
         "OPENAI_BASE_URL": model.base_url,
         "OPENAI_MODEL": "stand-in",
+        "SECRET_KEY": "canary-secret-of-service-and-studio",
     }
 
 
