@@ -5,14 +5,31 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import JsonValue
 
 from api.access.audit import Action
 from api.access.rules import GuardedRoute, admin
 from api.dependencies import Service
 from api.lists import Before, Limit
-from api.schema import CamelModel
+from api.schema import CamelModel, example
 
 router = APIRouter(prefix="/audit", tags=["audit"], route_class=GuardedRoute)
+
+_ENTRY: JsonValue = {
+    "id": 5,
+    "at": "2026-08-14T09:30:00Z",
+    "actorId": "a61bf7f6-8c97-5247-b88b-4f198c524b42",
+    "actor": "jwt:https://login.example:ada",
+    "action": "grant.created",
+    "targetType": "grant",
+    "targetId": "1e5ce77c-05a7-4be0-9dd6-922cf0c2a1c4",
+    "projectId": "36164b86-8725-4061-82bb-d30409c34c0f",
+    "details": {
+        "tier": "edit",
+        "targetId": "4b35fe2f-25df-5140-bf0a-23ac148aa190",
+        "targetType": "user",
+    },
+}
 
 
 class AuditEntry(CamelModel):
@@ -32,6 +49,7 @@ class AuditEntry(CamelModel):
 class AuditList(CamelModel):
     """Entries, the newest first."""
 
+    model_config = example(entries=[_ENTRY])
     entries: list[AuditEntry]
 
 

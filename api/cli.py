@@ -32,7 +32,9 @@ app.add_typer(templates, name="templates")
 
 Project = Annotated[str, typer.Option(help="The project's name.")]
 Url = Annotated[str | None, typer.Option(help="Where the service is; by default HOST and PORT.")]
-ApiKey = Annotated[str | None, typer.Option(help="The service's key; by default API_KEY.")]
+ApiKey = Annotated[
+    str | None, typer.Option(help="The service's key or your own; by default API_KEY.")
+]
 
 
 def _version(wanted: bool) -> None:

@@ -192,6 +192,11 @@ class Stream:
 
 def sentence_of(response: httpx.Response) -> str:
     """What a refusal says, whichever of the documented shapes it has, as a readable sentence."""
+    said = _said(response)
+    return f"{said} {_GIVE_KEY}" if response.status_code == HTTPStatus.UNAUTHORIZED else said
+
+
+def _said(response: httpx.Response) -> str:
     match _parsed(response):
         case {"error": {"issues": list(issues)}}:
             return "; ".join(_issue(issue, "path", "message") for issue in issues)
@@ -205,6 +210,7 @@ def sentence_of(response: httpx.Response) -> str:
             return f"The service answered {_status(response)}. {_NOT_ARCHWRIGHT}"
 
 
+_GIVE_KEY = "These commands take a key: --api-key, or the setting API_KEY."
 _NOT_ARCHWRIGHT = "That is no answer of Archwright's: check --url."
 
 

@@ -15,16 +15,17 @@ import psycopg
 from rich.console import Console
 from rich.text import Text
 
+from api.access.jwks import KeySet
 from api.client import Client
 from api.database.migrations import newest_version
 from api.server import sentence_of
 from api.settings import Settings
-from graph.errors import ModelUnusable
+from graph.errors import ModelError, ModelUnusable
 from graph.knowledge.embeddings import local_embeddings, remote_embeddings
 from graph.knowledge.ownership import VectorsInUse
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
-from graph.models import EMBEDDED, open_models
+from graph.models import EMBEDDED, Models, Resolved, open_models
 from graph.offers import ProviderOffers
 from graph.postgres import embedded_postgres, open_pool
 from graph.providers import open_providers
@@ -78,6 +79,8 @@ async def examine(settings: Settings, findings: Findings) -> str | None:
     async with AsyncExitStack() as stack:
         await findings.check("Settings", _check_settings(settings))
         await findings.check("Data folder", asyncio.to_thread(_check_data_dir, settings.data_dir))
+        if settings.jwt_jwks_url:
+            await findings.check("Token keys", _check_jwks(settings.jwt_jwks_url))
         try:
             await findings.check("Vectors", _check_vectors(settings, stack))
         except VectorsInUse as error:
@@ -114,6 +117,24 @@ def _check_data_dir(folder: Path) -> str:
     if free < _LEAST_FREE_GB:
         raise OSError(f"only {free:.1f} GB are free in {folder}. Free some, or move it (DATA_DIR)")
     return f"{folder.resolve()} can be written, {free:.0f} GB free"
+
+
+async def _check_jwks(url: str) -> str:
+    keys = KeySet(url)
+    try:
+        found = await keys.probe()
+    except ConnectionError as error:
+        raise ValueError(
+            f"JWT_JWKS_URL: the keys of tokens could not be fetched: {error}. Check the address, "
+            "and whether the identity provider runs."
+        ) from error
+    finally:
+        await keys.aclose()
+    if not found:
+        raise ValueError(
+            "JWT_JWKS_URL: there is no key that can sign tokens: RSA from 2048 bits on, or P-256."
+        )
+    return f"{found} key{'s' * (found != 1)}{_at(url)}"
 
 
 async def _check_vectors(settings: Settings, stack: AsyncExitStack) -> str:
@@ -172,7 +193,18 @@ async def _check_model(settings: Settings, stack: AsyncExitStack, reached: list[
     models = await asyncio.to_thread(open_models, settings, rows)
     stack.push_async_callback(models.aclose)
     await models.refresh()
-    model = models.resolve(None, None)
+    default = models.resolve(None, None)
+    said = await _asked(models, default)
+    fallback = models.fallback(default)
+    if fallback is None:
+        return said
+    try:
+        return f"{said}; the fallback {await _asked(models, fallback)}"
+    except ModelError as error:
+        raise ModelUnusable(f"The fallback {fallback.slug}/{fallback.name}: {error}") from error
+
+
+async def _asked(models: Models, model: Resolved) -> str:
     if model.problem:
         raise ModelUnusable(model.problem)
     began = time.monotonic()

@@ -132,7 +132,15 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 def _zod_error(errors: Sequence[Any]) -> dict[str, Any]:
-    issues = [{"path": list(e["loc"][1:]), "message": e["msg"], "code": e["type"]} for e in errors]
+    issues = [
+        {
+            "path": list(e["loc"][1:]),
+            # What Pydantic puts before the sentence of a rule of our own.
+            "message": e["msg"].removeprefix("Value error, "),
+            "code": e["type"],
+        }
+        for e in errors
+    ]
     return {"success": False, "error": {"name": "ZodError", "issues": issues}}
 
 

@@ -9,6 +9,7 @@ from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
+from pydantic import JsonValue
 
 from api.access.audit import Action, note
 from api.access.principals import Principal
@@ -17,7 +18,7 @@ from api.access.rules import Caller, GuardedRoute, OwnProject, UsableProject
 from api.dependencies import Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
-from api.schema import CamelModel
+from api.schema import CamelModel, example
 
 router = APIRouter(
     prefix="/projects/{project_id}/grants", tags=["projects"], route_class=GuardedRoute
@@ -25,10 +26,25 @@ router = APIRouter(
 
 TargetType = Literal["user", "group"]
 
+_TARGET: dict[str, JsonValue] = {
+    "targetType": "user",
+    "targetId": "4b35fe2f-25df-5140-bf0a-23ac148aa190",
+    "tier": "edit",
+}
+_GRANT: JsonValue = {
+    "id": "1e5ce77c-05a7-4be0-9dd6-922cf0c2a1c4",
+    "projectId": "36164b86-8725-4061-82bb-d30409c34c0f",
+    **_TARGET,
+    "targetName": "Mira Example",
+    "createdAt": "2026-08-14T09:30:00Z",
+    "updatedAt": "2026-08-14T09:30:00Z",
+}
+
 
 class NewGrant(CamelModel):
     """The body of `POST /projects/{id}/grants`."""
 
+    model_config = example(**_TARGET)
     target_type: TargetType
     target_id: uuid.UUID
     tier: Tier
@@ -50,6 +66,7 @@ class Grant(CamelModel):
 class GrantAnswer(CamelModel):
     """A grant, and whether it was made or had another tier before."""
 
+    model_config = example(grant=_GRANT, action="created")
     grant: Grant
     action: Literal["created", "updated"]
 
@@ -57,6 +74,7 @@ class GrantAnswer(CamelModel):
 class GrantList(CamelModel):
     """Grants, the newest first."""
 
+    model_config = example(grants=[_GRANT])
     grants: list[Grant]
 
 
@@ -95,7 +113,7 @@ async def grant(
             action: Action = "grant.created" if made["is_new"] else "grant.updated"
             await _note(connection, caller, action, row)
     except ForeignKeyViolation as error:
-        sentence = f"targetId is the id of no {body.target_type}."
+        sentence = f"targetId is the id of no {body.target_type}. {_FIND[body.target_type]}"
         raise Refusal(400, "bad_request", sentence) from error
     response.status_code = 201 if made["is_new"] else 200
     return GrantAnswer(grant=Grant(**row), action="created" if made["is_new"] else "updated")
@@ -123,6 +141,10 @@ async def _note(
     await note(connection, caller, action, target=target, project_id=grant["project_id"], **whose)
 
 
+_FIND: dict[TargetType, str] = {
+    "user": "GET /users?email= finds one who has been here.",
+    "group": "GET /groups?name= finds one that a token has named.",
+}
 _DELETE = """
 delete from grants where id = %s and project_id = %s
 returning id, project_id, tier, case when user_id is null then 'group' else 'user' end

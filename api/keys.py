@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field, JsonValue, StringConstraints
 
 from api.access import keys
 from api.access.principals import Principal
@@ -13,7 +13,7 @@ from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
-from api.schema import CLEAN, NOT_BLANK, ONE_LINE, SAFE, CamelModel
+from api.schema import CLEAN, NOT_BLANK, ONE_LINE, SAFE, CamelModel, example
 from graph.postgres import Pool
 
 router = APIRouter(prefix="/keys", tags=["keys"], route_class=GuardedRoute)
@@ -22,10 +22,21 @@ Name = Annotated[str, StringConstraints(max_length=100), CLEAN, SAFE, ONE_LINE, 
 # What is later cannot be read back in every time zone.
 ExpiresAt = Annotated[AwareDatetime, Field(lt=datetime(9000, 1, 1, tzinfo=UTC))]
 
+_EXPIRY = "2027-06-30T00:00:00Z"
+_KEY: JsonValue = {
+    "id": "860a02b4-0c19-4d7d-bbc7-1fd97d49d604",
+    "name": "nightly report",
+    "prefix": "aw_dtG07OVd",
+    "createdAt": "2026-08-14T09:30:00Z",
+    "expiresAt": _EXPIRY,
+    "lastUsedAt": "2026-08-15T02:00:00Z",
+}
+
 
 class NewKey(CamelModel):
     """The body of `POST /keys`; without `expiresAt` the key is valid until it is revoked."""
 
+    model_config = example(name="nightly report", expiresAt=_EXPIRY)
     name: Name
     expires_at: ExpiresAt | None = None
 
@@ -44,6 +55,7 @@ class KeyEntry(CamelModel):
 class NewKeyAnswer(CamelModel):
     """A new key, and what to send as X-API-Key: shown here and never again."""
 
+    model_config = example(key=_KEY, secret="aw_dtG07OVd_…")
     key: KeyEntry
     secret: str
 
@@ -51,6 +63,7 @@ class NewKeyAnswer(CamelModel):
 class KeyList(CamelModel):
     """Keys that are not revoked, the newest first."""
 
+    model_config = example(keys=[_KEY])
     keys: list[KeyEntry]
 
 

@@ -4,13 +4,21 @@ import uuid
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import JsonValue
 
 from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
 from api.lists import Limit
-from api.schema import CamelModel
+from api.schema import CamelModel, example
 
 router = APIRouter(tags=["people"], route_class=GuardedRoute)
+
+_GROUP: JsonValue = {"id": "78932b53-c8ca-556b-9931-c14efaabb299", "name": "writers"}
+_PERSON: dict[str, JsonValue] = {
+    "id": "4b35fe2f-25df-5140-bf0a-23ac148aa190",
+    "name": "Mira Example",
+    "email": "mira@example.org",
+}
 
 
 class Group(CamelModel):
@@ -38,18 +46,21 @@ class Me(Person):
 class MeAnswer(CamelModel):
     """The caller."""
 
+    model_config = example(user={**_PERSON, "role": "admin", "groups": [_GROUP]})
     user: Me
 
 
 class PersonList(CamelModel):
     """People, by name."""
 
+    model_config = example(users=[_PERSON])
     users: list[Person]
 
 
 class GroupList(CamelModel):
     """Groups, by name."""
 
+    model_config = example(groups=[_GROUP])
     groups: list[Group]
 
 

@@ -10,13 +10,14 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    JsonValue,
     SecretStr,
     StringConstraints,
     field_validator,
     model_validator,
 )
 
-from api.schema import CLEAN, NOT_BLANK, ONE_LINE, SAFE, CamelModel
+from api.schema import CLEAN, NOT_BLANK, ONE_LINE, SAFE, CamelModel, example
 from graph.models import DEFAULT, EMBEDDED
 from graph.providers import ModelEntry, Provider
 
@@ -52,6 +53,47 @@ BaseUrl = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=Tru
 ApiKey = Annotated[SecretStr, Field(max_length=4000), AfterValidator(_is_header)]
 ModelName = Annotated[str, StringConstraints(max_length=200), CLEAN, ONE_LINE, NOT_BLANK]
 
+_ID = "578f17e1-c2e1-4ab2-a126-de5e8a9546d2"
+_URL = "https://llm.acme.example/v1"
+_SMALL: JsonValue = {
+    "name": "acme-small",
+    "contextWindow": 32768,
+    "inputPrice": 0.4,
+    "outputPrice": 1.6,
+}
+_LISTED: JsonValue = {
+    "id": _ID,
+    "name": "Acme",
+    "slug": "acme",
+    "models": ["acme-small"],
+    "isDefault": True,
+    "isEnabled": True,
+}
+_MODEL: JsonValue = {
+    "id": "acme/acme-small",
+    "model": "acme-small",
+    "provider": "Acme",
+    "providerSlug": "acme",
+    "providerId": _ID,
+    "isDefault": True,
+}
+_ADMIN: JsonValue = {
+    "id": _ID,
+    "name": "Acme",
+    "slug": "acme",
+    "baseUrl": _URL,
+    "apiKey": "…",
+    "models": [_SMALL],
+    "isDefault": True,
+    "isFallback": False,
+    "isEnabled": True,
+    "isReadOnly": False,
+    "problem": "The key of the provider 'acme' was encrypted with another SECRET_KEY. "
+    "An admin must enter it again.",
+    "createdAt": "2026-08-14T09:30:00Z",
+    "updatedAt": "2026-08-14T09:30:00Z",
+}
+
 
 class ModelBody(CamelModel):
     """A model of a provider; prices are per million tokens, and null is unknown."""
@@ -77,6 +119,7 @@ ModelBodies = Annotated[
 class ProviderChange(CamelModel):
     """The body of `PATCH /providers/{id}`: what is left out, or null, stays as it is."""
 
+    model_config = example(baseUrl=_URL, apiKey="sk-...")
     name: Name | None = None
     slug: Slug | None = None
     base_url: BaseUrl | None = None
@@ -105,6 +148,9 @@ class ProviderChange(CamelModel):
 class NewProvider(ProviderChange):
     """The body of `POST /providers`. Without `apiKey` the endpoint asks for none."""
 
+    model_config = example(
+        name="Acme", slug="acme", baseUrl=_URL, apiKey="sk-...", models=["acme-large", _SMALL]
+    )
     name: Name
     slug: Slug
     base_url: BaseUrl
@@ -114,6 +160,7 @@ class NewProvider(ProviderChange):
 class Trial(CamelModel):
     """The body of `POST /providers/{id}/test`: what to try in place of what is stored."""
 
+    model_config = example(model="acme-small", apiKey="sk-...")
     model: ModelName
     base_url: BaseUrl | None = None
     api_key: ApiKey | None = None
@@ -137,6 +184,7 @@ class ListedProvider(CamelModel):
 class ProviderList(CamelModel):
     """The enabled providers, the default first."""
 
+    model_config = example(providers=[_LISTED])
     providers: list[ListedProvider]
 
 
@@ -154,6 +202,7 @@ class ListedModel(CamelModel):
 class ModelList(CamelModel):
     """The models of the enabled providers, the default first."""
 
+    model_config = example(models=[_MODEL])
     models: list[ListedModel]
 
 
@@ -178,18 +227,21 @@ class AdminProvider(CamelModel):
 class ProviderAnswer(CamelModel):
     """One provider."""
 
+    model_config = example(provider=_ADMIN)
     provider: AdminProvider
 
 
 class AdminProviderList(CamelModel):
     """All providers, the default first."""
 
+    model_config = example(providers=[_ADMIN])
     providers: list[AdminProvider]
 
 
 class TrialAnswer(CamelModel):
     """How a model answered: `status` is the HTTP status, `sample` its words or what failed."""
 
+    model_config = example(ok=True, latencyMs=412, status=200, sample="Hello! How can I")
     ok: bool
     latency_ms: int
     status: int | None

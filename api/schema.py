@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, JsonValue
 from pydantic.alias_generators import to_camel
 
 from api.active_html import strip_active_html
@@ -13,6 +13,11 @@ class CamelModel(BaseModel):
     """A body of the chat API: camelCase outside, snake_case inside. Unknown keys are ignored."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+def example(**body: JsonValue) -> ConfigDict:
+    """The setting of a body with an example, in which FastAPI leaves out what is null."""
+    return ConfigDict(json_schema_extra={"example": body})
 
 
 def _not_blank(text: str) -> str:

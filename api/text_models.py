@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from api.schema import CLEAN, NOT_BLANK
+from api.schema import CLEAN, NOT_BLANK, example
 from graph.texts.checking import LONGEST_TEXT
 from graph.texts.findings import TextFinding
 from graph.texts.paths import Kind
@@ -50,10 +50,6 @@ _FINDING: JsonValue = {
 }
 
 
-def _example(**body: JsonValue) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"example": body})
-
-
 class TextEntry(BaseModel):
     """A text that counts; `source` says whether a file, an edit of it, or a project's own."""
 
@@ -67,7 +63,7 @@ class TextEntry(BaseModel):
 class TextList(BaseModel):
     """All texts that count, by path."""
 
-    model_config = _example(
+    model_config = example(
         texts=[
             {
                 "path": _PATH,
@@ -84,14 +80,14 @@ class TextList(BaseModel):
 class TextAnswer(BaseModel):
     """One text."""
 
-    model_config = _example(text=_TEXT)
+    model_config = example(text=_TEXT)
     text: Text
 
 
 class EditAnswer(BaseModel):
     """The text that counts now, and what is found in it and because of it elsewhere."""
 
-    model_config = _example(text=_TEXT, findings=[_FINDING])
+    model_config = example(text=_TEXT, findings=[_FINDING])
     text: Text
     findings: list[TextFinding]
 
@@ -99,7 +95,7 @@ class EditAnswer(BaseModel):
 class Unusable(BaseModel):
     """Why an edit was refused: the errors that it would bring."""
 
-    model_config = _example(
+    model_config = example(
         detail="With this, templates and prompts cannot be used. prompts/answer.md: …",
         findings=[
             {
@@ -118,7 +114,7 @@ class Unusable(BaseModel):
 class NewContent(BaseModel):
     """The body of `PUT .../texts/{path}`."""
 
-    model_config = _example(content=_ANSWER)
+    model_config = example(content=_ANSWER)
     content: Content
 
 
@@ -138,7 +134,7 @@ class HistoryEntry(BaseModel):
 class History(BaseModel):
     """What was at a path, the newest first."""
 
-    model_config = _example(
+    model_config = example(
         versions=[
             {
                 "version": _VERSION,
@@ -162,7 +158,7 @@ class History(BaseModel):
 class Restore(BaseModel):
     """The body of `POST .../texts/{path}/restore`."""
 
-    model_config = _example(version=_OLDER)
+    model_config = example(version=_OLDER)
     version: VersionName
 
 
@@ -191,7 +187,7 @@ class PreviewRequest(BaseModel):
     Without `content`, the text that counts is shown; a variable without a value gets a sample.
     """
 
-    model_config = _example(content=_TEMPLATE, values={"project_name": "Tidewatch"})
+    model_config = example(content=_TEMPLATE, values={"project_name": "Tidewatch"})
     content: Content | None = None
     values: dict[str, Value] = Field(default_factory=dict, max_length=20)
 
@@ -199,7 +195,7 @@ class PreviewRequest(BaseModel):
 class Preview(BaseModel):
     """What the text becomes with these values; null where it cannot be rendered, or is too long."""
 
-    model_config = _example(
+    model_config = example(
         rendered="# Tidewatch: Technology stack\n\n## Stack at a glance",
         variables={"project_name": "Tidewatch", "date": "2026-08-14"},
         findings=[_FINDING],
@@ -212,7 +208,7 @@ class Preview(BaseModel):
 class CheckRequest(BaseModel):
     """The body of `POST .../texts/check`: texts, path to content, laid over those that count."""
 
-    model_config = _example(texts={_PATH: _ANSWER})
+    model_config = example(texts={_PATH: _ANSWER})
     texts: dict[Annotated[str, StringConstraints(max_length=200), CLEAN], Content] = Field(
         default_factory=dict, max_length=_MOST_TEXTS
     )
@@ -227,7 +223,7 @@ class CheckRequest(BaseModel):
 class CheckAnswer(BaseModel):
     """What is wrong, by path and line."""
 
-    model_config = _example(findings=[_FINDING])
+    model_config = example(findings=[_FINDING])
     findings: list[TextFinding]
 
 
@@ -241,7 +237,7 @@ class UsedText(BaseModel):
 class UsedTexts(BaseModel):
     """What `template_version` or `prompt_version` of an answer names."""
 
-    model_config = _example(
+    model_config = example(
         version=_VERSION,
         texts=[{"path": _PATH, "content": _ANSWER}],
         first_used_at=_TIME,

@@ -7,13 +7,14 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import JsonValue
 
 from api.access.principals import Principal
 from api.access.resolver import access_to
 from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Parts, Service
 from api.errors import Refusal, not_found
-from api.schema import CamelModel
+from api.schema import CamelModel, example
 
 router = APIRouter(prefix="/usage", tags=["usage"], route_class=GuardedRoute)
 
@@ -24,6 +25,28 @@ From = Annotated[date | None, Query(alias="from", description="The first day, in
 To = Annotated[date | None, Query(alias="to", description="The last day, in UTC.")]
 ProjectId = Annotated[uuid.UUID | None, Query(alias="projectId", description="Of this project.")]
 UserId = Annotated[uuid.UUID | None, Query(alias="userId", description="Of this user.")]
+
+_USED: dict[str, JsonValue] = {
+    "runs": 2,
+    "promptTokens": 910,
+    "completionTokens": 48,
+    "totalTokens": 958,
+    "cost": 0.000441,
+}
+_ENTRY: JsonValue = {
+    **_USED,
+    "day": "2026-08-14",
+    "projectId": "36164b86-8725-4061-82bb-d30409c34c0f",
+    "userId": "a61bf7f6-8c97-5247-b88b-4f198c524b42",
+    "provider": "acme",
+    "model": "acme-small",
+}
+_LIMIT: JsonValue = {
+    "name": "requests per minute",
+    "limit": 60,
+    "remaining": 57,
+    "resetAt": "2026-08-14T09:31:00Z",
+}
 
 
 class Used(CamelModel):
@@ -52,6 +75,7 @@ class UsageEntry(Used):
 class UsageAnswer(CamelModel):
     """The newest day first; `total` adds up the entries, their known costs too."""
 
+    model_config = example(usage=[_ENTRY], total=_USED)
     usage: list[UsageEntry]
     total: Used
 
@@ -68,6 +92,7 @@ class LimitEntry(CamelModel):
 class LimitsAnswer(CamelModel):
     """The limits that hold for the caller in all projects together."""
 
+    model_config = example(limits=[_LIMIT])
     limits: list[LimitEntry]
 
 

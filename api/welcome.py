@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from graph.texts.document_types import DocumentType
 
 _BEST_KNOWN = "PROJECT_MANIFESTO"
+_WITH_CREDENTIALS = ", for those who send their credentials with each request"
 
 
 def welcome(settings: Settings, here: str, parts: "Parts") -> Text:
@@ -64,7 +65,7 @@ def _facts(settings: Settings, here: str, model: str) -> list[tuple[str, str]]:
         ("Data", str(settings.data_dir.resolve())),
         ("Callers", _callers(settings)),
         ("Address", here),
-        ("API", f"{here}/docs"),
+        ("API", f"{here}/docs{_WITH_CREDENTIALS if settings.needs_credentials else ''}"),
     ]
 
 

@@ -158,11 +158,11 @@ def test_a_grant_is_made_changed_listed_and_taken_back(
     [
         (
             {"targetType": "user", "targetId": str(uuid.uuid4()), "tier": "use"},
-            "targetId is the id of no user.",
+            "targetId is the id of no user. GET /users?email= finds one who has been here.",
         ),
         (
             {"targetType": "group", "targetId": str(ALICE), "tier": "use"},
-            "targetId is the id of no group.",
+            "targetId is the id of no group. GET /groups?name= finds one that a token has named.",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """The commands: against a running service, against servers that misbehave, and on their own."""
 
+import asyncio
 import json
 import shutil
 import signal
@@ -8,15 +9,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
-from conftest import Service, make_database, upload
+from conftest import Service, ServiceFactory, make_database, upload
+from rich.console import Console
+from standins.identity import IdentityStandIn, SigningKey
 from standins.openai import Answer, OpenAIStandIn
 from standins.tavily import TavilyStandIn
 from test_server import environment
@@ -25,6 +30,8 @@ from typer.testing import CliRunner, Result
 from api import client as client_module
 from api.cli import app
 from api.client import Client, ServiceError, sentence_of
+from api.doctor import Findings, examine
+from api.settings import Settings
 from graph.settings import ROOT
 from graph.texts.texts import Texts
 
@@ -307,6 +314,11 @@ def test_the_version_is_said() -> None:
         (404, {"error": "not_found", "message": "There is none."}, "There is none."),
         (403, {"detail": "Not yours."}, "Not yours."),
         (
+            401,
+            {"error": "unauthorized", "message": "It is wrong."},
+            "It is wrong. These commands take a key: --api-key, or the setting API_KEY.",
+        ),
+        (
             422,
             {"detail": [{"loc": ["body", "doc_type"], "msg": "is unknown", "type": "x"}]},
             "doc_type: is unknown",
@@ -539,6 +551,44 @@ def test_doctor_says_of_each_part_what_is_wrong_and_what_to_do(tmp_path: Path) -
         assert named in done.stdout
     assert "canary" not in done.stdout + done.stderr
     assert done.stderr == ""
+
+
+def test_doctor_asks_for_the_keys_of_tokens_and_the_fallback(
+    model: OpenAIStandIn, start_service: ServiceFactory
+) -> None:
+    with OpenAIStandIn() as backup, IdentityStandIn() as identity:
+        with start_service(
+            openai_base_url=model.base_url,
+            openai_model="stand-in",
+            allow_private_providers=True,
+        ) as service:
+            body = {"name": "Backup", "slug": "backup", "models": ["small"], "isFallback": True}
+            with service.client() as http:
+                entered = http.post("/providers", json={**body, "baseUrl": backup.base_url})
+            assert entered.status_code == 201, entered.text
+        settings = service.settings.model_copy(update={"jwt_jwks_url": identity.jwks_url})
+        identity.publish(SigningKey.made("one"))
+        good = findings(settings)
+        backup.will(Answer(status=503))
+        identity.publish()
+        bad = findings(settings)
+    assert good["Token keys"] == f"OK     1 key at {urlsplit(identity.url).netloc}"
+    assert "; the fallback small answered in " in good["Language model"]
+    assert {part: words for part, words in bad.items() if words.startswith("WRONG")} == {
+        "Token keys": "WRONG  JWT_JWKS_URL: there is no key that can sign tokens: RSA from 2048 "
+        "bits on, or P-256.",
+        "Language model": "WRONG  The fallback backup/small: 503 Service Unavailable. Check "
+        "the provider.",
+    }
+
+
+def findings(settings: Settings) -> dict[str, str]:
+    """What the doctor says, by part."""
+    found = Findings(out=Console(file=StringIO(), soft_wrap=True))
+    assert asyncio.run(examine(settings, found)) is None
+    assert isinstance(found.out.file, StringIO)
+    lines = found.out.file.getvalue().splitlines()
+    return {line[7:23].strip(): line[:7] + line[23:] for line in lines}
 
 
 def test_doctor_asks_the_service_that_owns_the_data_folder(

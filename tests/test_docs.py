@@ -22,7 +22,7 @@ import jinja2
 import jinja2.meta
 import pytest
 import typer.main
-from conftest import Service
+from conftest import Service, ServiceFactory
 from sse import events_of, read
 from standins.openai import Answer, OpenAIStandIn
 
@@ -330,6 +330,66 @@ def test_what_the_readme_has_readers_paste_gives_what_it_shows(
     assert {name: keys_of(json.loads(data)) for name, data in excerpts} == {
         event.name: keys_of(event.data) for event in answer
     }, "The excerpts in README.md have other keys than the events."
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on this machine")
+def test_what_the_page_of_access_has_readers_paste_makes_a_key_and_shares_a_project(
+    start_service: ServiceFactory, shared_model: OpenAIStandIn
+) -> None:
+    secret = "a secret of more than thirty-two bytes"
+    model = {"openai_base_url": shared_model.base_url, "openai_model": "stand-in"}
+    with start_service(jwt_secret=secret, **model) as service:
+        me, keys, grant = pasted("docs/access.md", service, JWT_SECRET=secret)
+    assert (me["user"]["name"], [one["name"] for one in me["user"]["groups"]]) == (
+        "Ada", ["writers"]
+    )  # fmt: skip
+    assert [one["name"] for one in keys["keys"]] == ["nightly report"]
+    assert (grant["action"], grant["grant"]["targetName"]) == ("created", "writers")
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on this machine")
+def test_what_the_page_of_providers_has_readers_paste_enters_and_tries_one(
+    service: Service, http: httpx.Client, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(["Hello", "!"]))
+    replaced = {"https://llm.acme.example/v1": model.base_url}
+    try:
+        [tried] = pasted("docs/providers.md", service, replaced)
+        assert {**tried, "latencyMs": 0} == {
+            "ok": True, "latencyMs": 0, "status": 200, "sample": "Hello!"
+        }  # fmt: skip
+        [request] = model.chats
+        assert request.headers["authorization"] == "Bearer sk-..."
+    finally:
+        for one in http.get("/providers/admin").json()["providers"]:
+            if one["slug"] == "acme":
+                assert http.delete(f"/providers/{one['id']}").status_code == 204
+
+
+def pasted(
+    page: str, service: Service, replaced: Mapping[str, str] | None = None, **environment: str
+) -> list[dict[str, Any]]:
+    """What the shell blocks of a page print, one after the other in one shell."""
+    script = "\n".join(blocks(page, "sh"))
+    for shown, real in {ADDRESS: service.url, **(replaced or {})}.items():
+        assert shown in script
+        script = script.replace(shown, real)
+    result = subprocess.run(
+        ["sh", "-eu"],
+        input=script.replace(".venv/bin/python", sys.executable),
+        cwd=ROOT,
+        env={**os.environ, "NO_PROXY": "*", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    decoder, rest, found = json.JSONDecoder(), result.stdout, []
+    while rest:
+        document, end = decoder.raw_decode(rest)
+        found.append(document)
+        rest = rest[end:].lstrip()
+    return found
 
 
 def keys_of(value: Any) -> Any:

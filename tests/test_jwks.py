@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from standins.identity import ELSEWHERE, IdentityStandIn, JwksAnswer, SigningKey
 
-from api.access.jwks import KEEP_S, LIFETIME_S, PAUSE_S
+from api.access.jwks import KEEP_S, LIFETIME_S, PAUSE_S, KeySet
 from api.access.tokens import Tokens, open_tokens
 from api.errors import Refusal
 from api.settings import Settings
@@ -367,3 +367,20 @@ def test_a_set_without_a_key_that_can_be_used_is_told(
 
     play(provider, scenario)
     assert caplog.messages == ["JWT_JWKS_URL: it has no RSA key from 2048 bits on and no P-256 key"]
+
+
+def test_a_probe_says_how_many_keys_there_are_or_why_there_are_none(
+    provider: IdentityStandIn,
+) -> None:
+    async def probe() -> int:
+        keys = KeySet(provider.jwks_url)
+        try:
+            return await keys.probe()
+        finally:
+            await keys.aclose()
+
+    provider.publish(OLD, NEW)
+    assert asyncio.run(probe()) == 2
+    provider.answer(JwksAnswer(status=500))
+    with pytest.raises(ConnectionError, match="^it answered with status 500$"):
+        asyncio.run(probe())

@@ -171,7 +171,7 @@ def test_a_key_that_is_not_valid_is_answered_like_one_that_never_was(
             answers.add((answer.status_code, answer.content, tuple(answer.headers.items())))
         [(status, content, _)] = answers
         assert status == (401 if path == "/projects" else 403)
-        assert b"The key in X-API-Key is not valid." in content
+        assert b"The key in X-API-Key is unknown, has expired or was revoked." in content
 
 
 def test_with_a_key_its_user_calls_both_apis_and_reads_streams(

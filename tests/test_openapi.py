@@ -1,15 +1,18 @@
 """The OpenAPI document: every route says what it does, and the examples are what streams send."""
 
+import time
 import uuid
 from typing import Any
 
 import httpx
+import jwt
 import pytest
-from conftest import upload
+from conftest import Service, ServiceFactory, upload
 from sse import Event, events_of, names, read
 from standins.openai import Answer, OpenAIStandIn
 from test_text_editing import PLAN, TEMPLATE
 
+from api.access.principals import LOCAL_USER
 from api.app import create_app
 from api.settings import Settings
 from graph.settings import ROOT
@@ -20,6 +23,7 @@ LEGACY = "/api/v1/chat/generate"
 RESUMED = "/runs/{run_id}/stream"
 INGESTION = "/documents/{document_id}/events"
 
+_SECRET = "a secret of more than thirty-two bytes"
 HANDBOOK = b"The state Alarm is reached at 4.90 m above chart datum.\n"
 
 
@@ -203,6 +207,72 @@ def test_the_examples_of_prompts_and_templates_have_the_keys_of_real_answers(
             assert keys(example) == keys(answer.json()), name
             if method in ("POST", "PUT"):
                 assert model_example(described, operation["requestBody"])
+
+
+def test_the_examples_of_who_may_do_what_have_the_keys_of_real_answers(
+    service: Service, project: str, model: OpenAIStandIn
+) -> None:
+    entry = {"name": "small", "contextWindow": 4096, "inputPrice": 1, "outputPrice": 2}
+    body = {"name": "Acme", "slug": "example", "baseUrl": model.base_url, "apiKey": "sk-1"}
+    target = {"targetType": "user", "targetId": str(LOCAL_USER.id), "tier": "use"}
+    grants = f"/projects/{project}/grants"
+    with service.client() as http:
+        read(http, "POST", f"/chat/projects/{project}", json={"message": "Why?"})
+        asked = {
+            "POST /providers": http.post("/providers", json={**body, "models": [entry]}),
+            "POST /projects/{project_id}/grants": http.post(grants, json=target),
+            "GET /projects/{project_id}/grants": http.get(grants),
+        }
+        own = f"/providers/{asked['POST /providers'].json()['provider']['id']}"
+        asked |= {
+            "GET /users": http.get("/users"),
+            "GET /providers": http.get("/providers"),
+            "GET /providers/models": http.get("/providers/models"),
+            "GET /providers/admin": http.get("/providers/admin"),
+            "POST /providers/{provider_id}/test": http.post(f"{own}/test", json={"model": "small"}),
+            "PATCH /providers/{provider_id}": http.patch(own, json={"name": "Acme & Co."}),
+            "GET /usage": http.get("/usage", params={"projectId": project}),
+            "GET /audit": http.get("/audit", params={"action": "grant.created"}),
+        }
+        assert http.delete(own).status_code == 204
+    check_examples(asked)
+
+
+def test_the_examples_of_callers_have_the_keys_of_real_answers(
+    start_service: ServiceFactory, shared_model: OpenAIStandIn
+) -> None:
+    claims = {"sub": "ada", "groups": ["writers"], "exp": time.time() + 60}
+    token = jwt.encode(claims, _SECRET, "HS256")
+    with (
+        start_service(
+            jwt_secret=_SECRET,
+            max_user_requests="60/minute",
+            openai_base_url=shared_model.base_url,
+            openai_model="stand-in",
+        ) as service,
+        service.client(Authorization=f"Bearer {token}") as http,
+    ):
+        asked = {
+            "GET /me": http.get("/me"),
+            "GET /groups": http.get("/groups"),
+            "POST /keys": http.post("/keys", json={"name": "report"}),
+            "GET /keys": http.get("/keys"),
+            "GET /usage/limits": http.get("/usage/limits"),
+        }
+    check_examples(asked)
+
+
+def check_examples(asked: dict[str, httpx.Response]) -> None:
+    """The example of each operation has the keys of what it answered."""
+    assert {name: answer.text for name, answer in asked.items() if answer.is_error} == {}
+    described = document()
+    for name, answer in asked.items():
+        method, path = name.split()
+        operation = described["paths"][path][method.lower()]
+        example = model_example(described, operation["responses"][str(answer.status_code)])
+        assert keys(example) == keys(answer.json()), name
+        if "requestBody" in operation:
+            assert model_example(described, operation["requestBody"])
 
 
 def model_example(described: dict[str, Any], body: dict[str, Any]) -> Any:

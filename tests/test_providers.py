@@ -236,16 +236,16 @@ def test_a_key_shows_no_more_than_its_end(key: str | None, shown: str | None) ->
         (
             {"slug": "default"},
             "slug",
-            "Value error, 'default' is the provider of the service's own settings",
+            "'default' is the provider of the service's own settings",
         ),
         (
             {"slug": "embedded"},
             "slug",
-            "Value error, 'embedded' is the provider of the service's own settings",
+            "'embedded' is the provider of the service's own settings",
         ),
         ({"models": []}, "models", "List should have at least 1 item after validation, not 0"),
-        ({"models": ["a", {"name": " a "}]}, "models", "Value error, must name each model once"),
-        ({"models": [" "]}, "models.0.name", "Value error, must not be blank"),
+        ({"models": ["a", {"name": " a "}]}, "models", "must name each model once"),
+        ({"models": [" "]}, "models.0.name", "must not be blank"),
         (
             {"models": [{"name": "a", "contextWindow": 511}]},
             "models.0.contextWindow",
@@ -259,12 +259,12 @@ def test_a_key_shows_no_more_than_its_end(key: str | None, shown: str | None) ->
         (
             {"models": [{"name": "a", "inputPrice": 1}]},
             "models.0",
-            "Value error, inputPrice and outputPrice must be given together",
+            "inputPrice and outputPrice must be given together",
         ),
         (
             {"apiKey": "sk-…0001"},
             "apiKey",
-            "Value error, must be the key as the provider gave it, on one line of ASCII",
+            "must be the key as the provider gave it, on one line of ASCII",
         ),
     ],
 )

@@ -226,7 +226,9 @@ def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(served:
     assert facts["Embeddings"] == "WordLlama and MiniLM, embedded"
     assert re.fullmatch(r"stand-in at 127\.0\.0\.1:\d+, external", facts["Language model"])
     assert facts["Data"] == str(served.folder / "data")
-    assert facts["API"] == f"{served.url}/docs"
+    assert facts["API"] == (
+        f"{served.url}/docs, for those who send their credentials with each request"
+    )
     assert "\x1b" not in served.out
     assert httpx.get(served.url).json()["status"] == "running"
 

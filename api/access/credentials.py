@@ -79,7 +79,9 @@ def _refused(sentence: str) -> Refusal:
     return Refusal(401, "unauthorized", sentence)
 
 
-_NONE = "This service needs credentials. Send a key as X-API-Key, or a token as a Bearer."
+_NONE = (
+    "This service needs credentials. Send a key as X-API-Key, or a token as Authorization: Bearer."
+)
 _TWO = "The credentials of this request are of two different callers. Send one of them."
-_BAD_KEY = "The key in X-API-Key is not valid."
+_BAD_KEY = "The key in X-API-Key is unknown, has expired or was revoked."
 _NO_TOKENS = "Tokens are not accepted here. Send a key as X-API-Key."

@@ -82,6 +82,17 @@ class KeySet:
             raise self._refusal(kid)
         return found
 
+    async def probe(self) -> int:
+        """Fetch the keys now, and say how many of them can sign tokens.
+
+        Raises:
+            ConnectionError: they could not be fetched.
+        """
+        await self._fetch()
+        if self._failure is not None:
+            raise ConnectionError(self._failure)
+        return len(self._keys)
+
     async def aclose(self) -> None:
         """Stop fetching, and close the connections to the provider."""
         if self._fetching is not None:
