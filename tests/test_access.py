@@ -191,6 +191,12 @@ def test_the_caller_is_told_who_they_are(http: httpx.Client) -> None:
     }
 
 
+@pytest.mark.parametrize("path", ["/users?email=a%00b", "/groups?name=a%00b"])
+def test_nobody_has_a_name_that_no_text_may_hold(http: httpx.Client, path: str) -> None:
+    answer = http.get(path)
+    assert (answer.status_code, list(answer.json().values())) == (200, [[]])
+
+
 def test_a_route_without_a_rule_keeps_the_service_from_starting(
     start_service: ServiceFactory,
 ) -> None:
