@@ -91,9 +91,7 @@ async def list_users(
 async def list_groups(
     service: Service,
     caller: Caller,
-    name: Annotated[
-        str | None, CLEAN, Query(max_length=255, description="The whole name.")
-    ] = None,
+    name: Annotated[str | None, CLEAN, Query(max_length=255, description="The whole name.")] = None,
     limit: Limit = 50,
 ) -> GroupList:
     """The group of this name; without a name the caller's own, for admins all."""

@@ -19,6 +19,7 @@ from standins.openai import OpenAIStandIn
 from standins.tavily import TavilyStandIn
 
 from api.app import create_app
+from api.heads import BoundedHttp
 from api.settings import Settings
 from graph.postgres import embedded_postgres
 
@@ -96,7 +97,12 @@ def make_database(postgres_url: str) -> str:
 def running(app: FastAPI, settings: Settings) -> Iterator[Service]:
     """Serve `app` on a free port of loopback, in a thread with an event loop of its own."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=2
+        app,
+        host="127.0.0.1",
+        port=0,
+        http=BoundedHttp,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
