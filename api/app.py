@@ -155,7 +155,7 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
         openapi_url=None,
     )
     if not (chosen.needs_credentials or chosen.allow_anonymous):
-        app.add_middleware(KnownHosts, names=LOOPBACK_NAMES)
+        app.add_middleware(KnownHosts, names=LOOPBACK_NAMES, origins=chosen.cors_origin_regex)
     app.add_middleware(BodyLimit, body_mb=chosen.max_body_mb, upload_mb=chosen.max_upload_mb)
     app.add_middleware(
         CORSMiddleware,

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
 from api.lists import Limit
-from api.schema import CamelModel, example
+from api.schema import CLEAN, CamelModel, example
 
 router = APIRouter(tags=["people"], route_class=GuardedRoute)
 
@@ -86,7 +86,9 @@ async def get_me(service: Service, caller: Caller) -> MeAnswer:
 async def list_users(
     service: Service,
     caller: Caller,
-    email: Annotated[str | None, Query(max_length=320, description="The whole address.")] = None,
+    email: Annotated[
+        str | None, CLEAN, Query(max_length=320, description="The whole address.")
+    ] = None,
     limit: Limit = 50,
 ) -> PersonList:
     """The people with this address, to share a project with. Admins may leave it out."""
@@ -100,7 +102,7 @@ async def list_users(
 async def list_groups(
     service: Service,
     caller: Caller,
-    name: Annotated[str | None, Query(max_length=255, description="The whole name.")] = None,
+    name: Annotated[str | None, CLEAN, Query(max_length=255, description="The whole name.")] = None,
     limit: Limit = 50,
 ) -> GroupList:
     """The group of this name; without a name the caller's own, for admins all."""

@@ -19,6 +19,7 @@ import uvicorn
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from api.heads import BoundedHttp
 from api.logs import set_up_logging
 from api.settings import Settings
 from api.welcome import embedded_parts, welcome
@@ -95,6 +96,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 lifespan="off",
+                http=BoundedHttp,
                 ws="none",
                 log_config=None,
                 access_log=settings.log_level == "DEBUG",

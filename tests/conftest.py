@@ -20,6 +20,7 @@ from standins.openai import OpenAIStandIn
 from standins.tavily import TavilyStandIn
 
 from api.app import create_app
+from api.heads import BoundedHttp
 from api.settings import Settings
 from graph.postgres import embedded_postgres
 
@@ -126,6 +127,7 @@ def running(app: FastAPI, settings: Settings) -> Iterator[Service]:
         WatchedApp(app, WATCH),
         host="127.0.0.1",
         port=0,
+        http=BoundedHttp,
         log_level="warning",
         timeout_graceful_shutdown=2,
     )

@@ -4,11 +4,13 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 from conftest import Service, ServiceFactory
+from fastapi import APIRouter, FastAPI
 from psycopg.rows import dict_row
 
 from api.access.principals import LOCAL_USER, Principal
@@ -199,6 +201,12 @@ def test_the_caller_is_told_who_they_are(http: httpx.Client) -> None:
     }
 
 
+@pytest.mark.parametrize("path", ["/users?email=a%00b", "/groups?name=a%00b"])
+def test_nobody_has_a_name_that_no_text_may_hold(http: httpx.Client, path: str) -> None:
+    answer = http.get(path)
+    assert (answer.status_code, list(answer.json().values())) == (200, [[]])
+
+
 def test_a_route_without_a_rule_keeps_the_service_from_starting(
     start_service: ServiceFactory,
 ) -> None:
@@ -209,6 +217,18 @@ def test_a_route_without_a_rule_keeps_the_service_from_starting(
 
         with pytest.raises(RuntimeError, match="'/forgotten'"):
             refuse_unguarded(service.app)
+
+
+@pytest.mark.parametrize("is_included", [False, True])
+def test_a_static_front_end_is_not_served_without_a_rule_either(
+    tmp_path: Path, *, is_included: bool
+) -> None:
+    """FastAPI keeps those apart from the routes."""
+    app, router = FastAPI(openapi_url=None), APIRouter()
+    (router if is_included else app).frontend("/pages", directory=tmp_path)
+    app.include_router(router)
+    with pytest.raises(RuntimeError, match="front end"):
+        refuse_unguarded(app)
 
 
 def access(service: Service, user: uuid.UUID, project: str, *groups: uuid.UUID) -> Access | None:

@@ -55,7 +55,7 @@ FRAMEWORKS = {
     "charset_normalizer": {"graph/knowledge/encodings.py"},
     "langserve": {"api/langserve.py"},
     "alembic": {"api/database/env.py", "api/database/migrations.py"},
-    "uvicorn": {"api/server.py"},
+    "uvicorn": {"api/heads.py", "api/server.py"},
     "typer": {"api/cli.py"},
     "jwt": {"api/access/jwks.py", "api/access/tokens.py"},
     "procrastinate": {"api/queue.py"},

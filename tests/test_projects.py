@@ -185,3 +185,18 @@ def test_a_page_that_points_its_own_name_at_this_address_gets_nothing(http: http
     port = http.base_url.port
     assert http.get("/projects", headers={"Host": f"localhost:{port}"}).status_code == 200
     assert http.get("/projects", headers={"Host": f"[::1]:{port}"}).status_code == 200
+
+
+def test_a_page_from_elsewhere_cannot_act_as_the_local_user(
+    http: httpx.Client, model: OpenAIStandIn
+) -> None:
+    """A browser sends such requests without asking first, and needs no answer for the harm."""
+    asked = '{"input": {"messages": [{"role": "user", "content": "Why?"}]}}'
+    own = str(http.base_url).rstrip("/")
+    for origin in ("https://evil.example", "null", "http://localhost.evil.example", "http://["):
+        page = {"Origin": origin, "Content-Type": "text/plain"}
+        refused = http.post("/langserve/pipeline/invoke", content=asked, headers=page)
+        assert (refused.status_code, refused.json()["error"]) == (403, "foreign_origin")
+    assert model.requests == []
+    for origin in (own, "http://localhost:3000"):
+        assert http.get("/projects", headers={"Origin": origin}).status_code == 200

@@ -115,6 +115,9 @@ def test_a_token_of_the_provider_says_who_it_is(provider: IdentityStandIn, key: 
         ({"name": "A\x1b[0mB", "email": 5}, "A[0mB", None),
         ({"name": ["A"], "email": "a\x00@b.c"}, "u-1", None),
         ({"name": "n" * 300, "email": "e" * 255}, "n" * 200, None),
+        ({"email": "a@b.c", "email_verified": True}, "a@b.c", "a@b.c"),
+        ({"email": "a@b.c", "email_verified": False}, "u-1", None),
+        ({"email": "a@b.c", "email_verified": "false"}, "u-1", None),
     ],
 )
 def test_name_and_email_are_optional_and_clean(

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Annotated, Any, TypeVar, cast
 
-from fastapi import Depends, FastAPI, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -191,3 +191,12 @@ def _unguarded(app: FastAPI) -> Iterator[str]:
         is_guarded = isinstance(route.original_route, GuardedRoute)
         if dependant is None or not is_guarded or not needs_of(dependant):
             yield str(route.path)
+    if _has_front_end(app.router):
+        yield "a static front end"
+
+
+def _has_front_end(router: APIRouter) -> bool:
+    # FastAPI keeps them apart from the routes, and looks there for what no route takes.
+    included = [getattr(route, "original_router", None) for route in router.routes]
+    below = any(_has_front_end(one) for one in included if isinstance(one, APIRouter))
+    return bool(router._low_priority_routes) or below

@@ -155,7 +155,7 @@ def open_tokens(
 
 def _claims(payload: dict[str, Any]) -> Claims:
     subject = _identity(payload, "sub")
-    email = _line(payload.get("email"), _LONGEST_EMAIL)
+    email = _email(payload)
     name = payload.get("name")
     return Claims(
         issuer="" if payload.get("iss") is None else _identity(payload, "iss"),
@@ -177,6 +177,14 @@ def _identity(payload: dict[str, Any], claim: str) -> str:
             "without control characters or extra spaces."
         )
     return value
+
+
+def _email(payload: dict[str, Any]) -> str | None:
+    """The address, by which others share with its bearer: not one that anybody could enter."""
+    # Some providers write it as a text.
+    if payload.get("email_verified") in (False, "false"):
+        return None
+    return _line(payload.get("email"), _LONGEST_EMAIL)
 
 
 def _groups(value: object) -> tuple[str, ...]:
