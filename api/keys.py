@@ -4,12 +4,12 @@ import uuid
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AwareDatetime, Field, JsonValue, StringConstraints
 
 from api.access import keys
 from api.access.principals import Principal
-from api.access.rules import Caller, GuardedRoute
+from api.access.rules import Caller, GuardedRoute, rule
 from api.dependencies import Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
@@ -67,9 +67,20 @@ class KeyList(CamelModel):
     keys: list[KeyEntry]
 
 
+@rule("a caller who is known by more than a key of their own")
+async def key_maker(caller: Caller) -> Principal:
+    """The caller. A key that was made with a key would outlive it when it expires."""
+    if caller.by_own_key:
+        raise Refusal(403, "forbidden", _NOT_BY_KEY)
+    return caller
+
+
 @router.post("", status_code=201)
 async def create_key(
-    body: NewKey, service: Service, caller: Caller, response: Response
+    body: NewKey,
+    service: Service,
+    caller: Annotated[Principal, Depends(key_maker)],
+    response: Response,
 ) -> NewKeyAnswer:
     """Make a key with which its bearer is the caller, until it expires or is revoked."""
     if not service.settings.needs_credentials:
@@ -118,6 +129,9 @@ def _entry(key: keys.Key) -> KeyEntry:
     return KeyEntry.model_validate(key, from_attributes=True)
 
 
+_NOT_BY_KEY = (
+    "A key of one's own cannot make further keys. Send a token, or the API_KEY of the service."
+)
 _NO_CREDENTIALS = (
     "Nobody needs a key here, for no credentials are set. Set API_KEY, JWT_SECRET or "
     "JWT_JWKS_URL first."

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
+import httpx
 import jwt
 from conftest import Service
 
 from api.access import keys
-from api.access.principals import Principal
+from api.access.principals import Principal, user_id
 from graph.postgres import Pool, open_pool
 
 T = TypeVar("T")
@@ -31,7 +32,8 @@ def with_pool(service: Service, ask: Callable[[Pool], Awaitable[T]]) -> T:
 
 def new_user(service: Service, name: str, *, is_admin: bool = False) -> Principal:
     """A user that nobody else is."""
-    user = Principal(uuid.uuid4(), f"{name}|{uuid.uuid4().hex}", name, is_admin)
+    subject = f"jwt::{name}-{uuid.uuid4().hex}"
+    user = Principal(user_id(subject), subject, name, is_admin)
     with service.changing() as database:
         database.execute(
             "insert into users (id, subject, name, is_admin) values (%s, %s, %s, %s)",
@@ -43,6 +45,17 @@ def new_user(service: Service, name: str, *, is_admin: bool = False) -> Principa
 def new_key(service: Service, owner: Principal, expires_at: datetime | None = None) -> str:
     """What `owner` sends as X-API-Key."""
     return with_pool(service, lambda pool: keys.make(pool, owner, "Of a test", expires_at))[1]
+
+
+def signing_in(secret: str, user: Principal) -> dict[str, list[Callable[[httpx.Request], None]]]:
+    """Hooks of a client with a key of `user`: they sign in where a key is not enough."""
+
+    def sign_in(request: httpx.Request) -> None:
+        if (request.method, request.url.path) == ("POST", "/keys"):
+            shown = token(secret, user.subject.removeprefix("jwt::"), name=user.name)
+            request.headers["Authorization"] = f"Bearer {shown}"
+
+    return {"request": [sign_in]}
 
 
 def token(secret: str, subject: str, *, ends_in_s: int = 3600, **claims: object) -> str:

@@ -14,6 +14,7 @@ TIERS = ["use", "edit", "full"]
 NEEDS: dict[str, set[str]] = {
     "nothing": {"nothing"},
     "known": {"a caller who is known"},
+    "signed in": {"a caller who is known by more than a key of their own"},
     "admin": {"role admin"},
     "use": {"tier use of the project"},
     "edit": {"tier edit of the project"},
@@ -164,7 +165,7 @@ OPERATIONS: list[Operation] = [
     Operation("GET", "/me", "known"),
     Operation("GET", "/users", "known"),
     Operation("GET", "/groups", "known"),
-    Operation("POST", "/keys", "known", 201, body={"name": "New"}),
+    Operation("POST", "/keys", "signed in", 201, body={"name": "New"}),
     Operation("GET", "/keys", "own key", query={"userId": "{user_id}"}),
     Operation("DELETE", "/keys/{key_id}", "own key", 204, fresh="key"),
     Operation("GET", "/audit", "admin"),
@@ -283,6 +284,8 @@ def expected(operation: Operation, caller: Caller, world: World) -> int:
             return there
         case "admin":
             return there if caller.is_admin else 403
+        case "signed":
+            return 403 if caller.headers.get("X-API-Key", "").startswith("aw_") else there
         case "own":
             is_theirs = caller.owns == world.name or (of == "key" and caller.is_admin)
             return there if is_theirs else 404

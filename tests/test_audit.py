@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import httpx
 import psycopg
 import pytest
-from callers import new_key, new_user
+from callers import new_key, new_user, signing_in
 from conftest import Service, ServiceFactory
 from psycopg.errors import RestrictViolation
 
@@ -20,6 +20,7 @@ from graph.postgres import open_pool
 from graph.texts.document_types import version_of
 
 KEY = "a-long-enough-key"
+SECRET = "canary-of-the-secret-of-tokens-in-test-audit"
 ANSWER = "prompts/answer.md"
 FAILS = """
 create function fail() returns trigger language plpgsql as
@@ -98,12 +99,13 @@ class Deed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def site(start_service: ServiceFactory) -> Iterator[Site]:
-    with start_service(api_key=KEY) as service:
+    with start_service(api_key=KEY, jwt_secret=SECRET) as service:
         ada = new_user(service, "Ada")
         with (
             service.client(**{"X-API-Key": KEY}) as root,
             service.client(**{"X-API-Key": new_key(service, ada)}) as own,
         ):
+            own.event_hooks = signing_in(SECRET, ada)
             yield Site(service, root, own, ada)
 
 

@@ -5,12 +5,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from callers import new_key, new_user, with_pool
+from callers import new_key, new_user, signing_in, with_pool
 from conftest import Service, ServiceFactory
 from sse import names, read
 from standins.openai import OpenAIStandIn
@@ -19,6 +20,7 @@ from api.access.keys import owner_of
 from api.access.principals import LOCAL_USER, SERVICE, Principal
 
 KEY = "a-long-enough-key"
+SECRET = "canary-of-the-secret-of-tokens-in-test-keys"
 
 
 # Its answers of other tests are forgotten.
@@ -29,7 +31,10 @@ pytestmark = pytest.mark.usefixtures("model")
 def guarded(start_service: ServiceFactory, shared_model: OpenAIStandIn) -> Iterator[Service]:
     """A service that needs credentials."""
     with start_service(
-        api_key=KEY, openai_base_url=shared_model.base_url, openai_model="stand-in"
+        api_key=KEY,
+        jwt_secret=SECRET,
+        openai_base_url=shared_model.base_url,
+        openai_model="stand-in",
     ) as service:
         yield service
 
@@ -42,8 +47,9 @@ def ada(guarded: Service) -> Principal:
 
 @pytest.fixture
 def own(guarded: Service, ada: Principal) -> Iterator[httpx.Client]:
-    """Ada, with a key of her own."""
+    """Ada, with a key of her own; she signs in to make further ones, for which it is not enough."""
     with guarded.client(**{"X-API-Key": new_key(guarded, ada)}) as http:
+        http.event_hooks = signing_in(SECRET, ada)
         yield http
 
 
@@ -207,7 +213,7 @@ def test_a_key_has_the_rights_and_groups_that_its_user_has_now(
     assert own.get(f"/projects/{foreign}").status_code == 200
     secret = own.headers["X-API-Key"]
     owner = with_pool(guarded, lambda pool: owner_of(pool, secret))
-    assert owner == Principal(ada.id, ada.subject, "Ada", is_admin=True, groups=(group,))
+    assert owner == replace(ada, is_admin=True, groups=(group,), by_own_key=True)
 
 
 def test_a_key_of_somebody_else_is_as_if_there_were_none(
@@ -270,7 +276,21 @@ def test_the_service_may_have_keys_and_remains_an_admin_with_them(
 ) -> None:
     secret = made(root)["secret"]
     owner = with_pool(guarded, lambda pool: owner_of(pool, secret))
-    assert owner == SERVICE
+    assert owner == replace(SERVICE, by_own_key=True)
+
+
+def test_a_key_makes_no_further_keys(guarded: Service, ada: Principal) -> None:
+    """They would outlive it."""
+    with guarded.client(**{"X-API-Key": new_key(guarded, ada)}) as http:
+        refused = http.post("/keys", json={"name": "Laptop"})
+        assert (refused.status_code, refused.json()) == (
+            403,
+            {
+                "error": "forbidden",
+                "message": "A key of one's own cannot make further keys. Send a token, or the "
+                "API_KEY of the service.",
+            },
+        )
 
 
 def test_where_nobody_needs_a_key_nobody_gets_one(http: httpx.Client) -> None:

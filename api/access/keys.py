@@ -78,7 +78,7 @@ async def owner_of(pool: Pool, secret: str) -> Principal | None:
         key_id, is_due = row.pop("key_id"), row.pop("is_due")
         if is_due:
             await connection.execute(_USED, (key_id,))
-    return Principal(**{**row, "groups": tuple(row["groups"])})
+    return Principal(**{**row, "groups": tuple(row["groups"])}, by_own_key=True)
 
 
 async def keys_of(pool: Pool, user_id: uuid.UUID, limit: int, before: datetime | None) -> list[Key]:

@@ -11,13 +11,17 @@ _GROUPS = uuid.UUID("0b2a8b0e-8a62-4c0f-9b35-1f6c60b0f4c7")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller: a row in `users`, whether the role is admin, and the ids of their groups."""
+    """A caller: a row in `users`, whether the role is admin, and the ids of their groups.
+
+    `by_own_key`: they showed a key of their own, which is good for less than what made it.
+    """
 
     id: uuid.UUID
     subject: str
     name: str
     is_admin: bool
     groups: tuple[uuid.UUID, ...] = ()
+    by_own_key: bool = False
 
 
 def user_id(subject: str) -> uuid.UUID:
