@@ -43,11 +43,11 @@ def serving(folder: Path, settings: dict[str, str]) -> Iterator[tuple[Process, h
 
 
 def text(round_: int, number: int) -> bytes:
-    """A document of some 150 chunks, each with words of its own."""
+    """A document of some 60 chunks, each with words of its own."""
     parts = (
         f"# Gauge {round_}-{number}-{part}\n\n"
         + f"Gauge {round_}-{number}-{part} reads {part * 37 % 1009} cm at post {part}. " * 8
-        for part in range(150)
+        for part in range(60)
     )
     return "\n\n".join(parts).encode()
 

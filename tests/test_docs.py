@@ -199,19 +199,24 @@ def _files() -> tuple[Path, ...]:
     )
 
 
-@each_page
-def test_each_route_that_a_page_names_is_served(page: Path) -> None:
+@cache
+def served() -> set[tuple[str, str]]:
+    """Method and path of each route, its parameters without their names."""
     paths = create_app(Settings(_env_file=None)).openapi()["paths"]
-    served = {
+    return {
         (method.upper(), re.sub(r"{\w+}", "{}", path))
         for path, methods in paths.items()
         for method in methods
     }
+
+
+@each_page
+def test_each_route_that_a_page_names_is_served(page: Path) -> None:
     named = re.findall(r"\b(GET|POST|PATCH|PUT|DELETE) (/[\w/{}.-]*)", all_code(page))
     missing = [
         f"{method} {path}"
         for method, path in named
-        if (method, re.sub(r"{\w+}", "{}", path)) not in served
+        if (method, re.sub(r"{\w+}", "{}", path)) not in served()
     ]
     assert not missing, f"{page.name} names routes that nobody serves: {missing}."
 

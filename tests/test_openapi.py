@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from functools import cache
 from typing import Any
 
 import httpx
@@ -27,6 +28,7 @@ _SECRET = "a secret of more than thirty-two bytes"
 HANDBOOK = b"The state Alarm is reached at 4.90 m above chart datum.\n"
 
 
+@cache
 def document() -> dict[str, Any]:
     return create_app(Settings(_env_file=None)).openapi()
 

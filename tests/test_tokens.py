@@ -357,6 +357,7 @@ def test_keys_of_tokens_are_credentials(values: dict[str, Any]) -> None:
 
 
 def test_a_short_secret_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "api.access.tokens")
     token = hmac_signed({"alg": "HS256"}, {"sub": "u-1", "exp": 1 << 40}, b"short")
     # A warning of PyJWT's would be an error here, as every warning is in this suite.
     assert isinstance(check(settings(jwt_secret="short"), token), Claims)
@@ -366,6 +367,7 @@ def test_a_short_secret_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_keys_without_an_audience_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "api.access.tokens")
     open_tokens(settings(jwt_jwks_url="https://idp.example/keys"))
     assert [(one.levelno, one.getMessage().split(":")[0]) for one in caplog.records] == [
         (logging.WARNING, "JWT_AUDIENCE")
