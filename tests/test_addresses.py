@@ -53,7 +53,7 @@ class Listener(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.redirect: tuple[int, str] | None = None
-        self._peers: list[int] = []
+        self._peers: list[tuple[str, int]] = []
         super().__init__(("::", 0), _Handler)
 
     def server_bind(self) -> None:
@@ -65,16 +65,17 @@ class Listener(ThreadingHTTPServer):
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, peer = super().get_request()
-        self._peers.append(peer[1])
+        self._peers.append(peer[:2])
         return connection, peer
 
     def connections(self) -> int:
         """How many there were since this was last asked; one of its own marks the end."""
         with socket.create_connection(("127.0.0.1", self.server_port), timeout=5) as last:
-            port = last.getsockname()[1]
-            while port not in self._peers:
+            # With the host: a connection of IPv6 may have the same port.
+            mark = ("::ffff:127.0.0.1", last.getsockname()[1])
+            while mark not in self._peers:
                 time.sleep(0.0005)
-        count = self._peers.index(port)
+        count = self._peers.index(mark)
         self._peers.clear()
         return count
 
