@@ -27,9 +27,9 @@ run: $(READY) ## Start the service, everything embedded, on http://127.0.0.1:800
 demo: $(READY) ## Ask and draft with the sample documents, in a scratch data folder
 	@exec $(BIN)/archwright demo
 
-# Two workers more than cores: many tests wait for a process or a deadline.
+# A worker more than cores: many tests wait for a process or a deadline.
 test: $(READY_DEV) ## Run the whole test suite
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(READY) ## Print the performance tables
 	$(BIN)/python -m bench.first_token

@@ -34,8 +34,9 @@ _BYTEA = re.compile(rb"\\\\x((?:[0-9a-f]{2})+)")
 _ENTERED = re.compile(rb'"apiKey"\s*:\s*"([^"\\]+)"')
 _SHOWN = re.compile(rb'"secret"\s*:\s*"([^"\\]+)"')
 _FORMATTER = logging.Formatter()
-# The parser of Markdown says a line for each rule that it tries, and tests of its speed would slow.
-_CHATTY = "markdown_it"
+# They say a line for each rule of Markdown that is tried, and for each step of a test's own client.
+# The service itself logs no library below WARNING.
+_CHATTY = ("markdown_it", "httpcore", "httpx")
 
 
 class SecretsWatch:
