@@ -71,7 +71,11 @@ class Service:
 
     def client(self, **headers: str) -> httpx.Client:
         """An HTTP client for it; every wait is bounded."""
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        # The service closes an idle connection after 5 s, and so would httpx: in the same moment.
+        limits = httpx.Limits(keepalive_expiry=2)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=30, trust_env=False, limits=limits
+        )
 
     @contextmanager
     def changing(self) -> Iterator[psycopg.Connection[Any]]:
