@@ -632,7 +632,7 @@ def test_hostile_text_is_checked_in_linear_time(name: str) -> None:
     check_draft(f"# {text}#\n\n{text}a", Kind("A", "docs/A.md", HEADINGS), PROJECT)
     check_draft(f"[{text}", Kind("A", "docs/A.json", HEADINGS), PROJECT)
     check_draft(json.dumps([text]), Kind("A", "docs/A.json", HEADINGS), PROJECT)
-    assert time.thread_time() - began < 3
+    assert time.thread_time() - began < 9
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -641,7 +641,7 @@ def test_hostile_documents_of_the_project_are_read_in_linear_time(name: str) -> 
     project = Project({PATHS["DOMAIN_LANGUAGE"]: text, "TECH_STACK.md": text, "a.md": text}, PATHS)
     began = time.thread_time()
     check_draft(SOUND, MAP, project)
-    assert time.thread_time() - began < 3
+    assert time.thread_time() - began < 9
 
 
 # --- the data

@@ -146,7 +146,7 @@ def test_a_revoked_key_is_refused_at_once_by_every_process(
         began = time.monotonic()
         assert own.delete(path).status_code == 204
         assert there.get("/projects").status_code == 401
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1
     assert own.delete(path).status_code == 204
     assert new["key"]["id"] not in own.get("/keys").text
 
