@@ -183,10 +183,10 @@ async def insert_project(
 
 
 async def project_row(pool: Pool, project_id: uuid.UUID) -> dict[str, Any] | None:
-    """Name, instructions and settings of a project, and what access to it hangs on."""
+    """Name, instructions and settings of a project, as its turns need them."""
     async with pool.connection() as connection:
         cursor = await connection.execute(
-            "select name, instructions, settings, owner_id, is_private from projects where id = %s",
+            "select name, instructions, settings from projects where id = %s",
             (project_id,),
         )
         return await cursor.fetchone()

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
@@ -112,12 +113,7 @@ async def get_usage(
     only = await _whose(service, caller, project_id)
     if only is not None and user_id not in (None, only):
         return _answer([])
-    of = {
-        "first": first,
-        "last": last,
-        "project": project_id,
-        "user": only or user_id,
-    }
+    of = {"first": first, "last": last, "project": project_id, "user": only or user_id}
     async with service.pool.connection() as connection:
         rows = await (await connection.execute(_SELECT, of)).fetchall()
     return _answer(rows)
@@ -127,17 +123,7 @@ async def get_usage(
 async def get_limits(service: Service, caller: Caller) -> LimitsAnswer:
     """The caller's own limits as they stand now; none where the operator set none."""
     standings = await service.runs.standings(caller)
-    return LimitsAnswer(
-        limits=[
-            LimitEntry(
-                name=each.name,
-                limit=each.limit,
-                remaining=each.remaining,
-                reset_at=each.reset_at,
-            )
-            for each in standings
-        ]
-    )
+    return LimitsAnswer(limits=[LimitEntry(**asdict(each)) for each in standings])
 
 
 def _check_days(first: date, last: date) -> None:

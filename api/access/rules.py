@@ -76,39 +76,22 @@ async def admin(caller: Caller) -> Principal:
     return caller
 
 
-Admin = Annotated[Principal, Depends(admin)]
+def in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, uuid.UUID]]:
+    """The rule for a route about the project of its path or query."""
+
+    @rule(f"tier {needed} of the project")
+    async def allowed(
+        project_id: uuid.UUID, request: Request, service: Service, caller: Caller
+    ) -> uuid.UUID:
+        await require(request, service.pool, caller, project_id, needed)
+        return project_id
+
+    return allowed
 
 
-@rule("tier use of the project")
-async def usable_project(
-    project_id: uuid.UUID, request: Request, service: Service, caller: Caller
-) -> uuid.UUID:
-    """The project of the path or query, of which the caller may see something."""
-    await require(request, service.pool, caller, project_id, "use")
-    return project_id
-
-
-@rule("tier edit of the project")
-async def editable_project(
-    project_id: uuid.UUID, request: Request, service: Service, caller: Caller
-) -> uuid.UUID:
-    """The project of the path, whose documents the caller may change."""
-    await require(request, service.pool, caller, project_id, "edit")
-    return project_id
-
-
-@rule("tier full of the project")
-async def own_project(
-    project_id: uuid.UUID, request: Request, service: Service, caller: Caller
-) -> uuid.UUID:
-    """The project of the path, with which the caller may do all."""
-    await require(request, service.pool, caller, project_id, "full")
-    return project_id
-
-
-UsableProject = Annotated[uuid.UUID, Depends(usable_project)]
-EditableProject = Annotated[uuid.UUID, Depends(editable_project)]
-OwnProject = Annotated[uuid.UUID, Depends(own_project)]
+UsableProject = Annotated[uuid.UUID, Depends(in_project("use"))]
+EditableProject = Annotated[uuid.UUID, Depends(in_project("edit"))]
+OwnProject = Annotated[uuid.UUID, Depends(in_project("full"))]
 
 
 async def require(
