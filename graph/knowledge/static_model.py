@@ -2,9 +2,10 @@
 
 import importlib
 import logging
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +16,12 @@ DIMENSIONS = 256
 
 
 class StaticModel:
-    """Embeds texts at some thousand passages a second; loading blocks for some 0.7 s."""
+    """Embeds texts at some thousand passages a second; the first one blocks for some 0.7 s."""
 
     name = "wordllama-l2-supercat-256"
 
     def __init__(self) -> None:
-        wordllama = _import_wordllama()
-        # WordLlama looks for its tokenizer in the wrong folder of its package, and then in
-        # the cache; so the package is given as the cache.
-        package = Path(str(wordllama.__file__)).parent
-        self._model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
+        self._model = _loaded()
         self.word = lru_cache(maxsize=50_000)(self._word)
 
     def embed(self, texts: list[str]) -> Matrix:
@@ -49,6 +46,16 @@ def unit(vectors: Matrix) -> Matrix:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Matrix = vectors / np.maximum(lengths, 1e-12)
     return scaled
+
+
+@cache
+def _loaded() -> Any:  # noqa: ANN401 - WordLlama has no types
+    """The weights, which nobody changes: once for all services of a process."""
+    wordllama = _import_wordllama()
+    # WordLlama looks for its tokenizer in the wrong folder of its package, and then in
+    # the cache; so the package is given as the cache.
+    package = Path(str(wordllama.__file__)).parent
+    return wordllama.WordLlama.load(cache_dir=package, disable_download=True)
 
 
 def _import_wordllama() -> ModuleType:
