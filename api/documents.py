@@ -3,6 +3,7 @@
 import asyncio
 import re
 import uuid
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -41,41 +42,29 @@ class DocumentList(CamelModel):
     documents: list[Document]
 
 
-@rule("tier use of the document's project")
-async def usable_document(
-    document_id: uuid.UUID, service: Service, caller: Caller
-) -> dict[str, Any]:
-    """The row of a document that the caller may read."""
-    return await _require(document_id, service, caller, "use")
+def document_in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, dict[str, Any]]]:
+    """The rule for a route about the document of its path; gives its row."""
+
+    @rule(f"tier {needed} of the document's project")
+    async def allowed(document_id: uuid.UUID, service: Service, caller: Caller) -> dict[str, Any]:
+        async with service.pool.connection() as connection:
+            cursor = await connection.execute(
+                f"select {COLUMNS} from documents where id = %s", (document_id,)
+            )
+            row = await cursor.fetchone()
+        access = row and await access_to(service.pool, caller, row["project_id"])
+        if not row or not access:
+            raise not_found("document")
+        if not access.allows(needed):
+            raise too_low(access, needed)
+        await service.fair_use.count_project_request(row["project_id"])
+        return row
+
+    return allowed
 
 
-@rule("tier edit of the document's project")
-async def editable_document(
-    document_id: uuid.UUID, service: Service, caller: Caller
-) -> dict[str, Any]:
-    """The row of a document that the caller may erase."""
-    return await _require(document_id, service, caller, "edit")
-
-
-async def _require(
-    document_id: uuid.UUID, service: Parts, caller: Caller, needed: Tier
-) -> dict[str, Any]:
-    async with service.pool.connection() as connection:
-        cursor = await connection.execute(
-            f"select {COLUMNS} from documents where id = %s", (document_id,)
-        )
-        row = await cursor.fetchone()
-    access = row and await access_to(service.pool, caller, row["project_id"])
-    if not row or not access:
-        raise not_found("document")
-    if not access.allows(needed):
-        raise too_low(access, needed)
-    await service.fair_use.count_project_request(row["project_id"])
-    return row
-
-
-UsableDocument = Annotated[dict[str, Any], Depends(usable_document)]
-EditableDocument = Annotated[dict[str, Any], Depends(editable_document)]
+UsableDocument = Annotated[dict[str, Any], Depends(document_in_project("use"))]
+EditableDocument = Annotated[dict[str, Any], Depends(document_in_project("edit"))]
 
 
 @router.post("/projects/{project_id}", status_code=202)
