@@ -1,7 +1,8 @@
 """Processes that die, are told to go, or only were slow: each question has one answer in the end.
 
 Two kills, or as many as KILLS says: `KILLS=20 .venv/bin/python -m pytest tests/test_killed.py`.
-With two the leases of the dead are made to be over; with more they are waited for.
+With two the leases of the dead are made to be over, and looked at often; with more they are waited
+for.
 """
 
 import os
@@ -34,10 +35,19 @@ from askers import (
 from conftest import Service, ServiceFactory
 from psycopg.rows import dict_row
 from standins.openai import Answer, OpenAIStandIn
-from test_server import Process, environment, refuses_new_runs, stood_in, wait_until
+from test_server import SERVE, Process, environment, refuses_new_runs, stood_in, wait_until
+
+import api.runs.upkeep
 
 ROUNDS = int(os.environ.get("KILLS", "2"))
-ARE_WAITED_FOR = ROUNDS > 2
+IS_HASTY = ROUNDS == 2
+OFTEN_S = 0.5
+HASTY = f"""
+import api.cli, api.runs.upkeep
+api.runs.upkeep.RENEW_S = {OFTEN_S}
+api.cli.app()
+"""
+COMMAND = [sys.executable, "-c", HASTY, *SERVE[3:]] if IS_HASTY else SERVE
 ENDED_WITHIN_S = 60
 APIS: list[Api] = ["chat", "drafting", "chat", "drafting"]
 WORDS = 30
@@ -64,7 +74,7 @@ class Fleet:
         name = next(str(n) for n in range(len(names) + 1) if str(n) not in names)
         (self._folder / name).mkdir(exist_ok=True)
         before = self._processes()
-        process = Process(self._folder / name, environment(**self.settings))
+        process = Process(self._folder / name, environment(**self.settings), COMMAND)
         self._opened.callback(end, process)
         process.wait_until_ready()
         self.live.append(process)
@@ -80,7 +90,7 @@ class Fleet:
 
     def give_up(self, process: Process) -> None:
         """Make it late: the lease of this process is over, unless that is to be waited for."""
-        if not ARE_WAITED_FOR:
+        if IS_HASTY:
             self.rows.execute(_END_LEASE, (self._leases[process.child.pid],))
 
     def _processes(self) -> set[uuid.UUID]:
@@ -114,8 +124,12 @@ def end(process: Process) -> None:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, postgres_url: str, model: OpenAIStandIn) -> Iterator[Fleet]:
+def fleet(
+    tmp_path: Path, postgres_url: str, model: OpenAIStandIn, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Fleet]:
     """Processes that ask the stand-in model."""
+    if IS_HASTY:
+        monkeypatch.setattr(api.runs.upkeep, "RENEW_S", OFTEN_S)
     fleet = Fleet(tmp_path, stood_in(model, postgres_url))
     try:
         yield fleet
