@@ -20,7 +20,7 @@ Api = Literal["chat", "drafting"]
 TERMINAL = ("done", "error")
 _TOKENS = ("text", "message")
 JUMP = 10_000
-"""What the number of a dead run's closing error is ahead of its log: see docs/streams.md."""
+"""How far ahead of its log the last event of a dead run is: see docs/streams.md."""
 
 _QUESTION = re.compile(r"question [\w-]+\?")
 
@@ -64,13 +64,13 @@ class Seen:
         """Fail on a gap, on an event after the terminal one, and on all that was noted."""
         for run_id, events in list(self.runs.items()):
             *before, last = sorted(events)
-            if last - JUMP in range(len(before) + 1) and events[last].name == "error":
+            if last - JUMP in range(len(before) + 1) and events[last].name in TERMINAL:
                 last = before[-1] + 1 if before else 1
             if [*before, last] != list(range(1, len(events) + 1)):
                 self.faults.append(f"{run_id} has the numbers {sorted(events)}")
             if any(events[seq].name in TERMINAL for seq in before):
                 self.faults.append(f"{run_id} goes on after its end")
-        assert self.faults == []
+        assert not self.faults, "\n".join(self.faults)
 
 
 class Asker(threading.Thread):

@@ -94,7 +94,11 @@ class Fleet:
             self.rows.execute(_END_LEASE, (self._leases[process.child.pid],))
 
     def _processes(self) -> set[uuid.UUID]:
-        return {row["id"] for row in self.select("select id from processes")}
+        try:
+            return {row["id"] for row in self.select("select id from processes")}
+        except psycopg.errors.UndefinedTable:
+            # Nobody has started yet.
+            return set()
 
     def select(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """Rows of the database."""
@@ -256,9 +260,12 @@ def test_with_fail_nothing_is_asked_again_but_by_its_key(
 ) -> None:
     seen, question = Seen(), "question fail?"
     model.will(ENDLESS, SLOWLY)
-    with survivor(start_service, fleet.settings, chat_on_crash="fail") as other:
+    with (
+        survivor(start_service, fleet.settings, chat_on_crash="fail") as other,
+        other.client() as http,
+    ):
         victim = fleet.start()
-        project = new_project(other.client())
+        project = new_project(http)
         dead = asking(victim.url, project, question, seen, key="a-key").has(10)
         time.sleep(0.6)
         fleet.kill(victim)
@@ -269,23 +276,22 @@ def test_with_fail_nothing_is_asked_again_but_by_its_key(
         assert "nextRunId" not in closed.events[-1].data
         assert len(closed.events) > 5
         conversation = closed.events[0].data["conversationId"]
-        with other.client() as http:
-            run = http.get(f"/runs/{dead.run_id}").json()["run"]
-            assert (run["status"], run["nextRunId"]) == ("failed", None)
-            part = text_of(closed.events)
-            assert told(http, conversation) == [
-                ("user", question, "complete"),
-                ("assistant", part, "failed"),
-            ]
-            assert len(model.chats) == 1
-            again = asking(other.url, project, question, seen, key="a-key")
-            assert again.last().name == "done"
-            assert again.run_id != dead.run_id
-            assert told(http, conversation) == [
-                ("user", question, "complete"),
-                ("assistant", part, "failed"),
-                ("assistant", "".join(answer_to(question, WORDS)), "complete"),
-            ]
+        run = http.get(f"/runs/{dead.run_id}").json()["run"]
+        assert (run["status"], run["nextRunId"]) == ("failed", None)
+        part = text_of(closed.events)
+        assert told(http, conversation) == [
+            ("user", question, "complete"),
+            ("assistant", part, "failed"),
+        ]
+        assert len(model.chats) == 1
+        again = asking(other.url, project, question, seen, key="a-key")
+        assert again.last().name == "done"
+        assert again.run_id != dead.run_id
+        assert told(http, conversation) == [
+            ("user", question, "complete"),
+            ("assistant", part, "failed"),
+            ("assistant", "".join(answer_to(question, WORDS)), "complete"),
+        ]
     assert len(model.chats) == 2
     seen.check()
 
