@@ -46,6 +46,7 @@ from api.limits import BodyLimit
 from api.runs import routes as runs
 from api.runs.engine import Runs
 from api.runs.rows import RunRows
+from api.runs.transcripts import Transcripts
 from api.settings import LOOPBACK_NAMES, Settings, load_settings
 from graph.checkpoints import Threads, open_checkpoints
 from graph.knowledge.library import open_library
@@ -81,7 +82,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         await asyncio.to_thread(migrate, url)
         pool = await stack.enter_async_context(open_pool(url))
         await know_principals(pool)
-        saver = await open_checkpoints(pool)
+        saver = await open_checkpoints(pool, Transcripts(pool))
 
         # First what may be refused: another process may own the data folder.
         library = await stack.enter_async_context(open_library(settings, pool))
@@ -105,10 +106,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         fair_use = FairUse(pool, Limits.of(settings))
         runs = Runs(
             RunRows(pool, fair_use),
-            threads,
             retention_s=settings.run_retention_minutes * 60,
             cancel_on_disconnect=settings.chat_on_disconnect == "cancel",
             price_of=models.price,
+            most_recalled=models.most_recalled,
         )
         stack.push_async_callback(runs.close, SHUTDOWN_GRACE_S)
         stack.push_async_callback(_cancelled, asyncio.create_task(runs.keep_leases()))

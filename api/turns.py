@@ -51,10 +51,10 @@ def new_turn(asked: Asked, owner: Principal) -> NewTurn:
 
 
 def pipeline_turn(asked: Asked, question_id: uuid.UUID) -> Turn:
-    """The pipeline's input; a thread that exists already takes only the last message."""
+    """The pipeline's input: the question. What was said before it, its thread knows."""
     question: Message = {"role": "user", "content": asked.question, "id": str(question_id)}
     return {
-        "messages": [*asked.history, question],
+        "messages": [question],
         "project_id": str(asked.project_id),
         "doc_type": asked.doc_type,
         "mode": asked.mode,

@@ -15,7 +15,7 @@ from graph.knowledge.library import Library
 from graph.local_model import LocalModel
 from graph.models import Models, Offer, open_models
 from graph.pipeline import build_pipeline
-from graph.run import Stop, run_turn
+from graph.run import Stop, Thread, run_turn
 from graph.settings import ROOT, PipelineSettings
 from graph.streaming import StreamingChatModel
 from graph.texts.texts import Texts
@@ -55,7 +55,7 @@ def turns(model: OpenAIStandIn, *notes: str, question: str = "Why?") -> list[Ter
                     "project_context": {"notes.md": text},
                 },
                 Context(answer_id="a"),
-                thread_id=str(number),
+                thread=Thread(str(number), "a", 100_000),
                 emit=lambda _: None,
                 stop=Stop(),
             )

@@ -27,6 +27,7 @@ from api.database.migrations import migrate
 from api.erasure import Erasure
 from api.runs.engine import Runs
 from api.runs.rows import RunRows
+from api.runs.transcripts import Transcripts
 from api.traces import without_quotes
 from graph.checkpoints import Threads, open_checkpoints
 from graph.errors import RetrievalFailed
@@ -260,10 +261,10 @@ async def add_rows(pool: Pool, project: uuid.UUID, document: uuid.UUID) -> None:
 
 
 async def erasing(pool: Pool, vectors: Vectors) -> Erasure:
-    threads = Threads(await open_checkpoints(pool))
+    threads = Threads(await open_checkpoints(pool, Transcripts(pool)))
     static = StaticModel()
     library = Library(vectors, Passages(pool), local_embeddings(static), static)
-    return Erasure(pool, library, threads, Runs(RunRows(pool), threads, retention_s=60), None)
+    return Erasure(pool, library, threads, Runs(RunRows(pool), retention_s=60), None)
 
 
 async def worked_off(pool: Pool, erasure: Erasure, left: str) -> None:

@@ -20,6 +20,7 @@ from standins.tavily import Page, SearchAnswer, TavilyStandIn
 
 from api.app import AppState, create_app, open_parts
 from api.chat import ChatDialect
+from api.runs.transcripts import Transcripts
 from api.settings import Settings
 from api.turns import with_model
 from graph import events as e
@@ -29,7 +30,7 @@ from graph.errors import ModelUnreachable, PipelineError, PromptTooLong
 from graph.knowledge.library import Library
 from graph.models import Models, Offer
 from graph.pipeline import build_pipeline
-from graph.run import Stop, run_turn
+from graph.run import Stop, Thread, run_turn
 from graph.settings import ROOT, PipelineSettings
 from graph.state import Mode, Source
 from graph.streaming import StreamingChatModel
@@ -104,7 +105,7 @@ def play(
             pipeline,
             {"messages": [{"role": "user", "content": question, "id": "q"}], "mode": mode},
             context,
-            thread_id="t",
+            thread=Thread("t", "a", 100_000),
             emit=found.append,
             stop=stop,
         )
@@ -482,7 +483,7 @@ def replaced_service(
                 library=parts.library,
                 web=web,
                 models=models,
-                checkpoints=await open_checkpoints(parts.pool),
+                checkpoints=await open_checkpoints(parts.pool, Transcripts(parts.pool)),
             )
             yield {"parts": replace(parts, models=models, pipeline=pipeline)}
             await models.aclose()

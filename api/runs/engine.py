@@ -18,16 +18,18 @@ from api.runs.accounts import PriceOf, Spent, no_price, spent_on
 from api.runs.log import RunLog
 from api.runs.rows import LEASE_S, NewTurn, RunRow, RunRows, ended
 from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, Frame, encode
-from graph.checkpoints import Threads
 from graph.context import Context
 from graph.errors import InternalFailure, MemoryFailed
 from graph.events import Answer, Event, Failed, SourcesFound, Terminal
 from graph.pipeline import Pipeline
 from graph.postgres import UNREACHABLE, patiently
-from graph.run import Stop, run_turn
+from graph.run import Stop, Thread, run_turn
 from graph.state import Source, Turn
 
 log = logging.getLogger(__name__)
+
+MostRecalled = Callable[[str | None, str | None], int]
+"""How many characters of a conversation the prompt of a wanted or preferred model can hold."""
 
 Dialect = Callable[[Event], Sequence[Frame]]
 """How an API names an event; no frames for what it does not tell."""
@@ -84,17 +86,17 @@ class Runs:
     def __init__(
         self,
         rows: RunRows,
-        threads: Threads,
         *,
         retention_s: float,
         cancel_on_disconnect: bool = False,
         price_of: PriceOf = no_price,
+        most_recalled: MostRecalled = lambda *_: 0,
     ) -> None:
         self._rows = rows
-        self._threads = threads
         self._retention_s = retention_s
         self._cancel_on_disconnect = cancel_on_disconnect
         self._price_of = price_of
+        self._most_recalled = most_recalled
         self._runs: dict[str, Run] = {}
         self._unstored: Counter[uuid.UUID] = Counter()
         self._closing = False
@@ -126,8 +128,8 @@ class Runs:
             # Nothing is awaited any more, so that no other start comes between.
             fair_use.refuse_more_runs(stored + self._unstored[owner_id] + 1)
             self._unstored[owner_id] += 1
-        elif not await self._rows.begin(new, self._unstored[owner_id]):
-            turn = {**turn, "messages": turn["messages"][-1:]}
+        else:
+            await self._rows.begin(new, self._unstored[owner_id])
         row = RunRow(
             new.run_id if new else uuid.uuid4(),
             new.conversation_id if new else None,
@@ -264,10 +266,10 @@ class Runs:
         await asyncio.wait({run.task})
 
     async def _work(self, run: Run, pipeline: Pipeline, turn: Turn, context: Context) -> None:
-        thread_id = str(run.turn.conversation_id) if run.turn else None
         try:
+            thread = self._thread(run, context)
             terminal = await run_turn(
-                pipeline, turn, context, thread_id=thread_id, emit=run.emit, stop=run.stop
+                pipeline, turn, context, thread=thread, emit=run.emit, stop=run.stop
             )
         except Exception:
             log.exception("run %s broke off", run.id)
@@ -276,10 +278,14 @@ class Runs:
             log.warning("run %s failed: %s", run.id, terminal.error)
         run.end(await self._store(run, terminal))
         self._keep(run)
-        if thread_id:
-            await self._threads.keep_last(thread_id)
-        else:
+        if run.turn is None:
             await self._count_unstored(run, terminal)
+
+    def _thread(self, run: Run, context: Context) -> Thread | None:
+        if run.turn is None:
+            return None
+        most = self._most_recalled(context.model, context.preferred_model)
+        return Thread(str(run.turn.conversation_id), run.id, most)
 
     def _keep(self, run: Run) -> None:
         """Let a run that has ended be followed until the retention is over."""

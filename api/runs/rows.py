@@ -64,8 +64,8 @@ class RunRows:
         self._pool = pool
         self.fair_use = fair_use or FairUse(pool)
 
-    async def begin(self, turn: NewTurn, unstored: int = 0) -> bool:
-        """Store the question, the empty answer and the run; true if the conversation is new.
+    async def begin(self, turn: NewTurn, unstored: int = 0) -> None:
+        """Store the question, the empty answer and the run.
 
         `unstored`: how many runs of the owner are going on that have no row.
 
@@ -79,12 +79,12 @@ class RunRows:
                 await self._insert_messages(connection, turn, is_new)
                 await connection.execute(_GIVE_UP_EXPIRED_OF, (turn.conversation_id,))
                 await connection.execute(
-                    _INSERT_RUN, (turn.run_id, turn.conversation_id, turn.owner_id, LEASE_S)
+                    _INSERT_RUN,
+                    (turn.run_id, turn.conversation_id, turn.question_id, turn.owner_id, LEASE_S),
                 )
                 await self.fair_use.refuse_one_run_more(
                     connection, turn.owner_id, turn.project_id, unstored
                 )
-                return is_new
         except UniqueViolation as error:
             if error.diag.constraint_name != "one_run_at_a_time":
                 raise
@@ -253,8 +253,8 @@ insert into messages (id, conversation_id, doc_type, role, content, status, meta
 values (%s, %s, %s, %s, %s, %s, %s)
 """
 _INSERT_RUN = """
-insert into runs (id, conversation_id, owner_id, status, lease_until)
-values (%s, %s, %s, 'running', now() + make_interval(secs => %s))
+insert into runs (id, conversation_id, question_id, owner_id, status, lease_until)
+values (%s, %s, %s, %s, 'running', now() + make_interval(secs => %s))
 """
 _INSERT_PASSAGE = """
 insert into cited_passages (message_id, chunk_id, project_id, document_id, document_name,
