@@ -1,15 +1,10 @@
 """What was said in a conversation, read for the model from where it stands: the messages."""
 
-import uuid
-from typing import Any
-
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from graph.postgres import Pool
 from graph.state import Message
-
-_PAGE = 100
 
 
 class Transcripts:
@@ -24,60 +19,44 @@ class Transcripts:
         The newest that have `most` characters together, each of them whole, so that a long
         conversation costs no more than a short one. Nothing of a run that is not there.
         """
-        newest_first: list[DictRow] = []
+        values = {"conversation": thread_id, "run": run_id, "most": most}
         async with self._pool.connection() as connection:
-            place = await _end(connection, run_id)
-            while place and most > 0:
-                page = await _page(connection, thread_id, place, most)
-                newest_first += page
-                most -= sum(len(row["content"]) for row in page)
-                place = page[-1] if len(page) == _PAGE else None
-        return [
-            {"role": row["role"], "content": row["content"], "id": str(row["id"])}
-            for row in reversed(newest_first)
-        ]
+            rows = await (await connection.execute(_RECALL, values)).fetchall()
+        return [{"role": r["role"], "content": r["content"], "id": str(r["id"])} for r in rows]
 
     async def holds(self, connection: AsyncConnection[DictRow], run_id: str | None) -> bool:
         """Whether the run is going on. It cannot end before the connection's transaction does."""
         return (await connection.execute(_HOLD, (run_id,))).rowcount == 1
 
 
-async def _end(connection: AsyncConnection[DictRow], run_id: str | None) -> DictRow | None:
-    """What the messages to recall stand before; null where there is no such run."""
-    if run_id is None:
-        return _LAST
-    return await (await connection.execute(_QUESTION, (run_id,))).fetchone()
-
-
-async def _page(
-    connection: AsyncConnection[DictRow], thread_id: str, before: dict[str, Any], most: int
-) -> list[DictRow]:
-    """The messages next before a place, newest first, as far as they have `most` characters."""
-    values = {"thread": thread_id, **before, "page": _PAGE, "most": most}
-    return await (await connection.execute(_SELECT_PAGE, values)).fetchall()
-
-
-_LAST = {"position": 2**63 - 1, "created_at": "infinity", "id": uuid.UUID(int=2**128 - 1)}
-_QUESTION = """
-select q.position, q.created_at, q.id from runs r join messages q on q.id = r.question_id
-where r.id = %s
-"""
 _HOLD = "select from runs where id = %s and status = 'running' for share"
-# Cut here, so that what no prompt can hold does not come over the wire.
-_SELECT_PAGE = """
-with page as (
-    select id, role, content, position, created_at from messages
-    where conversation_id = %(thread)s
-        and (position, created_at, id) < (%(position)s, %(created_at)s, %(id)s)
-        and status <> 'streaming' and not is_superseded and content <> ''
-    order by position desc, created_at desc, id desc limit %(page)s
-), measured as (
-    select *, sum(length(content)) over (
-        order by position desc, created_at desc, id desc
-        rows between unbounded preceding and 1 preceding
-    ) as newer
-    from page
+_SPOKEN = """
+m.conversation_id = %(conversation)s
+    and m.status <> 'streaming' and not m.is_superseded and m.content <> ''
+"""
+# Step by step along the index: asked for the newest hundred at once, Postgres, which takes the
+# conversation for one of usual length, may read and sort all of it.
+_RECALL = f"""
+with recursive places as (
+    select 0::bigint as characters, case when %(run)s::uuid is null then {2**63 - 1} else (
+        select q.position from runs r join messages q on q.id = r.question_id
+        where r.id = %(run)s
+    ) end as position
+    union all
+    select places.characters + older.characters, older.position
+    from places cross join lateral (
+        select length(m.content) as characters, m.position from messages m
+        where {_SPOKEN} and m.position < places.position
+        order by m.position desc limit 1
+    ) as older
+    where places.characters < %(most)s
 )
-select id, role, content, position, created_at from measured
-where coalesce(newer, 0) < %(most)s order by position desc, created_at desc, id desc
+select said.id, said.role, said.content
+from places cross join lateral (
+    select m.id, m.role, m.content, m.created_at from messages m
+    where {_SPOKEN} and m.position = places.position
+    offset 0
+) as said
+where places.characters > 0
+order by places.position, said.created_at
 """
