@@ -47,6 +47,7 @@ from api.limits import BodyLimit
 from api.runs import routes as runs
 from api.runs.dialects import Dialects
 from api.runs.engine import Runs
+from api.runs.transcripts import Transcripts
 from api.settings import LOOPBACK_NAMES, Settings, load_settings
 from api.turns import Turns
 from graph.checkpoints import Threads, open_checkpoints
@@ -88,7 +89,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         await asyncio.to_thread(migrate, url)
         pool = await stack.enter_async_context(open_pool(url))
         await know_principals(pool)
-        saver = await open_checkpoints(pool)
+        saver = await open_checkpoints(pool, Transcripts(pool))
 
         # First what may be refused: another process may own the data folder.
         library = await stack.enter_async_context(open_library(settings, pool))
@@ -113,12 +114,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         runs = Runs(
             pool,
             fair_use,
-            threads,
             DIALECTS,
             retention=timedelta(minutes=settings.run_retention_minutes),
             cancel_on_disconnect=settings.chat_on_disconnect == "cancel",
             reruns=settings.chat_on_crash == "rerun",
             price_of=models.price,
+            most_recalled=models.most_recalled,
         )
         pipeline, forgetful_pipeline = build(checkpoints=saver), build()
         turns = Turns(

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import SecretStr
 
+from graph.budget import most_characters
 from graph.errors import ModelError, ModelUnusable
 from graph.local_model import LocalModel
 from graph.offers import Offer, Price, ProviderOffers, chat_at, chat_of
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 DEFAULT = "default"
 EMBEDDED = "embedded"
 DEFAULT_CONTEXT_WINDOW = 32_768
+_LARGE_WINDOW = 1_000_000
 _OPENAI_URL = "https://api.openai.com/v1"
 _NAMESPACE = uuid.UUID("0b4c2a54-6a0e-4c1b-93d2-58b1a6d0c9e7")
 _SHORT = "Hello"
@@ -165,6 +167,19 @@ class Models:
             return window
         async with self._asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             return self._known_window(resolved) or await self._ask_window(resolved)
+
+    def most_recalled(self, wanted: str | None, preferred: str | None) -> int:
+        """How many characters of a conversation the prompt of a run can hold, whoever answers it.
+
+        Nobody is asked: of a model whose window is not known yet, it is a large one.
+        """
+        chosen = self.resolve(wanted, preferred)
+        windows = [
+            one.context_window or self._known_window(one) or _LARGE_WINDOW
+            for one in (chosen, self.fallback(chosen))
+            if one
+        ]
+        return most_characters(max(windows))
 
     async def tokenizer(self, resolved: Resolved) -> Count | None:
         """What counts with the model's own tokenizer, in a thread; null if that is not offered.
