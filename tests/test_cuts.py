@@ -124,8 +124,7 @@ class Reader:
 @contextmanager
 def second(start_service: ServiceFactory, first: Service, urls: list[str]) -> Iterator[Service]:
     """Another worker on the database of the first one; `urls` says where it is."""
-    names = {"database_url", "openai_base_url", "openai_model"}
-    with start_service(**first.settings.model_dump(include=names)) as other:
+    with start_service(**first.beside()) as other:
         urls[1] = other.url
         yield other
 

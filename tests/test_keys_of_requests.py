@@ -61,9 +61,7 @@ def first(start_service: ServiceFactory, shared_model: OpenAIStandIn) -> Iterato
 @pytest.fixture(scope="module")
 def start_other(start_service: ServiceFactory, first: Service) -> Start:
     """Start another worker on the database of the first one."""
-    names = {"api_key", "jwt_secret", "openai_base_url", "openai_model", "database_url"}
-    settings = first.settings.model_dump(include=names)
-    return lambda: start_service(**settings)
+    return lambda: start_service(**first.beside())
 
 
 @pytest.fixture(scope="module")
@@ -383,7 +381,7 @@ def test_a_key_that_got_a_409_is_free(
 
 
 @pytest.mark.parametrize(
-    ("api", "defaults"),
+    ("api", "more"),
     [
         ("chat", {"mode": "docs", "conversationId": None, "modelId": None}),
         ("drafting", {"user_name": "Developer", "history": [], "doc_type": None, "metadata": None}),
@@ -394,12 +392,12 @@ def test_keys_in_another_order_and_defaults_spelled_out_are_the_same_body(
     here: httpx.Client,
     model: OpenAIStandIn,
     api: str,
-    defaults: dict[str, Any],
+    more: dict[str, Any],
     key: str,
 ) -> None:
     one = post(api, new_project(here))
     events = one.read(here, key)
-    turned = dict(reversed([*one.body.items(), *defaults.items()]))
+    turned = dict(reversed([*one.body.items(), *more.items()]))
     answer = here.post(
         one.path,
         content=json.dumps(turned, indent=4),
@@ -425,3 +423,16 @@ def test_a_day_later_the_key_is_free(
     assert run_of(before) != run_of(after)
     assert one.read(here, key) == after
     assert len(model.chats) == 2
+
+
+@pytest.mark.parametrize(
+    ("api", "name"),
+    [("drafting", "project_context"), ("drafting", "metadata"), ("legacy", "project_context")],
+)
+def test_within_the_body_too_keys_in_another_order_are_the_same(
+    here: httpx.Client, model: OpenAIStandIn, api: str, name: str, key: str
+) -> None:
+    one = post(api, new_project(here), **{name: {"a.md": "A", "b.md": "B"}})
+    turned = one._replace(body={**one.body, name: {"b.md": "B", "a.md": "A"}})
+    assert turned.read(here, key) == one.read(here, key)
+    assert len(model.chats) == 1

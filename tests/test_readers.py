@@ -7,19 +7,27 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import httpx
 import pytest
-from conftest import Service
+from conftest import Service, ServiceFactory
 from sse import Event, events_of, read
 from standins.openai import Answer, OpenAIStandIn
 
 from api import heads
 
 MANY = 50
-TOKENS = [f"{n:04} {'word ' * 200}" for n in range(300)]
+TOKENS = [f"{n:04} {'word ' * 200}" for n in range(160)]
 """Of 1 kB each: more than waits between a service and a reader that reads nothing."""
+
+
+@pytest.fixture(scope="module")
+def other(start_service: ServiceFactory, shared_service: Service) -> Iterator[Service]:
+    """A worker beside the shared one."""
+    with start_service(**shared_service.beside()) as service:
+        yield service
 
 
 class Timed(NamedTuple):
@@ -84,35 +92,35 @@ def finished(http: httpx.Client, project: str) -> tuple[str, list[Event]]:
 
 
 async def asked_and_followed(
-    service: Service, project: str, readers: int
+    workers: list[Service], project: str, readers: int
 ) -> tuple[Timed, list[Timed]]:
-    """What the one that asked got, and what each of so many others did, beside one that idles."""
+    """What the one that asked got, and each of so many others, beside one that never reads."""
+    service = workers[0]
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(
-        base_url=service.url, timeout=30, trust_env=False, limits=limits
-    ) as http:
+    async with httpx.AsyncClient(timeout=30, trust_env=False, limits=limits) as http:
 
         async def timed(response: httpx.Response) -> Timed:
             return Timed(events_of(await response.aread()), time.monotonic())
 
-        async def follow(path: str) -> Timed:
-            return await timed(await http.get(path))
+        async def follow(url: str) -> Timed:
+            return await timed(await http.get(url))
 
-        question = {"message": "Go on."}
-        async with http.stream("POST", f"/chat/projects/{project}", json=question) as response:
+        asked = f"{service.url}/chat/projects/{project}"
+        async with http.stream("POST", asked, json={"message": "Go on."}) as response:
             path = f"/runs/{response.headers['x-run-id']}/stream"
+            urls = islice(cycle(worker.url + path for worker in workers), readers)
             with dialled(service, path):
-                own, *others = await asyncio.gather(
-                    timed(response), *(follow(path) for _ in range(readers))
-                )
+                own, *others = await asyncio.gather(timed(response), *map(follow, urls))
         return own, others
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_of_many_readers_one_that_never_reads_holds_up_nobody(
-    project: str, model: OpenAIStandIn, service: Service
+    project: str, model: OpenAIStandIn, service: Service, other: Service, workers: int
 ) -> None:
     model.will(Answer(TOKENS, delay_s=0.005))
-    own, others = asyncio.run(asked_and_followed(service, project, MANY - 2))
+    at = [service, other][:workers]
+    own, others = asyncio.run(asked_and_followed(at, project, MANY - 2))
     assert [event.data for event in own.events[2:-1]] == [{"delta": token} for token in TOKENS]
     assert own.events[-1].data["finishReason"] == "stop"
     assert [other.events for other in others] == [own.events] * (MANY - 2)

@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,21 +17,11 @@ from standins.openai import Answer, OpenAIStandIn
 APIS = ("chat", "drafting", "legacy")
 WORDS = [f"w{n} " for n in range(20)]
 
-Start = Callable[..., AbstractContextManager[Service]]
-
 
 @pytest.fixture(scope="module")
-def start_other(start_service: ServiceFactory, shared_service: Service) -> Start:
-    """Start another worker on the database of the shared one; settings by keyword."""
-    wanted = {"database_url", "openai_base_url", "openai_model"}
-    settings = shared_service.settings.model_dump(include=wanted)
-    return lambda **more: start_service(**settings, **more)
-
-
-@pytest.fixture(scope="module")
-def other(start_other: Start) -> Iterator[Service]:
+def other(start_service: ServiceFactory, shared_service: Service) -> Iterator[Service]:
     """A worker beside the shared one."""
-    with start_other() as service:
+    with start_service(**shared_service.beside()) as service:
         yield service
 
 
@@ -103,12 +93,12 @@ def test_a_run_is_resumed_at_another_worker_where_it_was_left(
 
 
 def test_finished_runs_are_whole_after_a_restart(
-    start_other: Start, project: str, model: OpenAIStandIn
+    start_service: ServiceFactory, service: Service, project: str, model: OpenAIStandIn
 ) -> None:
     model.will(Answer(WORDS))
-    with start_other() as before, before.client() as http:
+    with start_service(**service.beside()) as before, before.client() as http:
         runs = [finished(http, api, project) for api in APIS]
-    with start_other() as after, after.client() as http:
+    with start_service(**service.beside()) as after, after.client() as http:
         for path, whole in runs:
             assert read(http, "GET", path) == whole
             assert read(http, "GET", path, params={"after": 5}) == whole[5:]
@@ -119,20 +109,15 @@ def test_finished_runs_are_whole_after_a_restart(
 def test_a_stream_that_is_no_longer_kept_is_410_everywhere_and_the_run_still_told(
     start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
-    settings = {
-        "openai_base_url": model.base_url,
-        "openai_model": "stand-in",
-        "run_retention_minutes": 0.001,
-    }
-    with start_service(**settings) as first, first.client() as http:
-        settings["database_url"] = first.settings.database_url
+    settings = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
+    with start_service(**settings, run_retention_minutes=0.001) as first, first.client() as http:
         project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
-        with start_service(**settings) as second, second.client() as there:
+        with start_service(**first.beside()) as second, second.client() as there:
             path, whole = finished(http, "chat", project)
             time.sleep(0.5)
             gone = [client.get(path) for client in (http, there)]
             runs = [client.get(path.removesuffix("/stream")) for client in (http, there)]
-    with start_service(**settings) as again, again.client() as http:
+    with start_service(**first.beside()) as again, again.client() as http:
         gone.append(http.get(path))
         runs.append(http.get(path.removesuffix("/stream")))
         [conversation] = http.get(f"/chat/projects/{project}/conversations").json()["conversations"]
@@ -145,17 +130,12 @@ def test_a_stream_that_is_no_longer_kept_is_410_everywhere_and_the_run_still_tol
 def test_a_run_that_is_unknown_or_somebody_elses_is_404_at_each_worker(
     start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
-    settings = {
-        "openai_base_url": model.base_url,
-        "openai_model": "stand-in",
-        "api_key": "canary-of-runs",
-    }
+    settings = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
     model.will(Answer(["Half"], end="hang"))
-    with start_service(**settings) as first:
-        settings["database_url"] = first.settings.database_url
+    with start_service(**settings, api_key="canary-of-runs") as first:
         ada, bob = ({"X-API-Key": new_key(first, new_user(first, name))} for name in ("Ada", "Bob"))
         with (
-            start_service(**settings) as second,
+            start_service(**first.beside()) as second,
             first.client(**ada) as own,
             first.client(**bob) as here,
             second.client(**bob) as there,
