@@ -40,6 +40,7 @@ class Reader:
     urls: list[str]
     project: str
     rng: random.Random
+    restarting: Flag
     cuts: Counter[str] = field(default_factory=Counter)
 
     def ask(self) -> tuple[str, list[Event]]:
@@ -96,6 +97,7 @@ class Reader:
                     received += piece
         except httpx.TransportError:
             self.cuts[f"{'RST' if hard else 'FIN'} at worker {worker}"] += 1
+            self.cuts["during a restart"] += self.restarting.is_set()
         whole, end, half = received.rpartition(b"\n\n")
         self.cuts["in the middle of an event"] += bool(half)
         return run_id, events_of(whole + end)
@@ -134,7 +136,7 @@ def test_streams_that_are_cut_at_any_byte_are_put_together_without_a_flaw(
     start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
     model.will(ANSWER)
-    over = Flag()
+    restarting, over = Flag(), Flag()
     with (
         start_service(openai_base_url=model.base_url, openai_model="stand-in") as first,
         first.client() as http,
@@ -146,14 +148,18 @@ def test_streams_that_are_cut_at_any_byte_are_put_together_without_a_flaw(
         project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
         urls = [first.url, ""]
         readers = [
-            Reader(relay, urls, project, random.Random(f"{SEED} {n}")) for n in range(READERS)
+            Reader(relay, urls, project, random.Random(f"{SEED} {n}"), restarting)
+            for n in range(READERS)
         ]
         with second(start_service, first, urls):
             reading = [pool.submit(r.read_until_cut, CUTS // READERS, over) for r in readers]
             wait(reading, timeout=1)
+            restarting.set()
         for left in reversed(range(RESTARTS)):
             with second(start_service, first, urls) as other:
+                restarting.clear()
                 wait(reading, timeout=1)
+                restarting.set()
                 if not left:
                     over.set()
                     runs = [run for one in reading for run in one.result(60 + CUTS)]
@@ -162,6 +168,7 @@ def test_streams_that_are_cut_at_any_byte_are_put_together_without_a_flaw(
     assert sum(reader.count for reader in readers) >= CUTS
     assert len(model.chats) == len(runs)
     cuts = sum((reader.cuts for reader in readers), Counter[str]())
+    assert cuts["during a restart"] > 0
     sys.stderr.write(f"\n{len(runs)} runs, {RESTARTS} restarts, cuts: {dict(cuts)}\n")
 
 
