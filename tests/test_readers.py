@@ -138,9 +138,9 @@ def test_what_is_held_for_readers_that_never_read_does_not_grow_with_the_answer(
     try:
         before, _ = tracemalloc.get_traced_memory()
         with ExitStack() as idle:
-            for _ in range(20):
-                idle.enter_context(dialled(service, path))
-            time.sleep(1)
+            connections = [idle.enter_context(dialled(service, path)) for _ in range(20)]
+            for connection in connections:
+                connection.recv(2000, socket.MSG_PEEK | socket.MSG_WAITALL)
             held = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
