@@ -446,3 +446,14 @@ def test_within_the_body_too_keys_in_another_order_are_the_same(
     turned = one._replace(body={**one.body, name: {"b.md": "B", "a.md": "A"}})
     assert turned.read(here, key) == one.read(here, key)
     assert len(model.chats) == 1
+
+
+def test_a_body_with_half_a_character_has_a_key_too(
+    here: httpx.Client, model: OpenAIStandIn, key: str
+) -> None:
+    body = rb'{"message": "Go on.", "doc_type": "UNSORTED", "project_context": {"a.md": "\ud800"}}'
+    headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+    path = "/api/v1/chat/generate"
+    first, again = (here.post(path, content=body, headers=headers) for _ in range(2))
+    assert (first.status_code, again.content) == (200, first.content)
+    assert len(model.chats) == 1
