@@ -77,6 +77,10 @@ class Service:
             base_url=self.url, headers=headers, timeout=30, trust_env=False, limits=limits
         )
 
+    def beside(self) -> dict[str, Any]:
+        """The settings of another worker on the same database."""
+        return self.settings.model_dump(exclude={"data_dir"})
+
     @contextmanager
     def changing(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection to the service's database, committed at the end."""

@@ -4,6 +4,7 @@ Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
 import hashlib
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -45,8 +46,8 @@ def key_for(api: Api, key: str | None, body: BaseModel, *about: uuid.UUID) -> Ke
     """The key of a request with this body; `about` are the ids in its path."""
     if key is None:
         return None
-    said = "\n".join([*map(str, about), body.model_dump_json()])
-    return Key(api, key, hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest())
+    said = [*map(str, about), json.dumps(body.model_dump(mode="json"), sort_keys=True)]
+    return Key(api, key, hashlib.sha256("\n".join(said).encode()).digest())
 
 
 async def claim(
