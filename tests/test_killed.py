@@ -195,9 +195,9 @@ def ask_all(
     """Ask the next question in each conversation, of any process."""
 
     def place() -> str:
-        return chance.choice(fleet.live or [dead]).url
+        return chance.choice([process.url for process in fleet.live] or [gone])
 
-    dead = fleet.live[0]
+    gone = fleet.live[0].url
     conversations = [asker.conversation for asker in before[-1]] if before else [None] * len(APIS)
     return [
         Asker(
@@ -356,7 +356,7 @@ def test_sigterm_hands_what_goes_on_for_long_to_the_next_start(
     fleet: Fleet, start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
     seen, question = Seen(), "question handed over?"
-    model.will(ENDLESS, SLOWLY)
+    model.will(ENDLESS, ENDLESS, SLOWLY)
     service = fleet.start()
     with fleet.client() as http:
         project = new_project(http)
