@@ -355,7 +355,7 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
 def test_sigterm_hands_what_goes_on_for_long_to_the_next_start(
     fleet: Fleet, start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
-    seen, question = Seen(), "question handed over?"
+    seen, question = Seen(), "question handed-over?"
     model.will(ENDLESS, ENDLESS, SLOWLY)
     service = fleet.start()
     with fleet.client() as http:
