@@ -308,7 +308,8 @@ def test_a_process_that_was_only_slow_is_given_up_and_changes_nothing_afterwards
         stopped = asking(slow.url, project, "question stopped?", seen).has(10)
         time.sleep(0.6)
         with halted(slow):
-            asked = in_thread(lambda: httpx.post(f"{other.url}/runs/{stopped.run_id}/stop"))
+            stop = f"{other.url}/runs/{stopped.run_id}/stop"
+            asked = in_thread(lambda: httpx.post(stop, timeout=ENDED_WITHIN_S))
             time.sleep(0.5)
             fleet.give_up(slow)
             closed = following(other.url, str(lost.run_id), seen).last(ENDED_WITHIN_S)
