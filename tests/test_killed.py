@@ -35,7 +35,7 @@ from askers import (
 from conftest import Service, ServiceFactory
 from psycopg.rows import dict_row
 from standins.openai import Answer, OpenAIStandIn
-from test_server import SERVE, Process, environment, refuses_new_runs, stood_in, wait_until
+from test_server import SERVE, Process, drafting_body, environment, stood_in, wait_until
 
 import api.runs.upkeep
 
@@ -391,3 +391,10 @@ def test_sigterm_hands_what_goes_on_for_long_to_the_next_start(
         ]
     assert calls(model.chats) == {question: 2, "question drafted?": 2}
     seen.check()
+
+
+def refuses_new_runs(url: str) -> bool:
+    # Not read: a run that was let in just before the signal was seen would go on for long.
+    path = f"{url}/api/v1/chat/stream"
+    with httpx.stream("POST", path, json=drafting_body("Draft it."), timeout=20) as answer:
+        return answer.status_code == 503 and "Retry-After" in answer.headers
