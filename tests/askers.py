@@ -204,7 +204,7 @@ class Reader(threading.Thread):
         """Read until the stream ends, or its connection."""
         with (
             suppress(httpx.TransportError),
-            httpx.Client(base_url=self._url, timeout=30, trust_env=False) as http,
+            httpx.Client(base_url=self._url, timeout=60, trust_env=False) as http,
             http.stream(
                 self._method, self._path, json=self._body or None, headers=self._headers
             ) as response,

@@ -35,7 +35,7 @@ from askers import (
 from conftest import Service, ServiceFactory
 from psycopg.rows import dict_row
 from standins.openai import Answer, OpenAIStandIn
-from test_server import SERVE, Process, environment, refuses_new_runs, stood_in, wait_until
+from test_server import SERVE, Process, drafting_body, environment, stood_in, wait_until
 
 import api.runs.upkeep
 
@@ -195,9 +195,9 @@ def ask_all(
     """Ask the next question in each conversation, of any process."""
 
     def place() -> str:
-        return chance.choice(fleet.live or [dead]).url
+        return chance.choice([process.url for process in fleet.live] or [gone])
 
-    dead = fleet.live[0]
+    gone = fleet.live[0].url
     conversations = [asker.conversation for asker in before[-1]] if before else [None] * len(APIS)
     return [
         Asker(
@@ -308,7 +308,8 @@ def test_a_process_that_was_only_slow_is_given_up_and_changes_nothing_afterwards
         stopped = asking(slow.url, project, "question stopped?", seen).has(10)
         time.sleep(0.6)
         with halted(slow):
-            asked = in_thread(lambda: httpx.post(f"{other.url}/runs/{stopped.run_id}/stop"))
+            stop = f"{other.url}/runs/{stopped.run_id}/stop"
+            asked = in_thread(lambda: httpx.post(stop, timeout=ENDED_WITHIN_S))
             time.sleep(0.5)
             fleet.give_up(slow)
             closed = following(other.url, str(lost.run_id), seen).last(ENDED_WITHIN_S)
@@ -355,8 +356,8 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
 def test_sigterm_hands_what_goes_on_for_long_to_the_next_start(
     fleet: Fleet, start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
-    seen, question = Seen(), "question handed over?"
-    model.will(ENDLESS, SLOWLY)
+    seen, question = Seen(), "question handed-over?"
+    model.will(ENDLESS, ENDLESS, SLOWLY)
     service = fleet.start()
     with fleet.client() as http:
         project = new_project(http)
@@ -390,3 +391,10 @@ def test_sigterm_hands_what_goes_on_for_long_to_the_next_start(
         ]
     assert calls(model.chats) == {question: 2, "question drafted?": 2}
     seen.check()
+
+
+def refuses_new_runs(url: str) -> bool:
+    # Not read: a run that was let in just before the signal was seen would go on for long.
+    path = f"{url}/api/v1/chat/stream"
+    with httpx.stream("POST", path, json=drafting_body("Draft it."), timeout=20) as answer:
+        return answer.status_code == 503 and "Retry-After" in answer.headers
