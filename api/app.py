@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import TypedDict
@@ -44,9 +45,10 @@ from api.hosts import KnownHosts
 from api.ingestion import Ingestion
 from api.limits import BodyLimit
 from api.runs import routes as runs
+from api.runs.dialects import Dialects
 from api.runs.engine import Runs
-from api.runs.rows import RunRows
 from api.settings import LOOPBACK_NAMES, Settings, load_settings
+from api.turns import Turns
 from graph.checkpoints import Threads, open_checkpoints
 from graph.knowledge.library import open_library
 from graph.models import open_models
@@ -60,6 +62,11 @@ from graph.web import open_web_search
 
 log = logging.getLogger(__name__)
 
+DIALECTS: Dialects = {
+    "chat": chat.ChatDialect,
+    "drafting": drafting.DraftingDialect,
+    "legacy": legacy.LegacyDialect,
+}
 SHUTDOWN_GRACE_S = 10
 _JOB_CONNECTIONS = 4
 
@@ -104,14 +111,28 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         threads = Threads(saver)
         fair_use = FairUse(pool, Limits.of(settings))
         runs = Runs(
-            RunRows(pool, fair_use),
+            pool,
+            fair_use,
             threads,
-            retention_s=settings.run_retention_minutes * 60,
+            DIALECTS,
+            retention=timedelta(minutes=settings.run_retention_minutes),
             cancel_on_disconnect=settings.chat_on_disconnect == "cancel",
+            reruns=settings.chat_on_crash == "rerun",
             price_of=models.price,
         )
-        stack.push_async_callback(runs.close, SHUTDOWN_GRACE_S)
-        stack.push_async_callback(_cancelled, asyncio.create_task(runs.keep_leases()))
+        pipeline, forgetful_pipeline = build(checkpoints=saver), build()
+        turns = Turns(
+            pool,
+            models,
+            runs,
+            DIALECTS,
+            pipeline=pipeline,
+            forgetful_pipeline=forgetful_pipeline,
+        )
+        alone = settings.database_url is None
+        await stack.enter_async_context(
+            runs.open(turns.begin_again, alone=alone, grace_s=SHUTDOWN_GRACE_S)
+        )
         ingestion = Ingestion(pool, library)
         job_pool = await stack.enter_async_context(open_pool(url, max_size=_JOB_CONNECTIONS))
         await stack.enter_async_context(ingestion.open(job_pool, alone=settings.chroma_url is None))
@@ -130,9 +151,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             models=models,
             providers=providers,
             threads=threads,
-            pipeline=build(checkpoints=saver),
-            forgetful_pipeline=build(),
+            pipeline=pipeline,
+            forgetful_pipeline=forgetful_pipeline,
             runs=runs,
+            turns=turns,
             ingestion=ingestion,
             erasure=erasure,
         )
