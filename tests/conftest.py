@@ -30,6 +30,7 @@ _FIRST = (
     "test_studio.py",
     "test_faults.py",
     "test_cli.py",
+    "test_clients.py",
     "test_local_model.py",
 )
 
