@@ -10,7 +10,7 @@ from standins.openai import Answer, OpenAIStandIn
 
 from graph.context import Context
 from graph.errors import PromptTooLong
-from graph.events import Failed, Finished, Terminal
+from graph.events import Event, Failed, Finished, Terminal
 from graph.knowledge.library import Library
 from graph.local_model import LocalModel
 from graph.models import Models, Offer, open_models
@@ -56,7 +56,7 @@ def turns(model: OpenAIStandIn, *notes: str, question: str = "Why?") -> list[Ter
                 },
                 Context(answer_id="a"),
                 thread=Thread(str(number), "a", 100_000),
-                emit=lambda _: None,
+                emit=nobody_listens,
                 stop=Stop(),
             )
             for number, text in enumerate(notes)
@@ -65,6 +65,10 @@ def turns(model: OpenAIStandIn, *notes: str, question: str = "Why?") -> list[Ter
         return ends
 
     return asyncio.run(play())
+
+
+async def nobody_listens(_: Event) -> None:
+    """Take an event."""
 
 
 def asked(model: OpenAIStandIn) -> list[str]:

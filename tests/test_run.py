@@ -52,12 +52,16 @@ def run(
             checkpoints=saver,
         )
         events: list[Event] = []
+
+        async def emit(event: Event) -> None:
+            events.append(event)
+
         terminal = await run_turn(
             pipeline,
             {"messages": [{"role": "user", "content": "Why?", "id": "q"}], "doc_type": doc_type},
             Context(answer_id="a"),
             thread=Thread("t", "a", 100_000),
-            emit=events.append,
+            emit=emit,
             stop=Stop(),
         )
         await models.aclose()
