@@ -49,6 +49,7 @@ from api.runs.rows import RunRows
 from api.settings import LOOPBACK_NAMES, Settings, load_settings
 from graph.checkpoints import Threads, open_checkpoints
 from graph.knowledge.library import open_library
+from graph.local_model import LentModel
 from graph.models import open_models
 from graph.offers import ProviderOffers
 from graph.pipeline import build_pipeline
@@ -74,7 +75,9 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[AppState]]
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+async def open_parts(
+    settings: Settings, lent_model: LentModel | None = None
+) -> AsyncIterator[Parts]:
     """Open the database, the library, the models and the run engine; close them in reverse."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(open_database(settings))
@@ -88,7 +91,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         providers = Providers(pool, await asyncio.to_thread(open_secrets, settings))
         await providers.rotate()
         rows = ProviderOffers(providers, settings)
-        models = await asyncio.to_thread(open_models, settings, rows)
+        models = await asyncio.to_thread(open_models, settings, rows, lent_model)
         stack.push_async_callback(models.aclose)
         await models.refresh()
         web = open_web_search(settings)
@@ -138,8 +141,15 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
 
 
-def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    lifespan: Lifespan | None = None,
+    lent_model: LentModel | None = None,
+) -> FastAPI:
     """The service. `lifespan` replaces what opens its parts; without settings, the environment's.
+
+    With `lent_model` the embedded model is not started here, if it is to be used at all.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -149,7 +159,7 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
         title="Archwright",
         summary="Answers questions about a project's documents, and drafts its next one.",
         version=version("archwright"),
-        lifespan=lifespan or _lifespan_of(chosen),
+        lifespan=lifespan or _lifespan_of(chosen, lent_model),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -175,10 +185,10 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
     return app
 
 
-def _lifespan_of(settings: Settings) -> Lifespan:
+def _lifespan_of(settings: Settings, lent_model: LentModel | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[AppState]:
-        async with open_parts(settings) as parts:
+        async with open_parts(settings, lent_model) as parts:
             langserve.mount(app, parts.forgetful_pipeline)
             refuse_unguarded(app)
             app.state.parts = parts

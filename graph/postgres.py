@@ -54,7 +54,10 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
         _forget_the_dead(server)
         url = server.get_uri()
         _keep_little(url)
-        yield url
+        try:
+            yield url
+        finally:
+            _forget_the_dead(server)
 
 
 @asynccontextmanager
