@@ -9,6 +9,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from api.app import create_app
 from api.logs import set_up_logging
 from api.server import Server, StartFailed, run
 from api.welcome import Opened
@@ -29,12 +30,13 @@ def main(handles: list[str]) -> None:
     for one in (parent, listener):
         os.set_inheritable(one, False)
     line = Connection(parent)
-    task = line.recv()
+    try:
+        task = line.recv()
+    except EOFError:
+        return
     assert isinstance(task, Task)
     threading.Thread(target=_end_without_parent, args=(line,), daemon=True).start()
     set_up_logging(task.settings.log_level, task.settings.log_format)
-    # After its thread has begun to listen: it takes seconds, in which the parent may end.
-    from api.app import create_app  # noqa: PLC0415
 
     def say_ready(parts: "Parts") -> None:
         line.send(Opened.of(parts))

@@ -74,16 +74,17 @@ def serve_with(count: int, settings: Settings) -> None:
     set_up_logging(settings.log_level, settings.log_format)
     out = Console(highlight=False, soft_wrap=True)
     signals = _Signals()
-    with bound_socket(settings) as listener, ExitStack() as stack:
-        with out.status(f"Starting {embedded_parts(settings)}…") as waiting:
-            here = address(settings, listener)
-            task = stack.enter_context(_shared(settings))
-            workers = stack.enter_context(_Workers(task, listener, count, signals))
-            opened = workers.wait_until_ready()
-            waiting.stop()
-        if opened:
-            out.print(welcome(settings, here, opened, count))
-            workers.watch()
+    with bound_socket(settings) as listener, _Workers(count, listener, signals) as workers:
+        here = address(settings, listener)
+        with ExitStack() as stack:
+            with out.status(f"Starting {embedded_parts(settings)}…"):
+                task = stack.enter_context(_shared(settings))
+                # Before what they use.
+                stack.callback(workers.end)
+                opened = workers.wait_until_ready(task)
+            if opened:
+                out.print(welcome(settings, here, opened, count))
+                workers.watch()
 
 
 class _Signals:
@@ -99,7 +100,8 @@ class _Signals:
             os._exit(128 + sig)
         if not self.asked:
             end_at_latest(_END_AT_LATEST_S)
-        self.insists = self.asked and sig == signal.SIGINT
+        elif sig == signal.SIGINT:
+            self.insists = True
         self.asked = True
 
 
@@ -161,27 +163,29 @@ def _keep_alive(servers: Sequence[ChildServer], over: threading.Event) -> None:
 
 
 class _Workers:
-    """The processes; at the end of the block they have ended, in order or not."""
+    """The processes. They load the service at once, and open it when they have their task."""
 
-    def __init__(self, task: Task, listener: socket.socket, count: int, signals: _Signals) -> None:
+    def __init__(self, count: int, listener: socket.socket, signals: _Signals) -> None:
         self._listener = listener
         self._signals = signals
-        self._all = [_Worker(task, listener) for _ in range(count)]
+        self._all = [_Worker(listener) for _ in range(count)]
 
     def __enter__(self) -> "_Workers":
         return self
 
     def __exit__(self, *_: object) -> None:
-        # What still comes is refused then, as soon as the workers take nothing any more.
-        self._listener.close()
-        self._end(time.monotonic())
+        self.end()
 
-    def wait_until_ready(self) -> Opened | None:
-        """Wait until all serve; gives what one of them knows, null if told to end before.
+    def wait_until_ready(self, task: Task) -> Opened | None:
+        """Give them their task and wait until all serve; null if told to end before.
+
+        Gives what one of them knows then.
 
         Raises:
-            StartFailed: one of them cannot.
+            StartFailed: one of them cannot serve.
         """
+        for one in self._all:
+            one.give(task)
         while not self._signals.asked:
             self._hear()
             for one in self._all:
@@ -205,8 +209,14 @@ class _Workers:
             assert isinstance(line, Connection)
             lines[line].hear()
 
-    def _end(self, began: float) -> None:
-        self._tell(signal.SIGTERM)
+    def end(self) -> None:
+        """End them, in order if they can, within 14 s; a second call changes nothing."""
+        # What still comes is refused then, as soon as the workers take nothing any more.
+        self._listener.close()
+        began = time.monotonic()
+        for one in self._live():
+            # Who does not serve yet would go on to open its parts first.
+            one.tell(signal.SIGTERM if isinstance(one.said, Opened) else signal.SIGKILL)
         has_insisted = False
         while self._live():
             waited = time.monotonic() - began
@@ -229,17 +239,17 @@ class _Workers:
 class _Worker:
     """A process, and after it the one that replaces it; `said` is the last that it said."""
 
-    def __init__(self, task: Task, listener: socket.socket) -> None:
-        self._task = task
+    def __init__(self, listener: socket.socket) -> None:
+        self._task: Task | None = None
         self._listener = listener
         self._pause = _SHORTEST_PAUSE_S
         self._start()
 
     def _start(self) -> None:
+        self.line: Connection | None
         self.said: Opened | Failed | None = None
         self._due: float | None = None
         self._began = time.monotonic()
-        self.line: Connection | None
         self.line, theirs = Pipe()
         handles = (theirs.fileno(), self._listener.fileno())
         with theirs:
@@ -250,8 +260,14 @@ class _Worker:
                 # Ctrl-C in the terminal is for the parent, which tells the workers.
                 start_new_session=True,
             )
-        with suppress(OSError):
-            self.line.send(self._task)
+
+    def give(self, task: Task) -> None:
+        """Have the process, and each that replaces it, open the service."""
+        self._task = task
+        # One that has ended meanwhile is heard of.
+        if self.line:
+            with suppress(OSError):
+                self.line.send(task)
 
     def alive(self) -> bool:
         """Whether the process runs."""
@@ -275,8 +291,9 @@ class _Worker:
             return
         if self._due is None:
             self._due = time.monotonic() + self._next_pause()
-        elif time.monotonic() >= self._due:
+        elif time.monotonic() >= self._due and self._task:
             self._start()
+            self.give(self._task)
 
     def _next_pause(self) -> float:
         if time.monotonic() - self._began > _WELL_S:

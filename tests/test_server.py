@@ -31,12 +31,12 @@ Start = Callable[..., AbstractContextManager["Process"]]
 class Process:
     """A service in a process of its own; what it wrote is in `out` and `err`."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], *options: str) -> None:
         self.folder = folder
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.child = subprocess.Popen(
-                SERVE, cwd=folder, env=environment, stdout=out, stderr=err
+                [*SERVE, *options], cwd=folder, env=environment, stdout=out, stderr=err
             )
 
     @property
@@ -233,11 +233,11 @@ def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(served:
     assert httpx.get(served.url).json()["status"] == "running"
 
 
-def refused(folder: Path, **settings: str) -> tuple[int, str]:
+def refused(folder: Path, *options: str, **settings: str) -> tuple[int, str]:
     """The exit code and what stands on stderr of a service that does not start."""
     done = subprocess.run(
-        SERVE[:-2], cwd=folder, env=environment(**settings), capture_output=True, text=True,
-        timeout=60, check=False,
+        [*SERVE[:-2], *options], cwd=folder, env=environment(**settings), capture_output=True,
+        text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stdout == ""
     return done.returncode, done.stderr
