@@ -141,6 +141,11 @@ class Server(uvicorn.Server):
         # uvicorn raises them again when it has finished, and the exit code would not be 0.
         self._captured_signals.clear()
 
+    def end_now(self) -> None:
+        """End without waiting for runs, as after a second Ctrl-C; may be called in any thread."""
+        end_at_latest(_END_AT_LATEST_S)
+        self.should_exit = self.force_exit = True
+
     @property
     def _parts(self) -> "Parts":
         parts: Parts = self._app.state.parts

@@ -1,11 +1,10 @@
 """One of several processes that serve one address; see `api/workers.py`, which starts it."""
 
+import logging
 import os
-import signal
 import socket
 import sys
 import threading
-import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,6 @@ from api.workers import Failed, Task
 
 if TYPE_CHECKING:
     from api.dependencies import Parts
-
-_INSIST_AFTER_S = 0.5
 
 
 def main(handles: list[str]) -> None:
@@ -35,29 +32,30 @@ def main(handles: list[str]) -> None:
     except EOFError:
         return
     assert isinstance(task, Task)
-    threading.Thread(target=_end_without_parent, args=(line,), daemon=True).start()
     set_up_logging(task.settings.log_level, task.settings.log_format)
 
     def say_ready(parts: "Parts") -> None:
         line.send(Opened.of(parts))
 
-    app = create_app(task.settings, lent_model=task.lent_model)
+    server = Server(create_app(task.settings, lent_model=task.lent_model), task.settings, say_ready)
+    threading.Thread(target=_end_with_line, args=(line, server), daemon=True).start()
     try:
-        run(Server(app, task.settings, say_ready), socket.socket(fileno=listener))
+        run(server, socket.socket(fileno=listener))
     except StartFailed as error:
         line.send(Failed(str(error)))
         sys.exit(1)
+    # All is closed, and the parent has not much time left to close what is its own.
+    logging.shutdown()
+    os._exit(0)
 
 
-def _end_without_parent(line: Connection) -> None:
-    """End as after a second Ctrl-C once the parent is gone: the address must become free.
+def _end_with_line(line: Connection, server: Server) -> None:
+    """End at once when the parent closes the line, or is gone: the address must become free.
 
-    The parent says nothing more, so that there is something to read only when its end is closed.
+    The parent says nothing more, so that there is something to read only then.
     """
     line.poll(None)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_INSIST_AFTER_S)
-    os.kill(os.getpid(), signal.SIGINT)
+    server.end_now()
 
 
 if __name__ == "__main__":

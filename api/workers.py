@@ -42,7 +42,6 @@ _LONGEST_PAUSE_S = 30.0
 _WELL_S = 60.0
 _WORKERS_END_S = 13.5
 _END_AT_LATEST_S = 14.7
-_INSIST_AFTER_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -217,23 +216,16 @@ class _Workers:
         for one in self._live():
             # Who does not serve yet would go on to open its parts first.
             one.tell(signal.SIGTERM if isinstance(one.said, Opened) else signal.SIGKILL)
-        has_insisted = False
-        while self._live():
-            waited = time.monotonic() - began
-            if waited > _WORKERS_END_S:
-                self._tell(signal.SIGKILL)
-            # A worker that sees both at once would take the second for the first.
-            if self._signals.insists and not has_insisted and waited > _INSIST_AFTER_S:
-                has_insisted = True
-                self._tell(signal.SIGINT)
+        while live := self._live():
+            for one in live:
+                if time.monotonic() - began > _WORKERS_END_S:
+                    one.tell(signal.SIGKILL)
+                elif self._signals.insists:
+                    one.let_go()
             time.sleep(0.05)
 
     def _live(self) -> list["_Worker"]:
         return [one for one in self._all if one.alive()]
-
-    def _tell(self, sig: signal.Signals) -> None:
-        for one in self._live():
-            one.tell(sig)
 
 
 class _Worker:
@@ -277,6 +269,12 @@ class _Worker:
         """Send a signal, unless the process has ended."""
         self._child.send_signal(sig)
 
+    def let_go(self) -> None:
+        """Have the process end at once; may be repeated."""
+        if self.line:
+            self.line.close()
+            self.line = None
+
     def hear(self) -> None:
         """Take what the process says; where it has ended, it is to be replaced."""
         assert self.line
@@ -304,9 +302,7 @@ class _Worker:
         return pause
 
     def _has_ended(self) -> None:
-        assert self.line
-        self.line.close()
-        self.line = None
+        self.let_go()
         # Without its line it is none of ours any more, should it still hang.
         self._child.kill()
         code = self._child.wait()
