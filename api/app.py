@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import TypedDict
@@ -44,9 +45,10 @@ from api.hosts import KnownHosts
 from api.ingestion import Ingestion
 from api.limits import BodyLimit
 from api.runs import routes as runs
+from api.runs.dialects import Dialects
 from api.runs.engine import Runs
-from api.runs.rows import RunRows
 from api.settings import LOOPBACK_NAMES, Settings, load_settings
+from api.turns import Turns
 from graph.checkpoints import Threads, open_checkpoints
 from graph.knowledge.library import open_library
 from graph.local_model import LentModel
@@ -61,6 +63,11 @@ from graph.web import open_web_search
 
 log = logging.getLogger(__name__)
 
+DIALECTS: Dialects = {
+    "chat": chat.ChatDialect,
+    "drafting": drafting.DraftingDialect,
+    "legacy": legacy.LegacyDialect,
+}
 SHUTDOWN_GRACE_S = 10
 _JOB_CONNECTIONS = 4
 
@@ -76,9 +83,13 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[AppState]]
 
 @asynccontextmanager
 async def open_parts(
-    settings: Settings, lent_model: LentModel | None = None
+    settings: Settings, lent_model: LentModel | None = None, *, is_worker: bool = False
 ) -> AsyncIterator[Parts]:
-    """Open the database, the library, the models and the run engine; close them in reverse."""
+    """Open the database, the library, the models and the run engine; close them in reverse.
+
+    With `lent_model` the embedded model is not started here, if it is to be used at all. One that
+    `is_worker` shares what is embedded with others.
+    """
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(open_database(settings))
         await asyncio.to_thread(migrate, url)
@@ -107,17 +118,33 @@ async def open_parts(
         threads = Threads(saver)
         fair_use = FairUse(pool, Limits.of(settings))
         runs = Runs(
-            RunRows(pool, fair_use),
+            pool,
+            fair_use,
             threads,
-            retention_s=settings.run_retention_minutes * 60,
+            DIALECTS,
+            retention=timedelta(minutes=settings.run_retention_minutes),
             cancel_on_disconnect=settings.chat_on_disconnect == "cancel",
+            reruns=settings.chat_on_crash == "rerun",
             price_of=models.price,
         )
-        stack.push_async_callback(runs.close, SHUTDOWN_GRACE_S)
-        stack.push_async_callback(_cancelled, asyncio.create_task(runs.keep_leases()))
+        pipeline, forgetful_pipeline = build(checkpoints=saver), build()
+        turns = Turns(
+            pool,
+            models,
+            runs,
+            DIALECTS,
+            pipeline=pipeline,
+            forgetful_pipeline=forgetful_pipeline,
+        )
+        alone = settings.database_url is None and not is_worker
+        await stack.enter_async_context(
+            runs.open(turns.begin_again, alone=alone, grace_s=SHUTDOWN_GRACE_S)
+        )
         ingestion = Ingestion(pool, library)
         job_pool = await stack.enter_async_context(open_pool(url, max_size=_JOB_CONNECTIONS))
-        await stack.enter_async_context(ingestion.open(job_pool, alone=settings.chroma_url is None))
+        await stack.enter_async_context(
+            ingestion.open(job_pool, alone=settings.chroma_url is None and not is_worker)
+        )
         # Only the embedded server is the service's own.
         clean = None if settings.database_url else partial(scrub, url)
         erasure = Erasure(pool, library, threads, runs, clean)
@@ -133,9 +160,10 @@ async def open_parts(
             models=models,
             providers=providers,
             threads=threads,
-            pipeline=build(checkpoints=saver),
-            forgetful_pipeline=build(),
+            pipeline=pipeline,
+            forgetful_pipeline=forgetful_pipeline,
             runs=runs,
+            turns=turns,
             ingestion=ingestion,
             erasure=erasure,
         )
@@ -146,10 +174,11 @@ def create_app(
     *,
     lifespan: Lifespan | None = None,
     lent_model: LentModel | None = None,
+    is_worker: bool = False,
 ) -> FastAPI:
     """The service. `lifespan` replaces what opens its parts; without settings, the environment's.
 
-    With `lent_model` the embedded model is not started here, if it is to be used at all.
+    `lent_model` and `is_worker` are as in `open_parts`.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -159,7 +188,7 @@ def create_app(
         title="Archwright",
         summary="Answers questions about a project's documents, and drafts its next one.",
         version=version("archwright"),
-        lifespan=lifespan or _lifespan_of(chosen, lent_model),
+        lifespan=lifespan or _lifespan_of(chosen, lent_model, is_worker),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -185,10 +214,10 @@ def create_app(
     return app
 
 
-def _lifespan_of(settings: Settings, lent_model: LentModel | None) -> Lifespan:
+def _lifespan_of(settings: Settings, lent_model: LentModel | None, is_worker: bool) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[AppState]:
-        async with open_parts(settings, lent_model) as parts:
+        async with open_parts(settings, lent_model, is_worker=is_worker) as parts:
             langserve.mount(app, parts.forgetful_pipeline)
             refuse_unguarded(app)
             app.state.parts = parts

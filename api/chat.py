@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, StringConstraints
@@ -12,11 +12,12 @@ from api.active_html import strip_active_html
 from api.conversations import own_conversation
 from api.dependencies import Parts, Service
 from api.errors import Refusal, invalid, not_found
-from api.projects import project_row
-from api.runs.rows import citation_row, warning_row
+from api.runs.dialects import Told
+from api.runs.ending import citation_row, warning_row
+from api.runs.keys import RequestKey, key_for
 from api.schema import CLEAN, CamelModel, CleanText
 from api.streams import chat_stream_docs
-from api.turns import Asked, context_for, new_turn, pipeline_turn, with_model
+from api.turns import Asked
 from api.wire import EventStream, Frame, as_json_string, frame
 from graph.errors import (
     ModelForbidden,
@@ -63,7 +64,7 @@ async def get_config(service: Service, caller: Caller) -> ChatConfig:
 
 @router.post("/projects/{project_id}", response_class=EventStream, responses=chat_stream_docs())
 async def ask(
-    project_id: UsableProject, body: Question, service: Service, caller: Caller
+    project_id: UsableProject, body: Question, service: Service, caller: Caller, key: RequestKey
 ) -> EventStream:
     """Ask about the project's documents. Events: `meta`, `sources`, `text`, `done` or `error`."""
     question = _checked(body, service)
@@ -71,33 +72,17 @@ async def ask(
         row = await own_conversation(service.pool, body.conversation_id, caller)
         if row["project_id"] != project_id:
             raise not_found("conversation")
-    project = await project_row(service.pool, project_id)
-    if project is None:
-        raise not_found("project")
-
     asked = Asked(
         question=question,
         project_id=project_id,
-        conversation_id=body.conversation_id or uuid.uuid4(),
+        conversation_id=body.conversation_id,
+        may_create=body.conversation_id is None,
         mode=body.mode,
         model=body.model_id,
     )
-    turn = new_turn(asked, caller)
-    context = context_for(project, body.model_id, turn.run_id)
-    await service.models.refresh()
-    chosen = service.models.resolve(context.model, context.preferred_model)
-    may_change = service.models.fallback(chosen) is not None
-    dialect = ChatDialect(turn.conversation_id, turn.run_id, chosen.name, may_change=may_change)
-    run = await service.runs.start(
-        service.pipeline,
-        pipeline_turn(asked, turn.question_id),
-        with_model(context, chosen),
-        new=turn,
-        owner_id=caller.id,
-        dialect=dialect,
-        opening=dialect.opening(),
-    )
-    return EventStream(service.runs.follow(run), run_id=run.id)
+    sent = key_for("chat", key, body, project_id)
+    run_id = await service.turns.begin(asked, caller.id, "chat", sent)
+    return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 
 def _checked(body: Question, service: Parts) -> str:
@@ -120,20 +105,20 @@ def _checked(body: Question, service: Parts) -> str:
 class ChatDialect:
     """The pipeline's events under the names that the chat API documents.
 
-    `meta` names the model that is really used and comes first. Where `model` has a fallback, and
-    so `may_change`, `meta` and `sources` wait until it is certain which of them answers.
+    `meta` names the model that is really used and comes first. Where the model may change, `meta`
+    and `sources` wait until it is certain which of them answers.
     """
 
-    def __init__(
-        self, conversation_id: uuid.UUID, run_id: uuid.UUID, model: str, *, may_change: bool
-    ) -> None:
-        self._conversation_id = str(conversation_id)
-        self._run_id = str(run_id)
-        self._model = model
-        self._waits = may_change
+    token: ClassVar[tuple[str, str]] = ("text", "delta")
+
+    def __init__(self, told: Told) -> None:
+        self._conversation_id = str(told.conversation_id)
+        self._run_id = str(told.run_id)
+        self._model = told.model
+        self._waits = told.may_change
         self._sources: list[Frame] = []
 
-    def opening(self) -> list[Frame]:
+    def opening(self) -> Sequence[Frame]:
         """What can be sent before the run begins: `meta`, or nothing yet."""
         return [] if self._waits else [self._meta()]
 
@@ -149,8 +134,9 @@ class ChatDialect:
                 return () if self._waits else self._sources
             case Finished():
                 return [*self._waiting(), frame("done", self._done(event))]
-            case Failed(error):
-                return [*self._waiting(), frame("error", _error(error))]
+            case Failed(error, next_run_id=next_run_id):
+                next_run = {"nextRunId": str(next_run_id)} if next_run_id else {}
+                return [*self._waiting(), frame("error", {**_error(error), **next_run})]
             case _:
                 return ()
 

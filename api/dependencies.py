@@ -11,6 +11,7 @@ from api.fair_use import FairUse
 from api.ingestion import Ingestion
 from api.runs.engine import Runs
 from api.settings import Settings
+from api.turns import Turns
 from graph.checkpoints import Threads
 from graph.knowledge.library import Library
 from graph.models import Models
@@ -39,6 +40,7 @@ class Parts:
     pipeline: Pipeline
     forgetful_pipeline: Pipeline
     runs: Runs
+    turns: Turns
     ingestion: Ingestion
     erasure: Erasure
 

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends
 from fastapi.exceptions import RequestValidationError
@@ -15,11 +15,14 @@ from api.access.rules import NO_PROJECT, Caller, GuardedRoute, rule
 from api.active_html import strip_active_html
 from api.dependencies import Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal, invalid
-from api.projects import NewProject, insert_project, project_row
-from api.runs.rows import FOREIGN_CONVERSATION, citation_row, warning_row
+from api.projects import NewProject, insert_project
+from api.runs.beginning import FOREIGN_CONVERSATION
+from api.runs.dialects import Told
+from api.runs.ending import citation_row, warning_row
+from api.runs.keys import RequestKey, key_for
 from api.schema import CLEAN, SAFE, CleanText
 from api.streams import drafting_stream_docs
-from api.turns import Asked, context_for, new_turn, pipeline_turn, with_model
+from api.turns import Asked, project_row
 from api.wire import EventStream, Frame, as_json_string, frame
 from graph.errors import (
     ModelRefused,
@@ -65,7 +68,9 @@ Drafter = Annotated[Principal, Depends(drafter)]
 
 
 @router.post("/stream", response_class=EventStream, responses=drafting_stream_docs())
-async def draft(body: StreamRequest, service: Service, caller: Drafter) -> EventStream:
+async def draft(
+    body: StreamRequest, service: Service, caller: Drafter, key: RequestKey
+) -> EventStream:
     """Answer, or draft the document `doc_type`. Events: `message`, then `done` or `error`."""
     check_limits(service, body.message, body.history, "history")
     question, history = await safely(body.message, body.history)
@@ -73,7 +78,7 @@ async def draft(body: StreamRequest, service: Service, caller: Drafter) -> Event
         service, body.doc_type or UNSORTED, caller=caller, project_id=body.project_id
     )
     service.runs.refuse_when_closing()
-    project = await _project(service, caller, body.project_id)
+    await _enter_project(service, caller, body.project_id)
     await service.fair_use.count_project_request(body.project_id)
     await _check_conversation(service, caller, body)
     asked = Asked(
@@ -86,19 +91,8 @@ async def draft(body: StreamRequest, service: Service, caller: Drafter) -> Event
         project_context=body.project_context,
         metadata=body.metadata,
     )
-    turn = new_turn(asked, caller)
-    context = context_for(project, None, turn.run_id)
-    await service.models.refresh()
-    chosen = service.models.resolve(None, context.preferred_model)
-    run = await service.runs.start(
-        service.pipeline,
-        pipeline_turn(asked, turn.question_id),
-        with_model(context, chosen),
-        new=turn,
-        owner_id=caller.id,
-        dialect=DraftingDialect(turn.conversation_id, turn.run_id, doc_type, chosen.name),
-    )
-    return EventStream(service.runs.follow(run), run_id=run.id)
+    run_id = await service.turns.begin(asked, caller.id, "drafting", key_for("drafting", key, body))
+    return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 
 def check_limits(
@@ -168,15 +162,12 @@ async def known_doc_type(
     return name
 
 
-async def _project(service: Parts, caller: Principal, project_id: uuid.UUID) -> dict[str, Any]:
-    """The project, made on first use and then owned by the caller."""
-    project = await project_row(service.pool, project_id)
-    if project is None:
+async def _enter_project(service: Parts, caller: Principal, project_id: uuid.UUID) -> None:
+    """Make the project on first use, then owned by the caller, or refuse who may not use it."""
+    if await project_row(service.pool, project_id) is None:
         await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
-        project = await project_row(service.pool, project_id)
-    if project is None or await access_to(service.pool, caller, project_id) is None:
+    if await access_to(service.pool, caller, project_id) is None:
         raise Refusal(403, "forbidden", NO_PROJECT)
-    return project
 
 
 async def _check_conversation(service: Parts, caller: Principal, body: StreamRequest) -> None:
@@ -193,16 +184,20 @@ async def _check_conversation(service: Parts, caller: Principal, body: StreamReq
 class DraftingDialect:
     """The pipeline's events under the names that the drafting API documents.
 
-    `model` is told where the run was stopped before a model had begun to answer.
+    The model that was chosen is told where the run was stopped before one had begun to answer.
     """
 
-    def __init__(
-        self, conversation_id: uuid.UUID, run_id: uuid.UUID, doc_type: str, model: str
-    ) -> None:
-        self._conversation_id = str(conversation_id)
-        self._run_id = str(run_id)
-        self._doc_type = doc_type
-        self._model = model
+    token: ClassVar[tuple[str, str]] = ("message", "token")
+
+    def __init__(self, told: Told) -> None:
+        self._conversation_id = str(told.conversation_id)
+        self._run_id = str(told.run_id)
+        self._doc_type = told.doc_type
+        self._model = told.model
+
+    def opening(self) -> Sequence[Frame]:
+        """Nothing is sent before the run begins."""
+        return ()
 
     def __call__(self, event: Event) -> Sequence[Frame]:
         """The frames of `event`, none where the API does not tell it."""
@@ -214,8 +209,9 @@ class DraftingDialect:
                 ]
             case Finished():
                 return [frame("done", self._done(event))]
-            case Failed(error):
-                return [frame("error", _error(error))]
+            case Failed(error, next_run_id=next_run_id):
+                next_run = {"next_run_id": str(next_run_id)} if next_run_id else {}
+                return [frame("error", {**_error(error), **next_run})]
             case _:
                 return ()
 

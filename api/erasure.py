@@ -61,7 +61,6 @@ class Erasure:
                 await note(connection, by, "document.deleted", target=target, project_id=project_id)
             await erase_traces(connection, project_id, document_id, name)
             left = await _remember(connection, project_id=project_id, document_id=document_id)
-        self._runs.forget_document(str(document_id), project_id, name)
         await self._go_on(left)
 
     async def project(self, project_id: uuid.UUID, *, by: Principal) -> None:
@@ -108,8 +107,7 @@ class Erasure:
                 await asyncio.sleep(SETTLE_S)
 
     async def _end_runs(self, conversations: list[uuid.UUID]) -> None:
-        for conversation_id in conversations:
-            await self._runs.forget_conversation(conversation_id)
+        await self._runs.stop_in(conversations)
         # Before the rows: should this fail, the same request can be sent again.
         await self._threads.forget([str(one) for one in conversations])
 
@@ -138,7 +136,6 @@ class Erasure:
         """Delete what lies outside the service's own tables; false if it must be tried again."""
         try:
             if row["document_id"]:
-                self._runs.forget_document(str(row["document_id"]))
                 await self._library.forget_document(str(row["project_id"]), str(row["document_id"]))
             elif row["project_id"]:
                 await self._forget_project(row["project_id"])

@@ -121,13 +121,11 @@ class FairUse:
         self,
         connection: AsyncConnection[Any],
         user_id: uuid.UUID,
-        project_id: uuid.UUID,
-        unstored: int,
+        project_id: uuid.UUID | None,
     ) -> None:
         """Refuse the run whose row the connection's transaction has made, if it is too many.
 
-        Transactions of one caller or project take turns here until they end. `unstored`: runs of
-        the caller that have no row.
+        Transactions of one caller or project take turns here until they end.
 
         Raises:
             Refusal: 429; the transaction must be rolled back.
@@ -135,35 +133,19 @@ class FairUse:
         most = self._limits
         keys = [
             *([f"runs of {user_id}"] if most.user_runs else []),
-            *([f"runs in {project_id}"] if most.project_runs else []),
+            *([f"runs in {project_id}"] if most.project_runs and project_id else []),
         ]
         if not keys:
             return
         await connection.execute(_TAKE_TURNS, (keys,))
         # Another statement, which sees what was stored before its turn.
         running = await _running(connection, user_id, project_id)
-        self.refuse_more_runs(running.user + unstored, running.project)
-
-    async def stored_runs(self, user_id: uuid.UUID) -> int:
-        """How many runs of a caller have a row and go on; 0 where nobody limits them."""
-        if self._limits.user_runs is None:
-            return 0
-        async with self._pool.connection() as connection:
-            return (await _running(connection, user_id, None)).user
-
-    def refuse_more_runs(self, of_user: int, in_project: int = 0) -> None:
-        """Refuse if so many runs at the same time are too many.
-
-        Raises:
-            Refusal: 429.
-        """
-        most = self._limits
-        if most.user_runs is not None and of_user > most.user_runs:
+        if most.user_runs is not None and running.user > most.user_runs:
             raise _too_many_runs("Your", most.user_runs)
-        if most.project_runs is not None and in_project > most.project_runs:
+        if most.project_runs is not None and running.project > most.project_runs:
             raise _too_many_runs("The project's", most.project_runs)
 
-    async def standings(self, caller: Principal, unstored: int) -> list[Standing]:
+    async def standings(self, caller: Principal) -> list[Standing]:
         """The caller's own limits as they stand."""
         limiter = SlidingWindowCounterRateLimiter(self._counters)
         rated = [
@@ -180,7 +162,9 @@ class FairUse:
                 Standing(name, rate.amount, stats.remaining, reset_at if is_used else None)
             )
         if most := self._limits.user_runs:
-            left = max(0, most - unstored - await self.stored_runs(caller.id))
+            async with self._pool.connection() as connection:
+                running = await _running(connection, caller.id, None)
+            left = max(0, most - running.user)
             found.append(Standing("parallel runs", most, left, None))
         return found
 
@@ -266,11 +250,13 @@ async def _running(
 _TAKE_TURNS = """
 select pg_advisory_xact_lock(hashtextextended(key, 0)) from unnest(%s::text[]) as key
 """
-# Runs whose lease is over are those of processes that died.
+# Those of processes that died count no more; those that wait for a process do.
 _COUNT_RUNNING = """
 select count(*) filter (where r.owner_id = %(user)s) as "user",
     count(*) filter (where c.project_id = %(project)s) as project
-from runs r join conversations c on c.id = r.conversation_id
-where r.status = 'running' and r.lease_until > clock_timestamp()
+from runs r
+left join conversations c on c.id = r.conversation_id
+left join processes p on p.id = r.process_id
+where r.status = 'running' and (r.process_id is null or p.lease_until > clock_timestamp())
     and (r.owner_id = %(user)s or c.project_id = %(project)s)
 """

@@ -11,8 +11,9 @@ from api.access.rules import Caller, GuardedRoute, UsableProject, require, rule
 from api.dependencies import Service
 from api.errors import DRAFTING_PREFIX, Refusal
 from api.progress import GONE
-from api.projects import NewProject, insert_project, project_row
+from api.projects import NewProject, insert_project
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText
+from api.turns import project_row
 from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.questions import understood
 from graph.knowledge.ranking import Passage

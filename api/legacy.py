@@ -1,7 +1,7 @@
 """What older clients of the drafting API still call: `/chat/generate` and `/chat/message`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, JsonValue
@@ -10,10 +10,12 @@ from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
 from api.drafting import HistoryEntry, StreamRequest, check_limits, known_doc_type, safely
 from api.errors import DRAFTING_PREFIX, Refusal
+from api.runs.dialects import Told
+from api.runs.keys import RequestKey, key_for
 from api.schema import CleanText
 from api.streams import legacy_stream_docs
+from api.turns import Asked
 from api.wire import EventStream, Frame, as_json, as_json_string, frame
-from graph.context import Context
 from graph.errors import (
     ModelError,
     ModelTimedOut,
@@ -37,24 +39,20 @@ class GenerateRequest(BaseModel):
 
 
 @router.post("/generate", response_class=EventStream, responses=legacy_stream_docs())
-async def generate(body: GenerateRequest, service: Service, caller: Caller) -> EventStream:
-    """Draft without a project: nothing is retrieved, nothing is stored."""
+async def generate(
+    body: GenerateRequest, service: Service, caller: Caller, key: RequestKey
+) -> EventStream:
+    """Draft without a project: nothing is retrieved, no conversation is stored."""
     check_limits(service, body.message, body.chat_history, "chat_history")
     question, history = await safely(body.message, body.chat_history)
-    doc_type = await known_doc_type(service, body.doc_type, caller=caller)
-    run = await service.runs.start(
-        service.forgetful_pipeline,
-        {
-            "messages": [*history, {"role": "user", "content": question}],
-            "doc_type": doc_type,
-            "project_context": {clean(k): _as_text(v) for k, v in body.project_context.items()},
-        },
-        Context(),
-        new=None,
-        owner_id=caller.id,
-        dialect=LegacyDialect(),
+    asked = Asked(
+        question=question,
+        doc_type=await known_doc_type(service, body.doc_type, caller=caller),
+        history=history,
+        project_context={clean(k): _as_text(v) for k, v in body.project_context.items()},
     )
-    return EventStream(service.runs.follow(run), run_id=run.id)
+    run_id = await service.turns.begin(asked, caller.id, "legacy", key_for("legacy", key, body))
+    return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 
 @router.post("/message", deprecated=True)
@@ -70,8 +68,14 @@ async def message(body: StreamRequest, caller: Caller) -> None:
 class LegacyDialect:
     """The pipeline's events as older clients know them; counts the tokens as they pass."""
 
-    def __init__(self) -> None:
+    token: ClassVar[tuple[str, str]] = ("token", "token")
+
+    def __init__(self, told: Told) -> None:
         self._index = 0
+
+    def opening(self) -> Sequence[Frame]:
+        """Nothing is sent before the run begins."""
+        return ()
 
     def __call__(self, event: Event) -> Sequence[Frame]:
         """The frames of `event`, none where the API does not tell it."""
@@ -85,8 +89,10 @@ class LegacyDialect:
             case Finished(answer=answer):
                 total = round(answer.timings_ms.get("total", 0))
                 return [frame("done", {"total_tokens": self._index, "duration_ms": total})]
-            case Failed(error):
-                return [frame("error", {"code": code_of(error), "message": str(error)})]
+            case Failed(error, next_run_id=next_run_id):
+                next_run = {"next_run_id": str(next_run_id)} if next_run_id else {}
+                data = {"code": code_of(error), "message": str(error), **next_run}
+                return [frame("error", data)]
             case _:
                 return ()
 

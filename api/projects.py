@@ -182,16 +182,6 @@ async def insert_project(
         )
 
 
-async def project_row(pool: Pool, project_id: uuid.UUID) -> dict[str, Any] | None:
-    """Name, instructions and settings of a project, as its turns need them."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(
-            "select name, instructions, settings from projects where id = %s",
-            (project_id,),
-        )
-        return await cursor.fetchone()
-
-
 async def _read(pool: Pool, project_id: uuid.UUID, caller: Principal) -> Project:
     async with pool.connection() as connection:
         row = await (

@@ -72,6 +72,9 @@ class Settings(PipelineSettings):
     chat_on_disconnect: Literal["continue", "cancel"] = Field(
         "continue", description="What a run does when its last reader hangs up."
     )
+    chat_on_crash: Literal["rerun", "fail"] = Field(
+        "rerun", description="What becomes of a turn whose process ended before its answer."
+    )
     max_body_mb: int = Field(10, ge=1, description="MB of a request's body.")
     max_upload_mb: int = Field(50, ge=1, description="MB of an uploaded file.")
     run_retention_minutes: float = Field(

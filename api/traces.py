@@ -1,4 +1,4 @@
-"""What stored answers hold of documents, and how it goes when a document is erased."""
+"""What stored answers and the logs of runs hold of documents, and how it goes with a document."""
 
 import uuid
 from collections.abc import Iterable
@@ -7,18 +7,20 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
+from api.runs.stored_log import NEWS
+
 
 async def erase_traces(
     connection: AsyncConnection[DictRow], project_id: uuid.UUID, document_id: uuid.UUID, name: str
 ) -> None:
     """Take out of a project's answers what they quote of a document and of its older versions.
 
-    Called in the transaction that erases the document, after its row was deleted.
+    The logs of runs that showed its passages go. Called in the transaction that erases the
+    document, after its row was deleted.
     """
+    about = {"project": project_id, "document": str(document_id), "name": name, "channel": NEWS}
     for statement in _STATEMENTS:
-        await connection.execute(
-            statement, {"project": project_id, "document": str(document_id), "name": name}
-        )
+        await connection.execute(statement, about)
 
 
 async def names_left(
@@ -65,4 +67,17 @@ _ERASE_PASSAGES = """
 delete from cited_passages where project_id = %(project)s and document_id is not null
     and (document_id = %(document)s::uuid or document_name = %(name)s)
 """
-_STATEMENTS = (_ERASE_QUOTES, _ERASE_PASSAGES)
+# A run that goes on keeps its readers, but nothing of it is kept any more.
+_ERASE_LOGS = """
+with erased as (
+    update runs set is_followable = false
+    where conversation_id in (select id from conversations where project_id = %(project)s)
+        and is_followable
+        and (%(document)s::uuid = any(documents) or %(name)s = any(document_names))
+    returning id
+),
+gone as (delete from run_events where run_id in (select id from erased))
+select pg_notify(%(channel)s, id::text) from erased
+"""
+# Runs before messages, as a run that ends locks them.
+_STATEMENTS = (_ERASE_LOGS, _ERASE_QUOTES, _ERASE_PASSAGES)

@@ -1,30 +1,41 @@
-"""What both APIs do to start a turn: its ids, its context, its place in a conversation."""
+"""What all APIs do to start a turn: its model, its context, its place in a conversation."""
 
 import textwrap
 import uuid
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
-from api.access.principals import Principal
-from api.runs.rows import NewTurn
+from api.errors import Refusal, not_found
+from api.runs.beginning import NewRun, Place, Request
+from api.runs.dialects import Api, Dialect, Dialects, Told
+from api.runs.engine import Runs
+from api.runs.keys import Key, KeyTaken, run_of
+from api.runs.recovery import Waiting
+from api.runs.rows import RunRow
 from graph.context import Context
-from graph.models import Resolved
+from graph.models import Models
+from graph.pipeline import Pipeline
+from graph.postgres import Pool
 from graph.sanitizing import one_line
 from graph.state import UNSORTED, Message, Mode, Turn
 
 _TITLE_LENGTH = 60
+_MOST_RACES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A question as a request brings it, checked and sanitized.
 
-    `history` counts only where the conversation does not exist yet.
+    Without a project (legacy) nothing is stored. A conversation that does not exist is made where
+    `may_create` allows it; `history` counts only then. Without an id a new one begins.
     """
 
     question: str
-    project_id: uuid.UUID
-    conversation_id: uuid.UUID
+    project_id: uuid.UUID | None = None
+    conversation_id: uuid.UUID | None = None
+    may_create: bool = True
     mode: Mode = "docs"
     model: str | None = None
     doc_type: str = UNSORTED
@@ -34,36 +45,132 @@ class Asked:
     metadata: dict[str, str] | None = None
 
 
-def new_turn(asked: Asked, owner: Principal) -> NewTurn:
-    """The rows that this question will become; the answer's id is the run's id."""
-    return NewTurn(
-        run_id=uuid.uuid4(),
-        conversation_id=asked.conversation_id,
-        question_id=uuid.uuid4(),
+class Turns:
+    """Starts turns, however they come: asked for, sent again with their key, or left by a crash."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        models: Models,
+        runs: Runs,
+        dialects: Dialects,
+        *,
+        pipeline: Pipeline,
+        forgetful_pipeline: Pipeline,
+    ) -> None:
+        self._pool = pool
+        self._models = models
+        self._runs = runs
+        self._dialects = dialects
+        self._pipeline = pipeline
+        self._forgetful_pipeline = forgetful_pipeline
+
+    async def begin(
+        self, asked: Asked, owner_id: uuid.UUID, api: Api, key: Key | None = None
+    ) -> uuid.UUID:
+        """Start a run, and give its id; with a key that is known, the id of the run it began.
+
+        A run that has failed and may be repeated is asked again under its key: in a new run of
+        the same turn.
+
+        Raises:
+            Refusal: see `Runs.start`; 404, the project is gone; 422, the key was used with
+                another body.
+        """
+        for _ in range(_MOST_RACES):
+            known = await run_of(self._pool, owner_id, key) if key else None
+            if known and not (known.status == "failed" and known.is_retryable):
+                return known.id
+            with suppress(KeyTaken):
+                return await self._start(asked, owner_id, api, key, known)
+        raise Refusal(
+            409, "key_in_use", "Other requests use this Idempotency-Key. Try again in a moment."
+        )
+
+    async def begin_again(self, waiting: Waiting) -> None:
+        """Begin a run that has taken the place of one which a crash has ended."""
+        row, request = waiting.row, waiting.request
+        context, dialect = await self._prepared(
+            row.project_id, request.model, row.api, row.told(request.model or "")
+        )
+        self._runs.go_on(row, request.turn, self._pipeline_of(row.api), context, dialect)
+
+    async def _start(
+        self,
+        asked: Asked,
+        owner_id: uuid.UUID,
+        api: Api,
+        key: Key | None,
+        earlier: RunRow | None,
+    ) -> uuid.UUID:
+        run_id, place = uuid.uuid4(), _place(asked, earlier)
+        replaces = earlier.id if earlier else None
+        told = Told(run_id, place.conversation_id if place else None, asked.doc_type)
+        context, dialect = await self._prepared(asked.project_id, asked.model, api, told)
+        question_id = place.question_id if place else uuid.uuid4()
+        request = Request(_pipeline_turn(asked, question_id), asked.model)
+        new = NewRun(run_id, owner_id, api, request, place, key, replaces)
+        await self._runs.start(new, self._pipeline_of(api), context, dialect)
+        return run_id
+
+    async def _prepared(
+        self, project_id: uuid.UUID | None, model: str | None, api: Api, told: Told
+    ) -> tuple[Context, Dialect]:
+        """How the project wants it done with which model, and how the run will be told of."""
+        context = Context(model=model, answer_id=str(told.run_id))
+        if project_id:
+            context = _context_for(await self._project(project_id), model, told.run_id)
+        await self._models.refresh()
+        chosen = self._models.resolve(context.model, context.preferred_model)
+        may_change = self._models.fallback(chosen) is not None
+        told = replace(told, model=chosen.name, may_change=may_change)
+        fixed = {"model": chosen.id, "fell_through": chosen.fell_through}
+        return context.model_copy(update=fixed), self._dialects[api](told)
+
+    async def _project(self, project_id: uuid.UUID) -> dict[str, Any]:
+        project = await project_row(self._pool, project_id)
+        if project is None:
+            raise not_found("project")
+        return project
+
+    def _pipeline_of(self, api: Api) -> Pipeline:
+        return self._forgetful_pipeline if api == "legacy" else self._pipeline
+
+
+def _place(asked: Asked, earlier: RunRow | None) -> Place | None:
+    """Where the turn stands: at a new place, or at that of the run which is asked again."""
+    if asked.project_id is None:
+        return None
+    is_again = earlier is not None and earlier.conversation_id is not None
+    conversation_id = earlier.conversation_id if earlier and is_again else asked.conversation_id
+    question_id = earlier.question_id if earlier and is_again else None
+    return Place(
+        conversation_id=conversation_id or uuid.uuid4(),
         project_id=asked.project_id,
-        owner_id=owner.id,
-        title=title_of(asked.question),
+        question_id=question_id or uuid.uuid4(),
         question=asked.question,
+        title=title_of(asked.question),
+        may_create=asked.may_create and not is_again,
         history=asked.history,
         doc_type=asked.doc_type,
         metadata=asked.metadata,
     )
 
 
-def pipeline_turn(asked: Asked, question_id: uuid.UUID) -> Turn:
+def _pipeline_turn(asked: Asked, question_id: uuid.UUID) -> Turn:
     """The pipeline's input; a thread that exists already takes only the last message."""
     question: Message = {"role": "user", "content": asked.question, "id": str(question_id)}
-    return {
+    turn: Turn = {
         "messages": [*asked.history, question],
-        "project_id": str(asked.project_id),
         "doc_type": asked.doc_type,
         "mode": asked.mode,
         "user_name": asked.user_name,
         "project_context": asked.project_context or {},
     }
+    return {**turn, "project_id": str(asked.project_id)} if asked.project_id else turn
 
 
-def context_for(project: dict[str, Any], model: str | None, answer_id: uuid.UUID) -> Context:
+def _context_for(project: dict[str, Any], model: str | None, answer_id: uuid.UUID) -> Context:
     """How this project wants its questions answered."""
     settings = {key: value for key, value in project["settings"].items() if value is not None}
     return Context(
@@ -76,9 +183,14 @@ def context_for(project: dict[str, Any], model: str | None, answer_id: uuid.UUID
     )
 
 
-def with_model(context: Context, chosen: Resolved) -> Context:
-    """`context` with the model that it was resolved to, so that the pipeline finds the same."""
-    return context.model_copy(update={"model": chosen.id, "fell_through": chosen.fell_through})
+async def project_row(pool: Pool, project_id: uuid.UUID) -> dict[str, Any] | None:
+    """Name, instructions and settings of a project, as its turns need them."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "select name, instructions, settings from projects where id = %s",
+            (project_id,),
+        )
+        return await cursor.fetchone()
 
 
 def title_of(message: str) -> str:

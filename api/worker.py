@@ -37,7 +37,8 @@ def main(handles: list[str]) -> None:
     def say_ready(parts: "Parts") -> None:
         line.send(Opened.of(parts))
 
-    server = Server(create_app(task.settings, lent_model=task.lent_model), task.settings, say_ready)
+    app = create_app(task.settings, lent_model=task.lent_model, is_worker=True)
+    server = Server(app, task.settings, say_ready)
     threading.Thread(target=_end_with_line, args=(line, server), daemon=True).start()
     try:
         run(server, socket.socket(fileno=listener))

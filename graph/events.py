@@ -9,6 +9,7 @@ then `Finished` or `Failed`, exactly one and always last.
 
 from dataclasses import dataclass, field
 from typing import Literal
+from uuid import UUID
 
 from graph.errors import PipelineError
 from graph.marking import By, Check
@@ -162,10 +163,14 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run could not go on; `answer` is the part that was there, kept in the thread."""
+    """The run could not go on; `answer` is the part that was there.
+
+    `next_run_id` is the run that asks the same turn again, null where there is none.
+    """
 
     error: PipelineError
     answer: Answer
+    next_run_id: UUID | None = None
     type: Literal["failed"] = "failed"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -35,7 +35,7 @@ from graph.state import Source, Turn
 
 log = logging.getLogger(__name__)
 
-Emit = Callable[[Event], None]
+Emit = Callable[[Event], Awaitable[None]]
 StopReason = Literal["asked", "shutdown"]
 
 _TIMED = ("load_template", "retrieve", "search", "generate", "check", "first_token")
@@ -125,7 +125,7 @@ async def _stream(
         turn, config, context=context, stream_mode="custom", durability=durability
     )
     async for event in stream:
-        gathered.add(cast(Event, event))
+        await gathered.add(cast(Event, event))
 
 
 async def _remember_part(
@@ -165,7 +165,7 @@ class _Gathered:
         self._generated: AnswerGenerated | None = None
         self._checked: DraftChecked | None = None
 
-    def add(self, event: Event) -> None:
+    async def add(self, event: Event) -> None:
         if isinstance(event, TokensStreamed):
             if not self._tokens:
                 self._timings["first_token"] = self._elapsed()
@@ -183,7 +183,7 @@ class _Gathered:
             self._generated = event
         elif isinstance(event, DraftChecked):
             self._checked = event
-        self._emit(event)
+        await self._emit(event)
 
     @property
     def text(self) -> str:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,14 @@ Start = Callable[..., AbstractContextManager["Process"]]
 class Process:
     """A service in a process of its own; what it wrote is in `out` and `err`."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], *options: str) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], command: Sequence[str] = SERVE
+    ) -> None:
         self.folder = folder
         self._out, self._err = folder / "out", folder / "err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.child = subprocess.Popen(
-                [*SERVE, *options], cwd=folder, env=environment, stdout=out, stderr=err
+                command, cwd=folder, env=environment, stdout=out, stderr=err
             )
 
     @property

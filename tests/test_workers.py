@@ -16,7 +16,7 @@ import pytest
 from conftest import upload
 from standins.openai import Answer, OpenAIStandIn
 from test_documents import search
-from test_server import Draft, Process, environment, refused, wait_until
+from test_server import SERVE, Draft, Process, environment, refused, wait_until
 
 from graph.knowledge.ownership import Ownership, VectorsInUse
 from graph.postgres import embedded_postgres
@@ -30,7 +30,7 @@ class Workers(Process):
     """A service of two workers."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
-        super().__init__(folder, environment(**settings), "--workers", "2")
+        super().__init__(folder, environment(**settings), [*SERVE, "--workers", "2"])
 
     @property
     def workers(self) -> list[psutil.Process]:

@@ -64,25 +64,12 @@ async def add_run(
     connection: AsyncConnection[Any],
     run_id: uuid.UUID,
     user_id: uuid.UUID,
-    project_id: uuid.UUID,
+    project_id: uuid.UUID | None,
     spent: Spent,
 ) -> bool:
-    """Add a stored run to the accounts; false if it is in them already, or erased."""
-    cursor = await connection.execute(
-        _MARK + _ADD, {"run": run_id, **_values(user_id, project_id, spent)}
-    )
-    return cursor.rowcount == 1
-
-
-async def add_unstored_run(
-    connection: AsyncConnection[Any], user_id: uuid.UUID, spent: Spent
-) -> None:
-    """Add a run of no project to the accounts; must not be repeated."""
-    await connection.execute(_ONCE + _ADD, _values(user_id, None, spent))
-
-
-def _values(user_id: uuid.UUID, project_id: uuid.UUID | None, spent: Spent) -> dict[str, Any]:
-    return {
+    """Add a run to the accounts; false if it is in them already, or erased."""
+    values = {
+        "run": run_id,
         "user": user_id,
         "project": project_id,
         "provider": spent.provider,
@@ -91,16 +78,14 @@ def _values(user_id: uuid.UUID, project_id: uuid.UUID | None, spent: Spent) -> d
         "completion_tokens": spent.usage.completion_tokens,
         "cost": spent.cost,
     }
+    return (await connection.execute(_ADD, values)).rowcount == 1
 
 
-_MARK = """
+# A day is one of UTC, and is the one on which the run ended.
+_ADD = """
 with counted as (
     update runs set is_counted = true where id = %(run)s and not is_counted returning id
 )
-"""
-_ONCE = "with counted as (select 1)"
-# A day is one of UTC, and is the one on which the run ended.
-_ADD = """
 insert into usage as u (day, project_id, user_id, provider, model, runs, prompt_tokens,
     completion_tokens, cost)
 select (now() at time zone 'utc')::date, %(project)s::uuid, %(user)s::uuid, %(provider)s::text,

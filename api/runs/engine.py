@@ -1,147 +1,164 @@
 """Starts runs, lets readers follow them, stops them; a run's work is in a task of its own."""
 
 import asyncio
-import json
 import logging
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import cast
 
-from api.access.principals import Principal
 from api.errors import Refusal, not_found
-from api.fair_use import Standing
-from api.runs.accounts import PriceOf, Spent, no_price, spent_on
-from api.runs.log import RunLog
-from api.runs.rows import LEASE_S, NewTurn, RunRow, RunRows, ended
-from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, Frame, encode
+from api.fair_use import FairUse
+from api.runs import cleaning
+from api.runs.accounts import PriceOf, no_price
+from api.runs.beginning import Beginnings, NewRun
+from api.runs.bell import listen
+from api.runs.dialects import Dialect, Dialects
+from api.runs.ending import Endings
+from api.runs.finishing import Finishing
+from api.runs.leases import LEASE_S, Lease
+from api.runs.mirrors import Mirrors
+from api.runs.recovery import Recovery, Waiting
+from api.runs.rows import STOPS, RunRow, RunRows
+from api.runs.run import Run
+from api.runs.stored_log import NEWS
+from api.runs.upkeep import Upkeep
+from api.runs.writer import LogWriter
+from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, encode
 from graph.checkpoints import Threads
 from graph.context import Context
-from graph.errors import InternalFailure, MemoryFailed
-from graph.events import Answer, Event, Failed, SourcesFound, Terminal
+from graph.errors import InternalFailure
+from graph.events import Answer, Failed, Terminal
 from graph.pipeline import Pipeline
-from graph.postgres import UNREACHABLE, patiently
-from graph.run import Stop, run_turn
-from graph.state import Source, Turn
+from graph.postgres import UNREACHABLE, Pool
+from graph.run import run_turn
+from graph.state import UNSORTED, Turn
 
 log = logging.getLogger(__name__)
 
-Dialect = Callable[[Event], Sequence[Frame]]
-"""How an API names an event; no frames for what it does not tell."""
+BeginAgain = Callable[[Waiting], Awaitable[None]]
+"""Begins a run that this process has taken up, by calling `Runs.go_on`."""
 
-
-@dataclass(slots=True)
-class Run:
-    """One execution of the pipeline. `turn` is null where nothing is stored (legacy).
-
-    `documents` are those whose passages it showed, names by id.
-    """
-
-    row: RunRow
-    turn: NewTurn | None
-    dialect: Dialect
-    log: RunLog = field(default_factory=RunLog)
-    stop: Stop = field(default_factory=Stop)
-    web_sources: list[Source] = field(default_factory=list)
-    documents: dict[str, str] = field(default_factory=dict)
-    forgotten: bool = False
-    readers: int = 0
-    task: asyncio.Task[None] = field(init=False)
-
-    @property
-    def id(self) -> str:
-        """The run's id as it stands in events."""
-        return str(self.row.id)
-
-    def emit(self, event: Event) -> None:
-        """Append an event to the log, in the dialect that the run was started with."""
-        if isinstance(event, SourcesFound):
-            self.web_sources = [source for source in event.sources if source["url"]]
-            self.documents = {
-                s["document_id"]: s["document_name"] for s in event.sources if s["document_id"]
-            }
-        if frames := self.dialect(event):
-            self.log.append(frames)
-
-    def end(self, terminal: Terminal) -> None:
-        """Close the log with the terminal event."""
-        self.row = ended(self.row, terminal, self.error(terminal))
-        self.log.append(self.dialect(terminal), last=True)
-
-    def error(self, terminal: Terminal) -> dict[str, Any] | None:
-        """The error as the run's readers are told it."""
-        if not isinstance(terminal, Failed):
-            return None
-        return cast("dict[str, Any]", json.loads(self.dialect(terminal)[-1][1]))
+_LOOK_S = 0.5
+_STOP_WITHIN_S = 5.0
 
 
 class Runs:
-    """The runs of this process, each kept for `retention_s` seconds after its end."""
+    """The runs of the service, as one of its processes sees them.
+
+    Those that it works on are in memory; of all others it knows what Postgres has. A stream is
+    kept for `retention` after its end. With `reruns` a turn that ended with its process is asked
+    again.
+    """
 
     def __init__(
         self,
-        rows: RunRows,
+        pool: Pool,
+        fair_use: FairUse,
         threads: Threads,
+        dialects: Dialects,
         *,
-        retention_s: float,
+        retention: timedelta,
         cancel_on_disconnect: bool = False,
+        reruns: bool = True,
         price_of: PriceOf = no_price,
     ) -> None:
-        self._rows = rows
+        self._pool = pool
+        self._fair_use = fair_use
         self._threads = threads
-        self._retention_s = retention_s
+        self._dialects = dialects
+        self._retention = retention
         self._cancel_on_disconnect = cancel_on_disconnect
-        self._price_of = price_of
-        self._runs: dict[str, Run] = {}
-        self._unstored: Counter[uuid.UUID] = Counter()
-        self._closing = False
+        self._lease = Lease(pool)
+        self._rows = RunRows(pool)
+        process_id = self._lease.process_id
+        self._beginnings = Beginnings(pool, process_id, fair_use)
+        endings = Endings(pool, fair_use)
+        self._recovery = Recovery(
+            pool, endings, process_id, dialects, reruns=reruns, price_of=price_of
+        )
+        self._writer = LogWriter(pool, self._rows)
+        self._mirrors = Mirrors(pool, dialects)
+        self._finishing = Finishing(endings, self._writer, self._recovery, process_id, price_of)
+        self._runs: dict[uuid.UUID, Run] = {}
+        self._beginning: set[uuid.UUID] = set()
+        self._stops = asyncio.Event()
+        self._is_closing = False
+        self._upkeep = Upkeep(self._lease, self._rows, self._recovery, self._known)
+
+    @asynccontextmanager
+    async def open(
+        self, begin_again: BeginAgain, *, alone: bool, grace_s: float
+    ) -> AsyncIterator[None]:
+        """Work until the block ends, then close with `grace_s`.
+
+        `alone`: no other process can use this database, so what others have left behind belongs
+        to this one at once.
+        """
+        await self._lease.enter(alone=alone)
+        work: list[Coroutine[object, object, None]] = [
+            self._writer.work(),
+            self._mirrors.work(),
+            self._look_after_runs(),
+            self._upkeep.work(partial(self._take_up, begin_again=begin_again), alone=alone),
+            self._clean(),
+            listen(
+                cast(str, self._pool.conninfo),
+                {NEWS: self._mirrors.heard, STOPS: self._heard_stops},
+            ),
+        ]
+        tasks = [asyncio.create_task(one) for one in work]
+        try:
+            yield
+        finally:
+            await self.close(grace_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def start(
-        self,
-        pipeline: Pipeline,
-        turn: Turn,
-        context: Context,
-        *,
-        new: NewTurn | None,
-        owner_id: uuid.UUID,
-        dialect: Dialect,
-        opening: Sequence[Frame] = (),
-    ) -> Run:
-        """Store the question, then let the run work on its own. `opening` is sent first.
-
-        Without `new` nothing is stored and the pipeline remembers nothing.
+        self, new: NewRun, pipeline: Pipeline, context: Context, dialect: Dialect
+    ) -> None:
+        """Store the question, then let the run work on its own.
 
         Raises:
+            KeyTaken: another request with the same key was faster.
             Refusal: 409, a run of this conversation is going on; 429, too many runs are, or all
-                tokens are used; 503, the service goes down.
+                tokens are used; 503, the service goes down; 403 or 404, see `Beginnings`.
         """
         self.refuse_when_closing()
-        fair_use = self._rows.fair_use
-        await fair_use.refuse_without_tokens(owner_id, new.project_id if new else None)
-        if new is None:
-            stored = await fair_use.stored_runs(owner_id)
-            # Nothing is awaited any more, so that no other start comes between.
-            fair_use.refuse_more_runs(stored + self._unstored[owner_id] + 1)
-            self._unstored[owner_id] += 1
-        elif not await self._rows.begin(new, self._unstored[owner_id]):
-            turn = {**turn, "messages": turn["messages"][-1:]}
-        row = RunRow(
-            new.run_id if new else uuid.uuid4(),
-            new.conversation_id if new else None,
-            new.project_id if new else None,
-            owner_id,
-            "running",
-            seq=0,
-            started_at=datetime.now(UTC),
-        )
-        run = Run(row, new, dialect)
-        run.log.append(opening)
+        await self._fair_use.refuse_without_tokens(new.owner_id, new.project_id)
+        self._beginning.add(new.id)
+        try:
+            await self._beginnings.begin(new)
+            row = RunRow(
+                new.id,
+                new.conversation_id,
+                new.project_id,
+                new.owner_id,
+                new.api,
+                "running",
+                seq=0,
+                started_at=datetime.now(UTC),
+                question_id=new.question_id,
+                doc_type=new.request.turn.get("doc_type", UNSORTED),
+            )
+            self.go_on(row, new.request.turn, pipeline, context, dialect)
+        finally:
+            self._beginning.discard(new.id)
+
+    def go_on(
+        self, row: RunRow, turn: Turn, pipeline: Pipeline, context: Context, dialect: Dialect
+    ) -> None:
+        """Work on a run that is stored as this process' own."""
+        run = Run(row, dialect)
+        run.log.append(dialect.opening())
         self._runs[run.id] = run
+        self._writer.add(run)
         run.task = asyncio.create_task(self._work(run, pipeline, turn, context))
-        return run
 
     def refuse_when_closing(self) -> None:
         """Refuse new runs once the service goes down.
@@ -149,7 +166,7 @@ class Runs:
         Raises:
             Refusal: 503.
         """
-        if self._closing:
+        if self._is_closing:
             raise Refusal(
                 503,
                 "shutting_down",
@@ -157,21 +174,17 @@ class Runs:
                 headers={"Retry-After": "10"},
             )
 
-    async def standings(self, caller: Principal) -> list[Standing]:
-        """The caller's own limits as they stand."""
-        return await self._rows.fair_use.standings(caller, self._unstored[caller.id])
-
     async def get(self, run_id: uuid.UUID, owner_id: uuid.UUID) -> RunRow:
         """The run as it stands.
 
         Raises:
             Refusal: 404, there is none, or it is somebody else's.
         """
-        run = self._runs.get(str(run_id))
-        row = replace(run.row, seq=run.log.seq) if run else await self._rows.get(run_id)
+        row = await self._rows.get(run_id)
         if row is None or row.owner_id != owner_id:
             raise not_found("run")
-        return row
+        run = self._runs.get(run_id)
+        return replace(row, seq=run.log.seq) if run and row.status == "running" else row
 
     async def stop(self, run_id: uuid.UUID, owner_id: uuid.UUID) -> RunRow:
         """End a run before its time and wait until it has; a run that has ended stays as it is.
@@ -179,32 +192,13 @@ class Runs:
         Raises:
             Refusal: 404, there is none, or it is somebody else's.
         """
-        await self.get(run_id, owner_id)
-        if run := self._runs.get(str(run_id)):
-            await self._stop(run)
+        await self._stop(await self.get(run_id, owner_id))
         return await self.get(run_id, owner_id)
 
-    async def forget_conversation(self, conversation_id: uuid.UUID) -> None:
-        """End and drop the runs of a conversation that is about to be erased."""
-        for run in list(self._runs.values()):
-            if run.row.conversation_id == conversation_id:
-                await self._stop(run)
-                self._runs.pop(run.id, None)
-
-    def forget_document(
-        self, document_id: str, project_id: uuid.UUID | None = None, name: str | None = None
-    ) -> None:
-        """Drop the streams that showed passages of a document that was erased.
-
-        With its project and name, those too that showed its older versions.
-        """
-        for run in list(self._runs.values()):
-            in_project = run.turn is not None and run.turn.project_id == project_id
-            named = in_project and name in run.documents.values()
-            if named or document_id in run.documents:
-                run.forgotten = True
-                if run.row.status != "running":
-                    self._runs.pop(run.id, None)
+    async def stop_in(self, conversation_ids: Sequence[uuid.UUID]) -> None:
+        """End the runs of conversations that are about to be erased."""
+        for row in await self._rows.running_in(conversation_ids):
+            await self._stop(row)
 
     async def stream(
         self, run_id: uuid.UUID, owner_id: uuid.UUID, after: int
@@ -214,23 +208,38 @@ class Runs:
         Raises:
             Refusal: 404, there is none, or it is somebody else's; 410, its stream is gone.
         """
-        await self.get(run_id, owner_id)
-        run = self._runs.get(str(run_id))
-        if run is None:
+        row = await self.get(run_id, owner_id)
+        if not row.has_stream(self._retention):
             raise Refusal(
                 410,
                 "stream_gone",
                 "The stream of this run is no longer kept. Read its conversation instead.",
             )
-        return self.follow(run, after)
+        return self._follow(row, after)
 
-    async def follow(self, run: Run, after: int = 0) -> AsyncIterator[bytes]:
-        """The bytes of a run's stream after event `after`; a comment goes out at once."""
+    async def begun(self, run_id: uuid.UUID, owner_id: uuid.UUID) -> AsyncIterator[bytes]:
+        """The bytes of the stream of a run that a request has begun, or found by its key."""
+        run = self._runs.get(run_id)
+        return self._follow(run.row, 0) if run else await self.stream(run_id, owner_id, 0)
+
+    async def _follow(self, row: RunRow, after: int) -> AsyncIterator[bytes]:
+        """A comment goes out at once; then what this process knows, then what Postgres has."""
+        yield OPENED
+        if run := self._runs.get(row.id):
+            async with self._reading(run):
+                async for first, frames in run.log.follow(after, silence_s=KEEP_ALIVE_S):
+                    after = first + len(frames) - 1
+                    yield encode(str(row.id), first, frames) if frames else KEEP_ALIVE
+            if run.log.has_ended:
+                return
+        async for first, frames in self._mirrors.follow(row, after, silence_s=KEEP_ALIVE_S):
+            yield encode(str(row.id), first, frames) if frames else KEEP_ALIVE
+
+    @asynccontextmanager
+    async def _reading(self, run: Run) -> AsyncIterator[None]:
         run.readers += 1
         try:
-            yield OPENED
-            async for first, frames in run.log.follow(after, silence_s=KEEP_ALIVE_S):
-                yield encode(run.id, first, frames) if frames else KEEP_ALIVE
+            yield
         finally:
             run.readers -= 1
             if self._cancel_on_disconnect and not run.readers:
@@ -238,33 +247,38 @@ class Runs:
 
     async def close(self, grace_s: float) -> None:
         """Take no new runs, let the others end for `grace_s` seconds, then close what is left."""
-        self._closing = True
-        tasks = {run.task for run in self._runs.values() if not run.task.done()}
-        if not tasks:
+        self._is_closing = True
+        self._upkeep.takes_up = False
+        tasks = {run.task for run in self._runs.values()}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_s)
+            for run in self._runs.values():
+                run.stop.ask("shutdown")
+            if late:
+                await asyncio.wait(late, timeout=3)
+        try:
+            await self._upkeep.leave()
+        except UNREACHABLE:
+            log.warning("the database is away; others wait %s s for what is left here", LEASE_S)
+
+    async def _stop(self, row: RunRow) -> None:
+        if row.status != "running":
             return
-        _, late = await asyncio.wait(tasks, timeout=grace_s)
-        for run in self._runs.values():
-            run.stop.ask("shutdown")
-        if late:
-            await asyncio.wait(late, timeout=3)
-
-    async def keep_leases(self) -> None:
-        """Renew this process's leases, and close the runs of processes that died, for ever."""
-        while True:
-            try:
-                await self._rows.renew([r.id for r in self._runs.values() if not r.task.done()])
-            except UNREACHABLE:
-                log.warning("leases could not be renewed: the database is away")
-            except Exception:
-                log.exception("leases could not be renewed")
-            await asyncio.sleep(LEASE_S / 3)
-
-    async def _stop(self, run: Run) -> None:
-        run.stop.ask("asked")
-        await asyncio.wait({run.task})
+        if run := self._runs.get(row.id):
+            run.stop.ask("asked")
+            await asyncio.wait({run.task}, timeout=_STOP_WITHIN_S)
+            return
+        await self._rows.ask_to_stop(row.id)
+        await self._recovery.close(row.id)
+        for _ in range(int(_STOP_WITHIN_S / 0.05)):
+            now = await self._rows.get(row.id)
+            if now is None or now.status != "running":
+                return
+            await asyncio.sleep(0.05)
 
     async def _work(self, run: Run, pipeline: Pipeline, turn: Turn, context: Context) -> None:
-        thread_id = str(run.turn.conversation_id) if run.turn else None
+        thread_id = str(run.row.conversation_id) if run.row.conversation_id else None
+        terminal: Terminal
         try:
             terminal = await run_turn(
                 pipeline, turn, context, thread_id=thread_id, emit=run.emit, stop=run.stop
@@ -274,51 +288,56 @@ class Runs:
             terminal = Failed(InternalFailure(), Answer())
         if isinstance(terminal, Failed):
             log.warning("run %s failed: %s", run.id, terminal.error)
-        run.end(await self._store(run, terminal))
-        self._keep(run)
         if thread_id:
             await self._threads.keep_last(thread_id)
-        else:
-            await self._count_unstored(run, terminal)
-
-    def _keep(self, run: Run) -> None:
-        """Let a run that has ended be followed until the retention is over."""
-        seconds = 0 if run.forgotten else self._retention_s
-        asyncio.get_running_loop().call_later(seconds, self._runs.pop, run.id, None)
-
-    async def _store(self, run: Run, terminal: Terminal) -> Terminal:
-        """Store the answer and what it used before anybody is told that it is there."""
-        if run.turn is None:
-            return terminal
-        spent = spent_on(terminal, self._price_of)
         try:
-            await self._write(run, run.turn, terminal, spent)
-        except UNREACHABLE:
-            log.warning("the answer of run %s could not be stored: the database is away", run.id)
-            return Failed(MemoryFailed(_NOT_STORED), terminal.answer)
-        except Exception:
-            log.exception("the answer of run %s could not be stored", run.id)
-            run.web_sources = []
-            terminal = Failed(InternalFailure(), Answer())
-            with suppress(Exception):
-                await self._write(run, run.turn, terminal, spent)
-        return terminal
+            await self._finishing.finish(run, terminal)
+        finally:
+            self._runs.pop(run.id, None)
 
-    async def _count_unstored(self, run: Run, terminal: Terminal) -> None:
-        self._unstored[run.row.owner_id] -= 1
+    async def _look_after_runs(self) -> None:
+        """Stop runs that somebody wants stopped, and those that are no longer this process' own."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._stops.wait()
+            except TimeoutError:
+                pass
+            self._stops.clear()
+            if mine := list(self._runs.values()):
+                try:
+                    standing = await self._rows.standing(self._lease.process_id)
+                except UNREACHABLE:
+                    continue
+                for run in mine:
+                    if standing.get(run.id, True):
+                        run.stop.ask("asked")
+
+    def _heard_stops(self, run_ids: Sequence[uuid.UUID]) -> None:
+        if self._runs.keys() & set(run_ids):
+            self._stops.set()
+
+    async def _take_up(self, waiting: Waiting, begin_again: BeginAgain) -> None:
+        row = waiting.row
         try:
-            spent = spent_on(terminal, self._price_of)
-            await self._rows.count_unstored(run.row.owner_id, spent)
+            await begin_again(waiting)
         except UNREACHABLE:
-            log.warning("what run %s used was not counted: the database is away", run.id)
+            raise
         except Exception:
-            log.exception("what run %s used was not counted", run.id)
+            log.exception("run %s could not be begun", row.id)
+            run = Run(row, self._dialects[row.api](row.told()))
+            run.log.append(run.dialect.opening())
+            await self._finishing.finish(run, Failed(InternalFailure(), Answer()))
 
-    async def _write(self, run: Run, turn: NewTurn, terminal: Terminal, spent: Spent) -> None:
-        row = ended(run.row, terminal, run.error(terminal), run.log.seq + 1)
-        async for attempt in patiently():
-            with attempt:
-                await self._rows.end(turn, row, terminal.answer, run.web_sources, spent)
+    def _known(self) -> list[uuid.UUID]:
+        return [*self._runs, *self._beginning]
 
-
-_NOT_STORED = "The answer is complete but could not be stored: the database is away."
+    async def _clean(self) -> None:
+        while True:
+            await asyncio.sleep(cleaning.EACH_S)
+            try:
+                await cleaning.clean(self._pool, self._fair_use, self._retention)
+            except UNREACHABLE:
+                log.warning("old logs of runs wait for the next cleaning: the database is away")
+            except Exception:
+                log.exception("old logs of runs could not be deleted")

@@ -1,9 +1,15 @@
-"""The log of each run: what its readers were and will be sent. In the memory of one process."""
+"""The log of a run in memory: what its readers were and will be sent."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from api.wire import Frame
+
+JUMP = 10_000
+"""By how much the numbers go on where it is not known what the readers were shown.
+
+Nothing may be shown that is so far ahead of what is stored.
+"""
 
 _MOST_AT_ONCE = 1000
 
@@ -11,47 +17,107 @@ _MOST_AT_ONCE = 1000
 class RunLog:
     """The frames of one run, numbered from 1. Readers keep their own place in it.
 
-    A reader that is slow costs nothing but its place; all of them share the frames.
+    A reader that is slow costs nothing but its place; all of them share the frames. `saved` is
+    the number of the last frame that is stored.
     """
 
     def __init__(self) -> None:
         self._frames: list[Frame] = []
-        self._closed = False
+        # Where the numbers have jumped: what stands from this place on has so much more.
+        self._jumped_at: int | None = None
+        self._jump = 0
+        self._is_closed = False
         self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.has_ended = False
+        self.saved = 0
 
     @property
     def seq(self) -> int:
         """The number of the last frame, 0 before the first."""
-        return len(self._frames)
+        return self._number(len(self._frames))
 
-    def append(self, frames: Sequence[Frame], *, last: bool = False) -> None:
-        """Add `frames` and wake all readers; after the `last` ones nothing may follow."""
-        if self._closed:
+    def append(self, frames: Sequence[Frame], *, last: bool = False, first: int = 0) -> None:
+        """Add `frames` and wake all readers; after the `last` ones nothing may follow.
+
+        `first` is the number of the first of them, where it is not the next one.
+        """
+        if self._is_closed:
             raise RuntimeError("the log of this run is closed")
+        if first > self.seq + 1:
+            self._jumped_at, self._jump = len(self._frames), first - len(self._frames) - 1
         self._frames += frames
-        self._closed = last
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        self.has_ended = self._is_closed = last
+        if self.seq - self.saved >= JUMP // 2:
+            self._room.clear()
+        self._wake()
+
+    def abandon(self) -> None:
+        """Let readers go: somebody else says how the run ended."""
+        self._is_closed = True
+        self._room.set()
+        self._wake()
+
+    def unsaved(self) -> tuple[int, Sequence[Frame]]:
+        """The number of the first frame that is not stored, and all from it on."""
+        return self.saved + 1, self._frames[self._place(self.saved) :]
+
+    def note_saved(self, seq: int) -> None:
+        """All frames up to number `seq` are stored."""
+        self.saved = max(self.saved, seq)
+        self._room.set()
+
+    async def room(self) -> None:
+        """Wait while more is not stored than may be shown ahead of it."""
+        if not self._is_closed:
+            await self._room.wait()
 
     async def follow(
         self, after: int, *, silence_s: float
     ) -> AsyncIterator[tuple[int, Sequence[Frame]]]:
         """Batches `(number of the first frame, frames)` of what stands after `after`, then live.
 
-        An empty batch comes after `silence_s` seconds without news. Ends with the run.
+        An empty batch comes after `silence_s` seconds without news. Ends with the run, or when it
+        is abandoned.
         """
         while True:
             news = self._news
-            if frames := self._frames[after : after + _MOST_AT_ONCE]:
-                yield after + 1, frames
-                after += len(frames)
-            elif self._closed:
+            if self.seq > after:
+                place = self._place(after)
+                frames = self._frames[place : self._up_to(place)]
+                yield self._number(place + 1), frames
+                after = self._number(place + len(frames))
+            elif self._is_closed:
                 return
-            elif not await _within(news, silence_s):
+            elif not await within(news, silence_s):
                 yield after + 1, ()
 
+    def _up_to(self, place: int) -> int:
+        """Where the batch ends that begins at `place`: its numbers follow each other."""
+        end = place + _MOST_AT_ONCE
+        if self._jumped_at is None or place >= self._jumped_at:
+            return end
+        return min(end, self._jumped_at)
 
-async def _within(news: asyncio.Event, seconds: float) -> bool:
+    def _number(self, count: int) -> int:
+        """The number of the frame that is the `count`th."""
+        has_jumped = self._jumped_at is not None and count > self._jumped_at
+        return count + self._jump if has_jumped else count
+
+    def _place(self, after: int) -> int:
+        """How many frames have a number of at most `after`."""
+        if self._jumped_at is None or after <= self._jumped_at:
+            return min(after, len(self._frames))
+        return max(self._jumped_at, min(after - self._jump, len(self._frames)))
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+async def within(news: asyncio.Event, seconds: float) -> bool:
+    """Whether `news` came within so many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await news.wait()

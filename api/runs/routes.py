@@ -20,7 +20,7 @@ router = APIRouter(prefix="/runs", tags=["runs"], route_class=GuardedRoute)
 
 
 class RunEntry(CamelModel):
-    """A run; `error` is the data of its error event."""
+    """A run; `error` is the data of its error event, `nextRunId` the run that asks it again."""
 
     id: uuid.UUID
     conversation_id: uuid.UUID | None
@@ -30,7 +30,7 @@ class RunEntry(CamelModel):
     ended_at: datetime | None
     finish_reason: str | None
     error: dict[str, Any] | None
-    next_run_id: uuid.UUID | None = None
+    next_run_id: uuid.UUID | None
 
 
 class RunAnswer(CamelModel):
@@ -89,5 +89,6 @@ def _told(row: RunRow) -> RunAnswer:
             ended_at=row.ended_at,
             finish_reason=row.finish_reason,
             error=row.error,
+            next_run_id=row.next_run_id,
         )
     )

@@ -1,295 +1,160 @@
-"""The rows of a run and its turn in Postgres: begun together, ended together."""
+"""Runs as they are told and looked for: the rows of the table `runs`."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from psycopg.errors import UniqueViolation
-from psycopg.types.json import Jsonb
-
-from api.errors import Refusal
-from api.fair_use import FairUse
-from api.runs.accounts import Spent, add_run, add_unstored_run
-from api.traces import names_left, without_quotes
-from graph.events import Answer, Citation, Failed, Terminal, Warned
+from api.runs.dialects import Api, Told
+from api.traces import names_left
+from graph.events import Failed, Terminal
 from graph.postgres import Pool
-from graph.state import Message, Source
+from graph.state import UNSORTED
 
 Status = Literal["running", "done", "stopped", "failed"]
-LEASE_S = 30
-FOREIGN_CONVERSATION = "This conversation is somebody else's or of another project."
 
-
-@dataclass(frozen=True, slots=True)
-class NewTurn:
-    """A question and the place of its answer. All ids are made before anything is written.
-
-    `history` becomes the first messages of a conversation that does not exist yet.
-    """
-
-    run_id: uuid.UUID
-    conversation_id: uuid.UUID
-    question_id: uuid.UUID
-    project_id: uuid.UUID
-    owner_id: uuid.UUID
-    title: str
-    question: str
-    history: tuple[Message, ...] = ()
-    doc_type: str | None = None
-    metadata: dict[str, str] | None = None
+STOPS = "run_stops"
+"""The channel on which a process is told that a run of its own is to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as it is told: `GET /runs/{id}`. Without a turn it has no conversation and project."""
+    """A run as it is told: `GET /runs/{id}`. A run of the legacy API has no conversation.
+
+    `is_retryable`: it failed, and the same request may succeed. `is_followable`: its stream is
+    kept. `is_waiting`: no process has taken it up yet.
+    """
 
     id: uuid.UUID
     conversation_id: uuid.UUID | None
     project_id: uuid.UUID | None
     owner_id: uuid.UUID
+    api: Api
     status: Status
     seq: int
     started_at: datetime
     ended_at: datetime | None = None
     finish_reason: str | None = None
     error: dict[str, Any] | None = None
+    next_run_id: uuid.UUID | None = None
+    attempt: int = 0
+    question_id: uuid.UUID | None = None
+    doc_type: str = UNSORTED
+    is_retryable: bool = False
+    is_followable: bool = True
+    is_waiting: bool = False
+
+    def has_stream(self, retention: timedelta) -> bool:
+        """Whether its events can still be read."""
+        is_recent = self.ended_at is None or datetime.now(UTC) - self.ended_at < retention
+        return self.is_followable and is_recent
+
+    def told(self, model: str = "", *, may_change: bool = False) -> Told:
+        """What its events say of it."""
+        return Told(self.id, self.conversation_id, self.doc_type, model, may_change)
 
 
-class RunRows:
-    """Reads and writes `conversations`, `messages` and `runs` for the engine, and its accounts."""
-
-    def __init__(self, pool: Pool, fair_use: FairUse | None = None) -> None:
-        self._pool = pool
-        self.fair_use = fair_use or FairUse(pool)
-
-    async def begin(self, turn: NewTurn, unstored: int = 0) -> bool:
-        """Store the question, the empty answer and the run; true if the conversation is new.
-
-        `unstored`: how many runs of the owner are going on that have no row.
-
-        Raises:
-            Refusal: 409, a run of this conversation is going on; 403, it is somebody else's or of
-                another project; 429, too many runs are going on. Nothing is stored then.
-        """
-        try:
-            async with self._pool.connection() as connection, connection.transaction():
-                is_new = await self._insert_conversation(connection, turn)
-                await self._insert_messages(connection, turn, is_new)
-                await connection.execute(_GIVE_UP_EXPIRED_OF, (turn.conversation_id,))
-                await connection.execute(
-                    _INSERT_RUN, (turn.run_id, turn.conversation_id, turn.owner_id, LEASE_S)
-                )
-                await self.fair_use.refuse_one_run_more(
-                    connection, turn.owner_id, turn.project_id, unstored
-                )
-                return is_new
-        except UniqueViolation as error:
-            if error.diag.constraint_name != "one_run_at_a_time":
-                raise
-            raise await self._running(turn.conversation_id) from error
-
-    async def end(
-        self,
-        turn: NewTurn,
-        row: RunRow,
-        answer: Answer,
-        web_sources: Sequence[Source],
-        spent: Spent,
-    ) -> None:
-        """Store the answer, or the part of it, and close the run. May be repeated without harm.
-
-        What it used is counted once.
-
-        What is cited is kept as it was cited, and all that the web search found, so that the
-        chunk ids resolve whatever becomes of the documents.
-        """
-        citations = [citation_row(citation) for citation in answer.citations]
-        status = "complete" if row.status == "done" else row.status
-        cited = [citation.source for citation in answer.citations]
-        documents = {source["document_name"] for source in cited}
-        kept = {source["id"]: source for source in (*cited, *web_sources)}
-        async with self._pool.connection() as connection, connection.transaction():
-            # What was erased while the run was going on is not quoted again.
-            names = await names_left(connection, turn.project_id, documents)
-            stored = Jsonb(without_quotes(citations, names))
-            versions = (answer.prompt_version, answer.template_version)
-            await connection.execute(_END_MESSAGE, (answer.text, status, stored, *versions, row.id))
-            await connection.execute(
-                _END_RUN,
-                (row.status, row.seq, row.finish_reason, row.error and Jsonb(row.error), row.id),
-            )
-            await connection.execute(_TOUCH_CONVERSATION, (turn.conversation_id,))
-            await connection.cursor().executemany(
-                _INSERT_PASSAGE,
-                [
-                    _passage_row(row.id, turn.project_id, source)
-                    for source in kept.values()
-                    if source["document_id"] is None or source["document_name"] in names
-                ],
-            )
-            # Last, since other runs wait for these rows.
-            if await add_run(connection, row.id, turn.owner_id, turn.project_id, spent):
-                await self.fair_use.count_tokens(
-                    connection, turn.owner_id, turn.project_id, spent.usage.total_tokens
-                )
-
-    async def count_unstored(self, owner_id: uuid.UUID, spent: Spent) -> None:
-        """Count what a run without a row used; must not be repeated."""
-        async with self._pool.connection() as connection, connection.transaction():
-            await add_unstored_run(connection, owner_id, spent)
-            tokens = spent.usage.total_tokens
-            await self.fair_use.count_tokens(connection, owner_id, None, tokens)
-
-    async def get(self, run_id: uuid.UUID) -> RunRow | None:
-        """The run, null where there is none."""
-        async with self._pool.connection() as connection:
-            row = await (await connection.execute(_SELECT_RUN, (run_id,))).fetchone()
-        return RunRow(**row) if row else None
-
-    async def renew(self, run_ids: list[str]) -> None:
-        """Prolong the leases of this process's runs, and close those that others left behind."""
-        async with self._pool.connection() as connection:
-            await connection.execute(_RENEW, (LEASE_S, run_ids))
-            await connection.execute(_GIVE_UP_EXPIRED, (run_ids,))
-            await self.fair_use.forget_expired(connection)
-
-    async def _insert_conversation(self, connection: Any, turn: NewTurn) -> bool:  # noqa: ANN401
-        cursor = await connection.execute(
-            _INSERT_CONVERSATION,
-            (turn.conversation_id, turn.project_id, turn.owner_id, turn.title),
-        )
-        row = await cursor.fetchone()
-        if row is None:
-            raise Refusal(403, "forbidden", FOREIGN_CONVERSATION)
-        return bool(row["is_new"])
-
-    async def _insert_messages(self, connection: Any, turn: NewTurn, is_new: bool) -> None:  # noqa: ANN401
-        meta = Jsonb(turn.metadata) if turn.metadata is not None else None
-        about = (turn.conversation_id, turn.doc_type)
-        history = turn.history if is_new else ()
-        rows = [
-            *((m["id"], *about, m["role"], m["content"], "complete", None) for m in history),
-            (turn.question_id, *about, "user", turn.question, "complete", meta),
-            (turn.run_id, *about, "assistant", "", "streaming", None),
-        ]
-        async with connection.cursor() as cursor:
-            await cursor.executemany(_INSERT_MESSAGE, rows)
-
-    async def _running(self, conversation_id: uuid.UUID) -> Refusal:
-        async with self._pool.connection() as connection:
-            row = await (await connection.execute(_SELECT_RUNNING, (conversation_id,))).fetchone()
-        return Refusal(
-            409,
-            "run_in_progress",
-            "This conversation is still answering. Wait for its run to end, or stop it.",
-            extra={"run_id": str(row["id"])} if row else None,
-        )
-
-
-def ended(
-    row: RunRow, terminal: Terminal, error: dict[str, Any] | None, seq: int | None = None
-) -> RunRow:
-    """`row` as it stands after the terminal event."""
+def ended(row: RunRow, terminal: Terminal, error: dict[str, Any] | None) -> RunRow:
+    """`row` as it stands after the terminal event, but for its number."""
     reason = None if isinstance(terminal, Failed) else terminal.finish_reason
     status: Status = "failed" if reason is None else "stopped" if reason == "stopped" else "done"
     return replace(
         row,
         status=status,
-        seq=row.seq if seq is None else seq,
         ended_at=datetime.now(UTC),
         finish_reason=reason,
         error=error,
+        next_run_id=terminal.next_run_id if isinstance(terminal, Failed) else None,
+        is_retryable=isinstance(terminal, Failed) and terminal.error.transient,
     )
 
 
-def citation_row(citation: Citation) -> dict[str, Any]:
-    """A citation as it is stored and told."""
-    return {
-        "index": citation.index,
-        "chunkId": citation.source["id"],
-        "documentId": citation.source["document_id"],
-        "documentName": citation.source["document_name"],
-        "pageNumber": citation.source["page_number"],
-        "quote": citation.quote,
-        "supported": citation.supported,
-        "by": citation.by,
-    }
+class RunRows:
+    """Reads runs, and what small things are written about one."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def get(self, run_id: uuid.UUID) -> RunRow | None:
+        """The run, null where there is none."""
+        return await self._one(_SELECT + "where r.id = %s", run_id)
+
+    async def running_in(self, conversation_ids: Sequence[uuid.UUID]) -> list[RunRow]:
+        """The runs that go on in these conversations."""
+        return await self._all(
+            _SELECT + "where r.conversation_id = any(%s) and r.status = 'running'",
+            list(conversation_ids),
+        )
+
+    async def ask_to_stop(self, run_id: uuid.UUID) -> None:
+        """Let the process that works on a run end it, whichever it is."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_ASK_TO_STOP, {"run": run_id, "channel": STOPS})
+
+    async def standing(self, process_id: uuid.UUID) -> dict[uuid.UUID, bool]:
+        """The runs that go on in a process, each with whether it is to end."""
+        rows = await self._values(_SELECT_STANDING, (process_id,))
+        return {row["id"]: row["stop_asked"] for row in rows}
+
+    async def note_documents(
+        self, run_id: uuid.UUID, project_id: uuid.UUID, documents: Mapping[str, str]
+    ) -> None:
+        """Note of which documents (names by id) a run shows passages, so that its log goes too.
+
+        Where one of them was erased meanwhile, nothing of the run's stream is kept.
+        """
+        async with self._pool.connection() as connection, connection.transaction():
+            names = set(documents.values())
+            has_all = await names_left(connection, project_id, names) == names
+            values = (list(documents), list(names), has_all, run_id)
+            await connection.execute(_NOTE_DOCUMENTS, values)
+
+    async def release_orphans(self, process_id: uuid.UUID, known: Sequence[uuid.UUID]) -> None:
+        """Let others take up what a process has begun but does not know of.
+
+        It may have lost the answer of the database that a run was stored or taken up.
+        """
+        async with self._pool.connection() as connection:
+            await connection.execute(_RELEASE_ORPHANS, (process_id, list(known)))
+
+    async def _one(self, sql: str, value: object) -> RunRow | None:
+        rows = await self._all(sql, value)
+        return rows[0] if rows else None
+
+    async def _all(self, sql: str, value: object) -> list[RunRow]:
+        return [RunRow(**row) for row in await self._values(sql, (value,))]
+
+    async def _values(self, sql: str, values: Sequence[object]) -> list[dict[str, Any]]:
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(sql, values)).fetchall()
 
 
-def warning_row(warning: Warned) -> dict[str, Any]:
-    """A warning as it is told: the line stands in the message too, for who shows only that."""
-    if warning.line is None:
-        return {"code": warning.code, "message": warning.message}
-    message = f"Line {warning.line}: {warning.message}"
-    return {"code": warning.code, "message": message, "line": warning.line}
+COLUMNS = """
+r.id, r.conversation_id, c.project_id, r.owner_id, r.api, r.status, r.seq, r.started_at,
+r.ended_at, r.finish_reason, r.error, r.next_run_id, r.attempt, r.question_id,
+coalesce(m.doc_type, 'UNSORTED') as doc_type, r.is_retryable, r.is_followable,
+r.status = 'running' and r.process_id is null as is_waiting
+"""
+"""The columns of a `RunRow`, of what `JOINED` joins."""
 
+JOINED = """
+left join conversations c on c.id = r.conversation_id left join messages m on m.id = r.id
+"""
 
-def _passage_row(
-    message_id: uuid.UUID, project_id: uuid.UUID, source: Source
-) -> tuple[str | int | uuid.UUID | None, ...]:
-    return (
-        message_id,
-        source["id"],
-        project_id,
-        source["document_id"],
-        source["document_name"],
-        source["page_number"],
-        source["url"],
-        source["text"],
-        source["context"],
-    )
-
-
-_INSERT_CONVERSATION = """
-insert into conversations as c (id, project_id, owner_id, title) values (%s, %s, %s, %s)
-on conflict (id) do update set updated_at = now()
-where (c.project_id, c.owner_id) = (excluded.project_id, excluded.owner_id)
-returning xmax = 0 as is_new
-"""
-_INSERT_MESSAGE = """
-insert into messages (id, conversation_id, doc_type, role, content, status, metadata)
-values (%s, %s, %s, %s, %s, %s, %s)
-"""
-_INSERT_RUN = """
-insert into runs (id, conversation_id, owner_id, status, lease_until)
-values (%s, %s, %s, 'running', now() + make_interval(secs => %s))
-"""
-_INSERT_PASSAGE = """
-insert into cited_passages (message_id, chunk_id, project_id, document_id, document_name,
-    page_number, url, snippet, context)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
-"""
-_END_MESSAGE = """
-update messages set content = %s, status = %s, citations = %s,
-    prompt_version = %s, template_version = %s
-where id = %s
-"""
-_END_RUN = """
-update runs set status = %s, seq = %s, finish_reason = %s, error = %s, ended_at = now()
-where id = %s
-"""
-_TOUCH_CONVERSATION = "update conversations set updated_at = now() where id = %s"
-_SELECT_RUN = """
-select r.id, r.conversation_id, c.project_id, r.owner_id, r.status, r.seq, r.started_at,
-    r.ended_at, r.finish_reason, r.error
-from runs r join conversations c on c.id = r.conversation_id
-where r.id = %s
-"""
-_SELECT_RUNNING = "select id from runs where conversation_id = %s and status = 'running'"
-_RENEW = """
-update runs set lease_until = now() + make_interval(secs => %s)
-where id = any(%s::uuid[]) and status = 'running'
-"""
-_GIVE_UP = """
-with given_up as (
-    update runs set status = 'failed', ended_at = now(),
-        error = '{"message": "The service went down before the answer was complete."}'
-    where status = 'running' and lease_until < now() and %s
-    returning id
+_SELECT = f"select {COLUMNS} from runs r {JOINED} "
+_ASK_TO_STOP = """
+with asked as (
+    update runs set stop_asked = true where id = %(run)s and status = 'running' returning id
 )
-update messages set status = 'failed' where id in (select id from given_up)
+select pg_notify(%(channel)s, id::text) from asked
 """
-_GIVE_UP_EXPIRED = _GIVE_UP.replace("%s", "not id = any(%s::uuid[])")
-_GIVE_UP_EXPIRED_OF = _GIVE_UP.replace("%s", "conversation_id = %s")
+_SELECT_STANDING = "select id, stop_asked from runs where process_id = %s and status = 'running'"
+_NOTE_DOCUMENTS = """
+update runs set documents = %s::uuid[], document_names = %s, is_followable = is_followable and %s
+where id = %s
+"""
+_RELEASE_ORPHANS = """
+update runs set process_id = null
+where process_id = %s and status = 'running' and not id = any(%s)
+"""

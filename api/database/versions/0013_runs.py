@@ -28,6 +28,7 @@ create table processes (
 _RUNS = """
 alter table runs drop constraint runs_id_fkey;
 alter table runs alter column conversation_id drop not null;
+alter table runs drop column lease_until;
 alter table runs
     add column process_id uuid,
     add column question_id uuid references messages(id) on delete cascade,
@@ -52,6 +53,8 @@ update runs set question_id = (
     order by q.position desc limit 1
 );
 
+alter table runs alter column api drop default;
+
 create index on runs (process_id) where status = 'running';
 create index on runs (ended_at) where is_followable;
 create index on runs (ended_at) where conversation_id is null;
@@ -68,13 +71,14 @@ create table run_events (
     primary key (run_id, seq)
 );
 """
+# The key comes first into the transaction that begins a run, so that others of the same key wait.
 _KEYS = """
 create table run_keys (
     owner_id uuid not null,
     route text not null,
     key text not null,
     body_hash bytea not null,
-    run_id uuid not null references runs(id) on delete cascade,
+    run_id uuid not null references runs(id) on delete cascade deferrable initially deferred,
     created_at timestamptz not null default now(),
     primary key (owner_id, route, key)
 );

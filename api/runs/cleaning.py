@@ -1,0 +1,33 @@
+"""Deletes what is kept of runs for a while only: logs, keys, and runs without conversation."""
+
+from datetime import timedelta
+
+from api.fair_use import FairUse
+from api.runs.keys import forget_old
+from graph.postgres import Pool
+
+EACH_S = 60
+"""Seconds from one cleaning to the next."""
+
+
+async def clean(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:
+    """Delete logs of runs that ended longer than `retention` ago, and what else has expired."""
+    async with pool.connection() as connection:
+        await connection.execute(_DELETE_LOGS, (retention,))
+        await connection.execute(_DELETE_UNREMEMBERED)
+        await forget_old(connection)
+        await fair_use.forget_expired(connection)
+
+
+# Some at once, and not those that another process deletes already.
+_DELETE_LOGS = """
+with over as (
+    select id from runs where is_followable and ended_at < now() - %s::interval
+    limit 1000 for no key update skip locked
+),
+closed as (update runs set is_followable = false where id in (select id from over))
+delete from run_events where run_id in (select id from over)
+"""
+_DELETE_UNREMEMBERED = """
+delete from runs where conversation_id is null and ended_at < now() - interval '24 hours'
+"""

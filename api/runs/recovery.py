@@ -1,0 +1,155 @@
+"""Closes the runs of processes that died, and finds those that wait to be taken up."""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from api.runs.accounts import PriceOf, spent_on
+from api.runs.beginning import Request
+from api.runs.dialects import Dialects, error_of, text_of
+from api.runs.ending import End, Endings
+from api.runs.log import JUMP
+from api.runs.rows import COLUMNS, JOINED, RunRow, ended
+from api.runs.stored_log import Batch, frames_kept
+from graph.errors import ServiceStopping
+from graph.events import Answer, Failed, Finished, Terminal, Usage
+from graph.postgres import Pool
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 2
+"""So often a turn is asked again after a crash."""
+
+_MOST_AT_ONCE = 20
+_WENT_DOWN = "The service went down before the answer was complete."
+_ASKED_AGAIN = f"{_WENT_DOWN} It is asked again."
+_TRY_AGAIN = f"{_WENT_DOWN} Try again."
+
+
+def went_down(next_run_id: uuid.UUID | None) -> ServiceStopping:
+    """What the readers of a run are told that ends because its process does."""
+    return ServiceStopping(_ASKED_AGAIN if next_run_id else _TRY_AGAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run that this process has taken up and has to begin."""
+
+    row: RunRow
+    request: Request
+
+
+class Recovery:
+    """What processes left behind when they ended, brought to its end by whoever is there.
+
+    `reruns`: a turn that a crash has ended is asked again.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        endings: Endings,
+        process_id: uuid.UUID,
+        dialects: Dialects,
+        *,
+        reruns: bool,
+        price_of: PriceOf,
+    ) -> None:
+        self._pool = pool
+        self._endings = endings
+        self._process_id = process_id
+        self._dialects = dialects
+        self._reruns = reruns
+        self._price_of = price_of
+
+    async def close_abandoned(self) -> None:
+        """Close all runs whose process is dead, and those that were stopped before they began."""
+        async with self._pool.connection() as connection:
+            rows = await (await connection.execute(_SELECT_ABANDONED)).fetchall()
+        for row in rows:
+            try:
+                await self.close(row["id"])
+            except Exception:
+                # The others shall not wait for one that cannot be closed.
+                log.exception("run %s could not be closed", row["id"])
+
+    async def close(self, run_id: uuid.UUID) -> None:
+        """Close a run whose process is dead, or that is stopped while it waits; else do nothing."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_TOUCH_CONVERSATION, (run_id,))
+            cursor = await connection.execute(_LOCK_ABANDONED, (run_id,))
+            found = await cursor.fetchone()
+            if found is None:
+                return
+            is_stopped, request = found.pop("stop_asked"), found.pop("request")
+            end = await self._end(connection, RunRow(**found), request, is_stopped=is_stopped)
+            await self._endings.store(connection, end)
+        log.warning("run %s was closed: its process ended before it", run_id)
+
+    async def take_up(self) -> list[Waiting]:
+        """Take up runs that wait for a process, a few at once."""
+        async with self._pool.connection() as connection, connection.transaction():
+            cursor = await connection.execute(_TAKE_UP, (self._process_id, _MOST_AT_ONCE))
+            taken = [row["id"] for row in await cursor.fetchall()]
+            rows = await (await connection.execute(_SELECT_TAKEN, (taken,))).fetchall()
+        return [Waiting(request=Request(**row.pop("request")), row=RunRow(**row)) for row in rows]
+
+    def successor_of(self, row: RunRow) -> uuid.UUID | None:
+        """The id of the run that will ask the turn again; null where it is not to be asked."""
+        return uuid.uuid4() if self._reruns and row.attempt < MOST_ATTEMPTS else None
+
+    async def _end(
+        self,
+        connection: AsyncConnection[Any],
+        row: RunRow,
+        request: Mapping[str, Any] | None,
+        *,
+        is_stopped: bool,
+    ) -> End:
+        kept = await frames_kept(connection, row.id)
+        dialect = self._dialects[row.api](row.told((request or {}).get("model") or ""))
+        tokens = text_of(dialect, kept)
+        answer = Answer(text="".join(tokens), estimate=Usage(0, len(tokens)))
+        is_again = not is_stopped and request is not None
+        next_run_id = self.successor_of(row) if is_again else None
+        terminal: Terminal = (
+            Finished("stopped", answer)
+            if is_stopped
+            else Failed(went_down(next_run_id), answer, next_run_id)
+        )
+        frames = [*([] if kept else dialect.opening()), *dialect(terminal)]
+        # More may have been shown than was kept, unless nobody had begun it.
+        first = 1 if row.is_waiting else len(kept) + JUMP
+        over = ended(row, terminal, error_of(terminal, frames))
+        over = replace(over, seq=first + len(frames) - 1)
+        batch = Batch(row.id, first, frames)
+        return End(over, answer, [batch], spent_on(terminal, self._price_of))
+
+
+_ABANDONED = """
+r.status = 'running' and (
+    r.process_id is null and r.stop_asked
+    or r.process_id is not null and not exists (
+        select from processes p where p.id = r.process_id and p.lease_until > now()))
+"""
+_SELECT_ABANDONED = f"select r.id from runs r where {_ABANDONED} order by r.started_at"
+_TOUCH_CONVERSATION = """
+update conversations set updated_at = now()
+where id = (select conversation_id from runs where id = %s)
+"""
+_LOCK_ABANDONED = f"""
+select {COLUMNS}, r.stop_asked, r.request from runs r {JOINED}
+where r.id = %s and {_ABANDONED} for no key update of r
+"""
+_TAKE_UP = """
+update runs set process_id = %s, started_at = now()
+where id in (
+    select id from runs where status = 'running' and process_id is null and not stop_asked
+    order by started_at limit %s for no key update skip locked)
+returning id
+"""
+_SELECT_TAKEN = f"select {COLUMNS}, r.request from runs r {JOINED} where r.id = any(%s)"

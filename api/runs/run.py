@@ -1,0 +1,59 @@
+"""A run as the process sees it that works on it."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from api.runs.dialects import Dialect
+from api.runs.log import RunLog
+from api.runs.rows import RunRow
+from api.runs.stored_log import Batch
+from api.wire import Frame
+from graph.events import Event, SourcesFound
+from graph.run import Stop
+from graph.state import Source
+
+
+@dataclass(slots=True)
+class Run:
+    """One execution of the pipeline.
+
+    `documents` are those whose passages it showed, names by id, until that is noted in its row.
+    """
+
+    row: RunRow
+    dialect: Dialect
+    log: RunLog = field(default_factory=RunLog)
+    stop: Stop = field(default_factory=Stop)
+    web_sources: list[Source] = field(default_factory=list)
+    documents: dict[str, str] = field(default_factory=dict)
+    readers: int = 0
+    task: asyncio.Task[None] = field(init=False)
+
+    @property
+    def id(self) -> uuid.UUID:
+        """The run's id."""
+        return self.row.id
+
+    async def emit(self, event: Event) -> None:
+        """Append an event to the log, in the dialect that the run was started with.
+
+        Waits where the log is too far ahead of what is stored of it.
+        """
+        if isinstance(event, SourcesFound):
+            self.web_sources = [source for source in event.sources if source["url"]]
+            self.documents = {
+                s["document_id"]: s["document_name"] for s in event.sources if s["document_id"]
+            }
+        if frames := self.dialect(event):
+            self.log.append(frames)
+            await self.log.room()
+
+    def last_batches(self, frames: Sequence[Frame], first: int) -> list[Batch]:
+        """What is not stored yet, and the last `frames`, of which the first has number `first`."""
+        unsaved_first, unsaved = self.log.unsaved()
+        if unsaved_first + len(unsaved) == first:
+            return [Batch(self.id, unsaved_first, [*unsaved, *frames])]
+        last = Batch(self.id, first, frames)
+        return [Batch(self.id, unsaved_first, unsaved), last] if unsaved else [last]

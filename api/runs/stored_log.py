@@ -1,0 +1,137 @@
+"""The log of runs in Postgres: the table `run_events`, a row for each batch of events."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from api.wire import Frame
+from graph.postgres import Pool
+
+NEWS = "run_news"
+"""The channel on which processes tell each other of which runs there is news."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Frames of a run; `first` is the number of the first of them."""
+
+    run_id: uuid.UUID
+    first: int
+    frames: Sequence[Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a run after some place, in order. `is_over`: nothing will follow."""
+
+    is_over: bool
+    is_followable: bool
+    batches: list[Batch]
+
+
+async def keep(pool: Pool, batches: Sequence[Batch]) -> None:
+    """Add batches to the logs of their runs and tell other processes; one statement.
+
+    A run that has ended, or whose log was taken away, gets nothing. The same batch may be kept
+    again, also a longer one that begins at the same number.
+    """
+    async with pool.connection() as connection:
+        await connection.execute(_KEEP, _columns(batches))
+
+
+async def keep_last(connection: AsyncConnection[Any], batches: Sequence[Batch]) -> None:
+    """Add the last batches of a run, whose row the connection's transaction has locked."""
+    await connection.execute(_KEEP_LAST, _columns(batches))
+
+
+async def read(pool: Pool, after: Mapping[uuid.UUID, int]) -> dict[uuid.UUID, Kept]:
+    """What is kept of these runs after the given numbers; runs that are gone are left out."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(_READ, (list(after), list(after.values())))
+        rows = await cursor.fetchall()
+    found: dict[uuid.UUID, Kept] = {}
+    for run_id, group in groupby(rows, key=itemgetter("id")):
+        of_run = list(group)
+        found[run_id] = Kept(
+            is_over=of_run[0]["is_over"],
+            is_followable=of_run[0]["is_followable"],
+            batches=[_batch(row, after[run_id]) for row in of_run if row["seq"] is not None],
+        )
+    return found
+
+
+async def frames_kept(connection: AsyncConnection[Any], run_id: uuid.UUID) -> list[Frame]:
+    """All frames that are kept of a run."""
+    cursor = await connection.execute(
+        "select events from run_events where run_id = %s order by seq", (run_id,)
+    )
+    return [frame for row in await cursor.fetchall() for frame in _frames(row["events"])]
+
+
+def _columns(batches: Sequence[Batch]) -> dict[str, Any]:
+    return {
+        "ids": [batch.run_id for batch in batches],
+        "seqs": [batch.first for batch in batches],
+        "counts": [len(batch.frames) for batch in batches],
+        "events": [_lines(batch.frames) for batch in batches],
+        "channel": NEWS,
+    }
+
+
+def _batch(row: Mapping[str, Any], after: int) -> Batch:
+    """The frames of a row that have a number above `after`."""
+    known = max(after + 1 - row["seq"], 0)
+    return Batch(row["id"], row["seq"] + known, _frames(row["events"])[known:])
+
+
+# Neither names nor JSON in ASCII have line ends, and no name has a space.
+def _lines(frames: Sequence[Frame]) -> str:
+    return "\n".join(f"{name} {data}" for name, data in frames)
+
+
+def _frames(lines: str) -> list[Frame]:
+    split = (line.partition(" ") for line in lines.split("\n"))
+    return [(name, data) for name, _, data in split]
+
+
+# The runs are locked until the batches are there, so that who takes a log away finds all of it.
+_KEEP = """
+with batches as (
+    select * from unnest(%(ids)s::uuid[], %(seqs)s::int[], %(counts)s::int[], %(events)s::text[])
+        as b(run_id, seq, count, events)
+),
+held as (
+    select id from runs where id = any(%(ids)s::uuid[]) and status = 'running' and is_followable
+    order by id for share
+),
+kept as (
+    insert into run_events (run_id, seq, count, events)
+    select b.* from batches b join held on held.id = b.run_id
+    on conflict (run_id, seq) do update set count = excluded.count, events = excluded.events
+),
+told as (select id, row_number() over () / 200 as part from held)
+select pg_notify(%(channel)s, string_agg(id::text, ' ')) from told group by part
+"""
+_KEEP_LAST = """
+with kept as (
+    insert into run_events (run_id, seq, count, events)
+    select b.* from unnest(%(ids)s::uuid[], %(seqs)s::int[], %(counts)s::int[], %(events)s::text[])
+        as b(run_id, seq, count, events)
+    join runs r on r.id = b.run_id and r.is_followable
+    on conflict (run_id, seq) do update set count = excluded.count, events = excluded.events
+)
+select pg_notify(%(channel)s, id::text) from (select distinct unnest(%(ids)s::uuid[]) as id) as told
+"""
+# One statement, so that a run that is over comes with all that it said.
+_READ = """
+select r.id, r.status <> 'running' as is_over, r.is_followable, e.seq, e.events
+from unnest(%s::uuid[], %s::int[]) as asked(run_id, after)
+join runs r on r.id = asked.run_id
+left join run_events e on e.run_id = r.id and e.seq + e.count - 1 > asked.after
+order by r.id, e.seq
+"""

@@ -1,0 +1,78 @@
+"""What a process does beside its runs: prolongs its lease, looks after what others left."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+from api.runs.leases import LEASE_S, RENEW_S, Lease
+from api.runs.recovery import Recovery, Waiting
+from api.runs.rows import RunRows
+from graph.postgres import UNREACHABLE
+
+log = logging.getLogger(__name__)
+
+TakeUp = Callable[[Waiting], Awaitable[None]]
+"""Begins the work on a run that this process has taken up."""
+
+
+class Upkeep:
+    """The lease of a process, and the recovery that it does every few seconds.
+
+    `known` gives the runs that the process works on or is about to begin.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        rows: RunRows,
+        recovery: Recovery,
+        known: Callable[[], list[uuid.UUID]],
+    ) -> None:
+        self._lease = lease
+        self._rows = rows
+        self._recovery = recovery
+        self._known = known
+        self._renewed_at = self._steady_since = time.monotonic()
+        self._renewing = asyncio.Lock()
+        self._has_left = False
+        self.takes_up = True
+
+    async def work(self, take_up: TakeUp, *, alone: bool) -> None:
+        """Look after it all, for ever."""
+        if alone:
+            self._steady_since -= LEASE_S
+        while True:
+            try:
+                await self._round(take_up)
+            except UNREACHABLE:
+                log.warning("the lease could not be renewed: the database is away")
+            except Exception:
+                log.exception("what other processes left behind could not be looked after")
+            await asyncio.sleep(RENEW_S)
+
+    async def leave(self) -> None:
+        """Give the lease back: what this process has left undone belongs to others at once."""
+        async with self._renewing:
+            self._has_left = True
+            await self._lease.leave()
+
+    async def _round(self, take_up: TakeUp) -> None:
+        async with self._renewing:
+            if self._has_left:
+                return
+            await self._lease.renew()
+        self._note_renewal(time.monotonic())
+        await self._rows.release_orphans(self._lease.process_id, self._known())
+        if self._renewed_at - self._steady_since >= 2 * RENEW_S:
+            await self._recovery.close_abandoned()
+        while self.takes_up and (waiting := await self._recovery.take_up()):
+            for one in waiting:
+                await take_up(one)
+
+    def _note_renewal(self, now: float) -> None:
+        # After the database was away all leases are over; who lives must come to renew it first.
+        if now - self._renewed_at > 2 * RENEW_S:
+            self._steady_since = now
+        self._renewed_at = now

@@ -1,0 +1,64 @@
+"""Writes the logs of a process' runs to Postgres, in batches: one statement for all of them."""
+
+import asyncio
+import logging
+import uuid
+
+from api.runs.rows import RunRows
+from api.runs.run import Run
+from api.runs.stored_log import Batch, keep
+from graph.postgres import UNREACHABLE, Pool
+
+log = logging.getLogger(__name__)
+
+EACH_S = 0.25
+"""Seconds from one batch to the next: so much of an answer may a crash lose."""
+
+
+class LogWriter:
+    """Takes the logs of runs that go on, and writes what is new of them."""
+
+    def __init__(self, pool: Pool, rows: RunRows) -> None:
+        self._pool = pool
+        self._rows = rows
+        self._runs: dict[uuid.UUID, Run] = {}
+        self._writing = asyncio.Lock()
+
+    def add(self, run: Run) -> None:
+        """Write the log of `run` from now on."""
+        self._runs[run.id] = run
+
+    async def leave(self, run: Run) -> None:
+        """Write nothing of `run` any more but what is being written, for whose end it waits."""
+        self._runs.pop(run.id, None)
+        async with self._writing:
+            await self._note_documents(run)
+
+    async def work(self) -> None:
+        """Write for ever."""
+        while True:
+            await asyncio.sleep(EACH_S)
+            try:
+                await self._write()
+            except UNREACHABLE:
+                log.warning("the logs of runs wait: the database is away")
+            except Exception:
+                log.exception("the logs of runs could not be written")
+
+    async def _write(self) -> None:
+        async with self._writing:
+            new = [(run, *run.log.unsaved()) for run in self._runs.values()]
+            new = [(run, first, frames) for run, first, frames in new if frames]
+            if not new:
+                return
+            for run, _, _ in new:
+                await self._note_documents(run)
+            await keep(self._pool, [Batch(run.id, first, frames) for run, first, frames in new])
+            for run, first, frames in new:
+                run.log.note_saved(first + len(frames) - 1)
+
+    async def _note_documents(self, run: Run) -> None:
+        """Before its log shows them: who erases one of them must find the run."""
+        if run.documents and run.row.project_id:
+            await self._rows.note_documents(run.id, run.row.project_id, run.documents)
+            run.documents = {}
