@@ -44,6 +44,7 @@ from api.fair_use import FairUse, Limits
 from api.hosts import KnownHosts
 from api.ingestion import Ingestion
 from api.limits import BodyLimit
+from api.other_vectors import warn_of_other_vectors
 from api.runs import routes as runs
 from api.runs.dialects import Dialects
 from api.runs.engine import Runs
@@ -140,6 +141,7 @@ async def open_parts(
         await stack.enter_async_context(
             runs.open(turns.begin_again, alone=alone, grace_s=SHUTDOWN_GRACE_S)
         )
+        await warn_of_other_vectors(pool, runs.process_id, await library.store_id())
         ingestion = Ingestion(pool, library)
         job_pool = await stack.enter_async_context(open_pool(url, max_size=_JOB_CONNECTIONS))
         await stack.enter_async_context(

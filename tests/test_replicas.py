@@ -45,6 +45,8 @@ def started(folder: Path, database: str, model: OpenAIStandIn) -> list[int]:
             stack.callback(replicas[-1].child.wait)
             stack.callback(replicas[-1].child.kill)
         wait_until(lambda: all(ready(one) or one.child.poll() for one in replicas), 80)
+        # Each has vectors of its own.
+        assert any("with other vectors" in one.err for one in replicas)
         return [httpx.get(one.url).status_code if ready(one) else 0 for one in replicas]
 
 

@@ -196,6 +196,7 @@ def test_sigterm_lets_a_run_finish_and_leaves_no_process(
     assert (name, data["full_response"]) == ("done", "one two three")
     assert_gone(everything, 1)
     assert "Traceback" not in service.err
+    assert "other vectors" not in service.err
 
 
 def test_a_parent_that_is_killed_leaves_no_process_and_its_address_is_free(
