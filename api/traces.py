@@ -70,7 +70,7 @@ delete from cited_passages where project_id = %(project)s and document_id is not
 # A run that goes on keeps its readers, but nothing of it is kept any more.
 _ERASE_LOGS = """
 with erased as (
-    update runs set is_followable = false
+    update runs set is_followable = false, documents = '{}', document_names = '{}'
     where conversation_id in (select id from conversations where project_id = %(project)s)
         and is_followable
         and (%(document)s::uuid = any(documents) or %(name)s = any(document_names))

@@ -14,7 +14,7 @@ from api.runs.keys import Key, KeyTaken, run_of
 from api.runs.recovery import Waiting
 from api.runs.rows import RunRow
 from graph.context import Context
-from graph.models import Models
+from graph.models import Models, Resolved
 from graph.pipeline import Pipeline
 from graph.postgres import Pool
 from graph.sanitizing import one_line
@@ -124,8 +124,7 @@ class Turns:
         chosen = self._models.resolve(context.model, context.preferred_model)
         may_change = self._models.fallback(chosen) is not None
         told = replace(told, model=chosen.name, may_change=may_change)
-        fixed = {"model": chosen.id, "fell_through": chosen.fell_through}
-        return context.model_copy(update=fixed), self._dialects[api](told)
+        return with_model(context, chosen), self._dialects[api](told)
 
     async def _project(self, project_id: uuid.UUID) -> dict[str, Any]:
         project = await project_row(self._pool, project_id)
@@ -191,6 +190,11 @@ async def project_row(pool: Pool, project_id: uuid.UUID) -> dict[str, Any] | Non
             (project_id,),
         )
         return await cursor.fetchone()
+
+
+def with_model(context: Context, chosen: Resolved) -> Context:
+    """`context` with the model that it was resolved to, so that the pipeline finds the same."""
+    return context.model_copy(update={"model": chosen.id, "fell_through": chosen.fell_through})
 
 
 def title_of(message: str) -> str:

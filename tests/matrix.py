@@ -287,7 +287,7 @@ def digests(service: Service) -> dict[str, Any]:
         name: service.query(_DIGEST % name)
         for name in sorted(row["tablename"] for row in tables)
         # What is still to be done changes by itself.
-        if name != "erasures" and not name.startswith("procrastinate_")
+        if name not in ("erasures", "processes") and not name.startswith("procrastinate_")
     }
 
 

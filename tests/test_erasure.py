@@ -5,6 +5,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
@@ -25,8 +26,8 @@ from api.access.principals import LOCAL_USER, know_principals
 from api.database import scrubbing
 from api.database.migrations import migrate
 from api.erasure import Erasure
+from api.fair_use import FairUse
 from api.runs.engine import Runs
-from api.runs.rows import RunRows
 from api.traces import without_quotes
 from graph.checkpoints import Threads, open_checkpoints
 from graph.errors import RetrievalFailed
@@ -263,7 +264,13 @@ async def erasing(pool: Pool, vectors: Vectors) -> Erasure:
     threads = Threads(await open_checkpoints(pool))
     static = StaticModel()
     library = Library(vectors, Passages(pool), local_embeddings(static), static)
-    return Erasure(pool, library, threads, Runs(RunRows(pool), threads, retention_s=60), None)
+    return Erasure(
+        pool,
+        library,
+        threads,
+        Runs(pool, FairUse(pool), threads, {}, retention=timedelta(hours=1)),
+        None,
+    )
 
 
 async def worked_off(pool: Pool, erasure: Erasure, left: str) -> None:

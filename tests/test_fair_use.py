@@ -155,7 +155,7 @@ def test_the_window_before_weighs_as_much_as_is_left_of_it(
                 (timedelta(days=ago), timedelta(days=ago)),
             )
             await fair_use.count_request(LOCAL_USER)
-            [standing] = await fair_use.standings(LOCAL_USER, 0)
+            [standing] = await fair_use.standings(LOCAL_USER)
             return standing.remaining
 
     remaining = asyncio.run(ask())
@@ -422,7 +422,9 @@ def test_of_twenty_parallel_runs_exactly_as_many_begin_as_may(
         }  # fmt: skip
         # One of a process that died is not waited for.
         with limited.changing() as connection:
-            connection.execute("update runs set lease_until = now() where id = %s", begun[:1])
+            connection.execute(
+                "update runs set process_id = gen_random_uuid() where id = %s", begun[:1]
+            )
         project = new_project(caller)
         begun += asyncio.run(
             _posts(limited.url, [(f"/chat/projects/{project}", {"message": "Why?"})])

@@ -20,6 +20,7 @@ from standins.tavily import Page, SearchAnswer, TavilyStandIn
 
 from api.app import AppState, create_app, open_parts
 from api.chat import ChatDialect
+from api.runs.dialects import Told
 from api.settings import Settings
 from api.turns import with_model
 from graph import events as e
@@ -98,6 +99,10 @@ def play(
         )
         mode: Mode = "web" if tavily else "docs"
         found: list[e.Event] = []
+
+        async def emit(event: e.Event) -> None:
+            found.append(event)
+
         stop = Stop()
         stopping = asyncio.create_task(stop_once_asked(stop, stop_at)) if stop_at else None
         terminal = await run_turn(
@@ -105,7 +110,7 @@ def play(
             {"messages": [{"role": "user", "content": question, "id": "q"}], "mode": mode},
             context,
             thread_id="t",
-            emit=found.append,
+            emit=emit,
             stop=stop,
         )
         if stopping:
@@ -400,7 +405,7 @@ CHUNK = {
 
 def frames(*events: e.Event, may_change: bool) -> list[list[tuple[str, Any]]]:
     """What the dialect opens with and makes of each event."""
-    dialect = ChatDialect(*IDS, "large", may_change=may_change)
+    dialect = ChatDialect(Told(IDS[1], IDS[0], model="large", may_change=may_change))
     told = [dialect.opening(), *(dialect(event) for event in events)]
     return [[(name, json.loads(data)) for name, data in batch] for batch in told]
 

@@ -21,8 +21,12 @@ from standins.openai import Answer, OpenAIStandIn
 
 from api.access.principals import LOCAL_USER, Principal
 from api.access.rules import signed_in
-from api.runs.accounts import Spent, add_unstored_run, cost_of, spent_on
-from api.runs.rows import NewTurn, RunRow, RunRows
+from api.fair_use import FairUse
+from api.runs.accounts import Spent, add_run, cost_of, spent_on
+from api.runs.beginning import Beginnings, NewRun, Place, Request
+from api.runs.ending import End, Endings
+from api.runs.rows import RunRow
+from api.runs.stored_log import Batch
 from graph import events
 from graph.errors import ModelTimedOut
 from graph.events import Failed, Finished, Terminal, Usage
@@ -170,20 +174,20 @@ def test_a_run_is_counted_once_however_often_its_end_is_written(
     async def end(times: int, spent: Spent) -> None:
         assert service.settings.database_url is not None
         async with open_pool(service.settings.database_url.get_secret_value()) as pool:
-            rows = RunRows(pool)
-            turn = NewTurn(
-                *(uuid.uuid4() for _ in range(3)), uuid.UUID(project), LOCAL_USER.id, "Why?", "Why?"
+            fair_use, process = FairUse(pool), uuid.uuid4()
+            place = Place(
+                uuid.uuid4(), uuid.UUID(project), uuid.uuid4(), "Why?", "Why?", may_create=True
             )
-            await rows.begin(turn)
-            now = datetime.now(UTC)
+            new = NewRun(uuid.uuid4(), LOCAL_USER.id, "chat", Request({"messages": []}), place)
+            await Beginnings(pool, process, fair_use).begin(new)
             row = RunRow(
-                turn.run_id, turn.conversation_id, turn.project_id, LOCAL_USER.id, "done", 1, now
-            )
-            # Another process may give it up meanwhile.
-            for status in ("done", "failed", "done")[:times]:
-                async with pool.connection() as connection:
-                    await connection.execute("update runs set status = %s", (status,))
-                await rows.end(turn, row, events.Answer(), (), spent)
+                new.id, new.conversation_id, new.project_id, LOCAL_USER.id, "chat", "done", 1,
+                datetime.now(UTC), question_id=new.question_id,
+            )  # fmt: skip
+            last = Batch(new.id, 1, [("done", "{}")])
+            for _ in range(times):
+                over = End(row, events.Answer(), [last], spent)
+                assert await Endings(pool, fair_use).end(over, process)
 
     asyncio.run(end(3, SPENT))
     asyncio.run(end(2, Spent("default", "stand-in", Usage(1, 1), None)))
@@ -243,12 +247,20 @@ def test_a_day_is_one_of_utc_wherever_the_database_is(service: Service) -> None:
         assert service.settings.database_url is not None
         url = service.settings.database_url.get_secret_value()
         async with await psycopg.AsyncConnection.connect(url, row_factory=dict_row) as connection:
-            user = uuid.uuid4()
+            user, run = LOCAL_USER.id, uuid.uuid4()
+            await connection.execute("delete from usage where user_id = %s", (user,))
+            await connection.execute(
+                "insert into runs (id, owner_id, status, api) values (%s, %s, 'done', 'legacy')",
+                (run, user),
+            )
             for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
                 await connection.execute(f"set timezone to '{zone}'")
-                await add_unstored_run(connection, user, SPENT)
+                await connection.execute("update runs set is_counted = false")
+                assert await add_run(connection, run, user, None, SPENT)
             sql = "select day, project_id, runs, cost from usage where user_id = %s"
-            return await (await connection.execute(sql, (user,))).fetchall()
+            found = await (await connection.execute(sql, (user,))).fetchall()
+            await connection.rollback()
+            return found
 
     assert asyncio.run(add()) == [
         {"day": today(), "project_id": None, "runs": 2, "cost": Decimal("0.5")}

@@ -25,7 +25,10 @@ with over as (
     select id from runs where is_followable and ended_at < now() - %s::interval
     limit 1000 for no key update skip locked
 ),
-closed as (update runs set is_followable = false where id in (select id from over))
+closed as (
+    update runs set is_followable = false, documents = '{}', document_names = '{}'
+    where id in (select id from over)
+)
 delete from run_events where run_id in (select id from over)
 """
 _DELETE_UNREMEMBERED = """

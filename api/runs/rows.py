@@ -107,7 +107,12 @@ class RunRows:
         async with self._pool.connection() as connection, connection.transaction():
             names = set(documents.values())
             has_all = await names_left(connection, project_id, names) == names
-            values = (list(documents), list(names), has_all, run_id)
+            values = {
+                "documents": list(documents) if has_all else [],
+                "names": list(names) if has_all else [],
+                "has_all": has_all,
+                "run": run_id,
+            }
             await connection.execute(_NOTE_DOCUMENTS, values)
 
     async def release_orphans(self, process_id: uuid.UUID, known: Sequence[uuid.UUID]) -> None:
@@ -151,8 +156,9 @@ select pg_notify(%(channel)s, id::text) from asked
 """
 _SELECT_STANDING = "select id, stop_asked from runs where process_id = %s and status = 'running'"
 _NOTE_DOCUMENTS = """
-update runs set documents = %s::uuid[], document_names = %s, is_followable = is_followable and %s
-where id = %s
+update runs set documents = %(documents)s::uuid[], document_names = %(names)s,
+    is_followable = %(has_all)s
+where id = %(run)s and is_followable
 """
 _RELEASE_ORPHANS = """
 update runs set process_id = null
