@@ -290,7 +290,9 @@ class _Worker:
         if self._due is None:
             self._due = time.monotonic() + self._next_pause()
         elif time.monotonic() >= self._due and self._task:
-            self._start()
+            # Where there is no room for a process, its line is closed: tried again after a pause.
+            with suppress(OSError):
+                self._start()
             self.give(self._task)
 
     def _next_pause(self) -> float:
