@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from graph.budget import most_characters
 from graph.errors import ModelError, ModelUnusable
-from graph.local_model import LocalModel
+from graph.local_model import LentModel, LocalModel, open_local_model
 from graph.offers import Offer, Price, ProviderOffers, chat_at, chat_of
 from graph.providers import ModelEntry, Provider
 from graph.settings import PipelineSettings
@@ -240,30 +240,28 @@ class Models:
         return window
 
 
-def open_models(settings: PipelineSettings, rows: ProviderOffers | None = None) -> Models:
+def open_models(
+    settings: PipelineSettings,
+    rows: ProviderOffers | None = None,
+    lent: LentModel | None = None,
+) -> Models:
     """The models that `settings` name, the embedded one if they name none, and those of `rows`.
 
-    Blocks for about a second for the embedded model, which is started here.
+    Blocks for about a second for the embedded model, which is started here unless it is `lent`.
 
     Raises:
         ValueError: LOCAL_MODEL_PATH is no GGUF file.
         ModelUnreachable: the embedded model cannot be started.
     """
-    if settings.openai_base_url or settings.openai_api_key:
+    if not settings.embeds_model:
         return _at_endpoint(settings, rows)
-    log_path = settings.data_dir / "local-model.log"
-    local = LocalModel(settings.local_model_path, log_path=log_path)
-    local.restart_if_dead()
-    if settings.local_model_path is None:
-        log.warning(
-            "%s answers: a small model for demonstration. Set OPENAI_BASE_URL, OPENAI_API_KEY and "
-            "OPENAI_MODEL, or LOCAL_MODEL_PATH, for a better one.",
-            local.name,
-        )
-    entry = ModelEntry(local.name, settings.openai_context_window)
+    local = None if lent else open_local_model(settings)
+    model = lent or local
+    assert model is not None
+    entry = ModelEntry(model.name, settings.openai_context_window)
     # Its address and key are its own affair: both are others after each start.
     provider = _environment("Embedded model", EMBEDDED, "", entry)
-    chat = chat_at(settings, local.name, local.base_url, local.api_key)
+    chat = chat_at(settings, model.name, model.base_url, model.api_key)
     return _models(provider, chat, rows, local)
 
 

@@ -91,6 +91,11 @@ class Runs:
         self._is_closing = False
         self._upkeep = Upkeep(self._lease, self._rows, self._recovery, self._known)
 
+    @property
+    def process_id(self) -> uuid.UUID:
+        """The id of this process among those of the service."""
+        return self._lease.process_id
+
     @asynccontextmanager
     async def open(
         self, begin_again: BeginAgain, *, alone: bool, grace_s: float
