@@ -71,6 +71,9 @@ DIALECTS: Dialects = {
     "legacy": legacy.LegacyDialect,
 }
 SHUTDOWN_GRACE_S = 10
+_CONNECTIONS = 20
+# The embedded Postgres has a hundred for all workers together.
+_WORKER_CONNECTIONS = 10
 _JOB_CONNECTIONS = 4
 
 
@@ -95,7 +98,8 @@ async def open_parts(
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(open_database(settings))
         await asyncio.to_thread(migrate, url)
-        pool = await stack.enter_async_context(open_pool(url))
+        most = _WORKER_CONNECTIONS if is_worker else _CONNECTIONS
+        pool = await stack.enter_async_context(open_pool(url, max_size=most))
         await know_principals(pool)
         saver = await open_checkpoints(pool, Transcripts(pool))
 
@@ -138,9 +142,9 @@ async def open_parts(
             pipeline=pipeline,
             forgetful_pipeline=forgetful_pipeline,
         )
-        alone = settings.database_url is None and not is_worker
+        has_others = is_worker or settings.database_url or settings.chroma_url
         await stack.enter_async_context(
-            runs.open(turns.begin_again, alone=alone, grace_s=SHUTDOWN_GRACE_S)
+            runs.open(turns.begin_again, alone=not has_others, grace_s=SHUTDOWN_GRACE_S)
         )
         await warn_of_other_vectors(pool, runs.process_id, await library.store_id())
         ingestion = Ingestion(pool, library)

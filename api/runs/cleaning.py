@@ -1,13 +1,28 @@
 """Deletes what is kept of runs for a while only: logs, keys, and runs without conversation."""
 
+import asyncio
+import logging
 from datetime import timedelta
 
 from api.fair_use import FairUse
 from api.runs.keys import forget_old
-from graph.postgres import Pool
+from graph.postgres import UNREACHABLE, Pool
 
-EACH_S = 60
-"""Seconds from one cleaning to the next."""
+log = logging.getLogger(__name__)
+
+_EACH_S = 60
+
+
+async def clean_for_ever(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:
+    """Clean each minute."""
+    while True:
+        await asyncio.sleep(_EACH_S)
+        try:
+            await clean(pool, fair_use, retention)
+        except UNREACHABLE:
+            log.warning("old logs of runs wait for the next cleaning: the database is away")
+        except Exception:
+            log.exception("old logs of runs could not be deleted")
 
 
 async def clean(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:

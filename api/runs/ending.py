@@ -27,8 +27,8 @@ from graph.state import Source
 class End:
     """All that is stored when a run ends. `row` is the run as it stands then.
 
-    `batches` are what the log does not have yet; the last frame of them is the terminal one.
-    `web_sources` is what the web search found.
+    `batches` end with the terminal event. They are the whole log, and take the place of what is
+    kept of it, unless they are to be `added` to that. `web_sources`: what the web search found.
     """
 
     row: RunRow
@@ -36,6 +36,7 @@ class End:
     batches: Sequence[Batch]
     spent: Spent
     web_sources: Sequence[Source] = ()
+    added: bool = False
 
 
 class Endings:
@@ -81,7 +82,7 @@ class Endings:
         )
         if row.conversation_id and row.project_id:
             await self._store_answer(connection, end, row.project_id)
-        await keep_last(connection, end.batches)
+        await keep_last(connection, end.batches, added=end.added)
         if row.next_run_id:
             await insert_next(connection, row, row.next_run_id)
         # Last, since other runs wait for these rows.

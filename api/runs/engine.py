@@ -12,10 +12,10 @@ from typing import cast
 
 from api.errors import Refusal, not_found
 from api.fair_use import FairUse
-from api.runs import cleaning
 from api.runs.accounts import PriceOf, no_price
 from api.runs.beginning import Beginnings, NewRun
 from api.runs.bell import listen
+from api.runs.cleaning import clean_for_ever
 from api.runs.dialects import Dialect, Dialects
 from api.runs.ending import Endings
 from api.runs.finishing import Finishing
@@ -111,7 +111,7 @@ class Runs:
             self._mirrors.work(),
             self._look_after_runs(),
             self._upkeep.work(partial(self._take_up, begin_again=begin_again), alone=alone),
-            self._clean(),
+            clean_for_ever(self._pool, self._fair_use, self._retention),
             listen(
                 cast(str, self._pool.conninfo),
                 {NEWS: self._mirrors.heard, STOPS: self._heard_stops},
@@ -342,13 +342,3 @@ class Runs:
 
     def _known(self) -> list[uuid.UUID]:
         return [*self._runs, *self._beginning]
-
-    async def _clean(self) -> None:
-        while True:
-            await asyncio.sleep(cleaning.EACH_S)
-            try:
-                await cleaning.clean(self._pool, self._fair_use, self._retention)
-            except UNREACHABLE:
-                log.warning("old logs of runs wait for the next cleaning: the database is away")
-            except Exception:
-                log.exception("old logs of runs could not be deleted")

@@ -99,7 +99,7 @@ class Finishing:
         return End(
             row=replace(row, seq=first + len(frames) - 1),
             answer=terminal.answer,
-            batches=run.last_batches(frames, first),
+            batches=run.whole_log(frames, first),
             spent=spent_on(terminal, self._price_of),
             web_sources=run.web_sources,
         )

@@ -35,6 +35,11 @@ class RunLog:
         self.saved = 0
 
     @property
+    def frames(self) -> Sequence[Frame]:
+        """All frames so far."""
+        return tuple(self._frames)
+
+    @property
     def seq(self) -> int:
         """The number of the last frame, 0 before the first."""
         return self._number(len(self._frames))

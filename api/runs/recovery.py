@@ -127,7 +127,7 @@ class Recovery:
         over = ended(row, terminal, error_of(terminal, frames))
         over = replace(over, seq=first + len(frames) - 1)
         batch = Batch(row.id, first, frames)
-        return End(over, answer, [batch], spent_on(terminal, self._price_of))
+        return End(over, answer, [batch], spent_on(terminal, self._price_of), added=True)
 
 
 _ABANDONED = """

@@ -50,10 +50,10 @@ class Run:
             self.log.append(frames)
             await self.log.room()
 
-    def last_batches(self, frames: Sequence[Frame], first: int) -> list[Batch]:
-        """What is not stored yet, and the last `frames`, of which the first has number `first`."""
-        unsaved_first, unsaved = self.log.unsaved()
-        if unsaved_first + len(unsaved) == first:
-            return [Batch(self.id, unsaved_first, [*unsaved, *frames])]
+    def whole_log(self, frames: Sequence[Frame], first: int) -> list[Batch]:
+        """All that it said, and the last `frames`, of which the first has number `first`."""
+        said = self.log.frames
+        if first == len(said) + 1:
+            return [Batch(self.id, 1, [*said, *frames])]
         last = Batch(self.id, first, frames)
-        return [Batch(self.id, unsaved_first, unsaved), last] if unsaved else [last]
+        return [Batch(self.id, 1, said), last] if said else [last]

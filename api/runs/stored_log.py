@@ -44,8 +44,15 @@ async def keep(pool: Pool, batches: Sequence[Batch]) -> None:
         await connection.execute(_KEEP, _columns(batches))
 
 
-async def keep_last(connection: AsyncConnection[Any], batches: Sequence[Batch]) -> None:
-    """Add the last batches of a run, whose row the connection's transaction has locked."""
+async def keep_last(
+    connection: AsyncConnection[Any], batches: Sequence[Batch], *, added: bool
+) -> None:
+    """Keep the last batches of a run, whose row the connection's transaction has locked.
+
+    Unless they are to be `added`, they take the place of what is kept: one row is a tenth of many.
+    """
+    if not added:
+        await connection.execute(_DELETE, (batches[0].run_id,))
     await connection.execute(_KEEP_LAST, _columns(batches))
 
 
@@ -117,6 +124,7 @@ kept as (
 told as (select id, row_number() over () / 200 as part from held)
 select pg_notify(%(channel)s, string_agg(id::text, ' ')) from told group by part
 """
+_DELETE = "delete from run_events where run_id = %s"
 _KEEP_LAST = """
 with kept as (
     insert into run_events (run_id, seq, count, events)

@@ -62,7 +62,8 @@ create index on runs (ended_at) where conversation_id is null;
 create index on runs (question_id);
 create index on runs (conversation_id);
 """
-# The events from number `seq` on, one line each: name, space, data. Compressed by Postgres.
+# The events from number `seq` on, one line each: name, space, data. The rows of a run are joined
+# when it ends, so that Postgres can compress them; their places are to be used again soon.
 _LOG = """
 create table run_events (
     run_id uuid not null references runs(id) on delete cascade,
@@ -70,7 +71,7 @@ create table run_events (
     count int not null,
     events text not null,
     primary key (run_id, seq)
-);
+) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 200);
 """
 # The key comes first into the transaction that begins a run, so that others of the same key wait.
 _KEYS = """
