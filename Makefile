@@ -35,6 +35,7 @@ bench: $(READY) ## Print the performance tables
 	$(BIN)/python -m bench.first_token
 	$(BIN)/python -m bench.checks
 	$(BIN)/python -m bench.access
+	$(BIN)/python -m bench.growth
 
 bench-retrieval: $(READY_DEV) ## Print how well and how fast passages are found
 	$(BIN)/python -m bench.retrieval

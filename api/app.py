@@ -44,13 +44,16 @@ from api.fair_use import FairUse, Limits
 from api.hosts import KnownHosts
 from api.ingestion import Ingestion
 from api.limits import BodyLimit
+from api.other_vectors import warn_of_other_vectors
 from api.runs import routes as runs
 from api.runs.dialects import Dialects
 from api.runs.engine import Runs
+from api.runs.transcripts import Transcripts
 from api.settings import LOOPBACK_NAMES, Settings, load_settings
 from api.turns import Turns
 from graph.checkpoints import Threads, open_checkpoints
 from graph.knowledge.library import open_library
+from graph.local_model import LentModel
 from graph.models import open_models
 from graph.offers import ProviderOffers
 from graph.pipeline import build_pipeline
@@ -81,21 +84,27 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[AppState]]
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Open the database, the library, the models and the run engine; close them in reverse."""
+async def open_parts(
+    settings: Settings, lent_model: LentModel | None = None, *, is_worker: bool = False
+) -> AsyncIterator[Parts]:
+    """Open the database, the library, the models and the run engine; close them in reverse.
+
+    With `lent_model` the embedded model is not started here, if it is to be used at all. One that
+    `is_worker` shares what is embedded with others.
+    """
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(open_database(settings))
         await asyncio.to_thread(migrate, url)
         pool = await stack.enter_async_context(open_pool(url))
         await know_principals(pool)
-        saver = await open_checkpoints(pool)
+        saver = await open_checkpoints(pool, Transcripts(pool))
 
         # First what may be refused: another process may own the data folder.
         library = await stack.enter_async_context(open_library(settings, pool))
         providers = Providers(pool, await asyncio.to_thread(open_secrets, settings))
         await providers.rotate()
         rows = ProviderOffers(providers, settings)
-        models = await asyncio.to_thread(open_models, settings, rows)
+        models = await asyncio.to_thread(open_models, settings, rows, lent_model)
         stack.push_async_callback(models.aclose)
         await models.refresh()
         web = open_web_search(settings)
@@ -113,12 +122,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         runs = Runs(
             pool,
             fair_use,
-            threads,
             DIALECTS,
             retention=timedelta(minutes=settings.run_retention_minutes),
             cancel_on_disconnect=settings.chat_on_disconnect == "cancel",
             reruns=settings.chat_on_crash == "rerun",
             price_of=models.price,
+            most_recalled=models.most_recalled,
         )
         pipeline, forgetful_pipeline = build(checkpoints=saver), build()
         turns = Turns(
@@ -129,13 +138,16 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             pipeline=pipeline,
             forgetful_pipeline=forgetful_pipeline,
         )
-        alone = settings.database_url is None
+        alone = settings.database_url is None and not is_worker
         await stack.enter_async_context(
             runs.open(turns.begin_again, alone=alone, grace_s=SHUTDOWN_GRACE_S)
         )
+        await warn_of_other_vectors(pool, runs.process_id, await library.store_id())
         ingestion = Ingestion(pool, library)
         job_pool = await stack.enter_async_context(open_pool(url, max_size=_JOB_CONNECTIONS))
-        await stack.enter_async_context(ingestion.open(job_pool, alone=settings.chroma_url is None))
+        await stack.enter_async_context(
+            ingestion.open(job_pool, alone=settings.chroma_url is None and not is_worker)
+        )
         # Only the embedded server is the service's own.
         clean = None if settings.database_url else partial(scrub, url)
         erasure = Erasure(pool, library, threads, runs, clean)
@@ -160,8 +172,16 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
 
 
-def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    lifespan: Lifespan | None = None,
+    lent_model: LentModel | None = None,
+    is_worker: bool = False,
+) -> FastAPI:
     """The service. `lifespan` replaces what opens its parts; without settings, the environment's.
+
+    `lent_model` and `is_worker` are as in `open_parts`.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -171,7 +191,7 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
         title="Archwright",
         summary="Answers questions about a project's documents, and drafts its next one.",
         version=version("archwright"),
-        lifespan=lifespan or _lifespan_of(chosen),
+        lifespan=lifespan or _lifespan_of(chosen, lent_model, is_worker),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -197,10 +217,10 @@ def create_app(settings: Settings | None = None, *, lifespan: Lifespan | None = 
     return app
 
 
-def _lifespan_of(settings: Settings) -> Lifespan:
+def _lifespan_of(settings: Settings, lent_model: LentModel | None, is_worker: bool) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[AppState]:
-        async with open_parts(settings) as parts:
+        async with open_parts(settings, lent_model, is_worker=is_worker) as parts:
             langserve.mount(app, parts.forgetful_pipeline)
             refuse_unguarded(app)
             app.state.parts = parts

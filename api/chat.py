@@ -64,7 +64,11 @@ async def get_config(service: Service, caller: Caller) -> ChatConfig:
 
 @router.post("/projects/{project_id}", response_class=EventStream, responses=chat_stream_docs())
 async def ask(
-    project_id: UsableProject, body: Question, service: Service, caller: Caller, key: RequestKey
+    project_id: UsableProject,
+    body: Question,
+    service: Service,
+    caller: Caller,
+    key: RequestKey = None,
 ) -> EventStream:
     """Ask about the project's documents. Events: `meta`, `sources`, `text`, `done` or `error`."""
     question = _checked(body, service)

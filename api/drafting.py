@@ -69,7 +69,7 @@ Drafter = Annotated[Principal, Depends(drafter)]
 
 @router.post("/stream", response_class=EventStream, responses=drafting_stream_docs())
 async def draft(
-    body: StreamRequest, service: Service, caller: Drafter, key: RequestKey
+    body: StreamRequest, service: Service, caller: Drafter, key: RequestKey = None
 ) -> EventStream:
     """Answer, or draft the document `doc_type`. Events: `message`, then `done` or `error`."""
     check_limits(service, body.message, body.history, "history")

@@ -117,9 +117,12 @@ class Erasure:
 
     async def _finish(self) -> None:
         async with self._pool.connection() as connection:
-            rows = await (await connection.execute(_SELECT_LEFT)).fetchall()
+            rows = await (await connection.execute(_SELECT_LEFT, (SETTLE_S,))).fetchall()
         gone = [row["id"] for row in rows if await self._forget(row)]
-        unscrubbed = [row for row in rows if not row["is_scrubbed"]]
+        fresh = [row for row in rows if not (row["is_scrubbed"] or row["is_settled"])]
+        if fresh:
+            self._news.set()
+        unscrubbed = [row for row in rows if row["is_settled"] and not row["is_scrubbed"]]
         if unscrubbed and await self._scrubbed(unscrubbed):
             async with self._pool.connection() as connection:
                 await connection.execute(_SCRUBBED, ([row["id"] for row in unscrubbed],))
@@ -180,7 +183,9 @@ insert into erasures (conversation_id) select id from conversations where projec
 _DELETE_CONVERSATION = "delete from conversations where id = %s returning project_id"
 _SELECT_CONVERSATIONS = "select id from conversations where project_id = %s"
 _SELECT_LEFT = """
-select id, project_id, document_id, conversation_id, is_scrubbed from erasures order by id
+select id, project_id, document_id, conversation_id, is_scrubbed,
+    requested_at <= now() - make_interval(secs => %s) as is_settled
+from erasures order by id
 """
 _CROSS_OUT = "delete from erasures where id = any(%s) and is_scrubbed"
 _SCRUBBED = "update erasures set is_scrubbed = true where id = any(%s)"

@@ -40,7 +40,7 @@ class GenerateRequest(BaseModel):
 
 @router.post("/generate", response_class=EventStream, responses=legacy_stream_docs())
 async def generate(
-    body: GenerateRequest, service: Service, caller: Caller, key: RequestKey
+    body: GenerateRequest, service: Service, caller: Caller, key: RequestKey = None
 ) -> EventStream:
     """Draft without a project: nothing is retrieved, no conversation is stored."""
     check_limits(service, body.message, body.chat_history, "chat_history")

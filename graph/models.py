@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 
 from pydantic import SecretStr
 
+from graph.budget import most_characters
 from graph.errors import ModelError, ModelUnusable
-from graph.local_model import LocalModel
+from graph.local_model import LentModel, LocalModel, open_local_model
 from graph.offers import Offer, Price, ProviderOffers, chat_at, chat_of
 from graph.providers import ModelEntry, Provider
 from graph.settings import PipelineSettings
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 DEFAULT = "default"
 EMBEDDED = "embedded"
 DEFAULT_CONTEXT_WINDOW = 32_768
+_LARGE_WINDOW = 1_000_000
 _OPENAI_URL = "https://api.openai.com/v1"
 _NAMESPACE = uuid.UUID("0b4c2a54-6a0e-4c1b-93d2-58b1a6d0c9e7")
 _SHORT = "Hello"
@@ -166,6 +168,19 @@ class Models:
         async with self._asking.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             return self._known_window(resolved) or await self._ask_window(resolved)
 
+    def most_recalled(self, wanted: str | None, preferred: str | None) -> int:
+        """How many characters of a conversation the prompt of a run can hold, whoever answers it.
+
+        Nobody is asked: of a model whose window is not known yet, it is a large one.
+        """
+        chosen = self.resolve(wanted, preferred)
+        windows = [
+            one.context_window or self._known_window(one) or _LARGE_WINDOW
+            for one in (chosen, self.fallback(chosen))
+            if one
+        ]
+        return most_characters(max(windows))
+
     async def tokenizer(self, resolved: Resolved) -> Count | None:
         """What counts with the model's own tokenizer, in a thread; null if that is not offered.
 
@@ -225,30 +240,28 @@ class Models:
         return window
 
 
-def open_models(settings: PipelineSettings, rows: ProviderOffers | None = None) -> Models:
+def open_models(
+    settings: PipelineSettings,
+    rows: ProviderOffers | None = None,
+    lent: LentModel | None = None,
+) -> Models:
     """The models that `settings` name, the embedded one if they name none, and those of `rows`.
 
-    Blocks for about a second for the embedded model, which is started here.
+    Blocks for about a second for the embedded model, which is started here unless it is `lent`.
 
     Raises:
         ValueError: LOCAL_MODEL_PATH is no GGUF file.
         ModelUnreachable: the embedded model cannot be started.
     """
-    if settings.openai_base_url or settings.openai_api_key:
+    if not settings.embeds_model:
         return _at_endpoint(settings, rows)
-    log_path = settings.data_dir / "local-model.log"
-    local = LocalModel(settings.local_model_path, log_path=log_path)
-    local.restart_if_dead()
-    if settings.local_model_path is None:
-        log.warning(
-            "%s answers: a small model for demonstration. Set OPENAI_BASE_URL, OPENAI_API_KEY and "
-            "OPENAI_MODEL, or LOCAL_MODEL_PATH, for a better one.",
-            local.name,
-        )
-    entry = ModelEntry(local.name, settings.openai_context_window)
+    local = None if lent else open_local_model(settings)
+    model = lent or local
+    assert model is not None
+    entry = ModelEntry(model.name, settings.openai_context_window)
     # Its address and key are its own affair: both are others after each start.
     provider = _environment("Embedded model", EMBEDDED, "", entry)
-    chat = chat_at(settings, local.name, local.base_url, local.api_key)
+    chat = chat_at(settings, model.name, model.base_url, model.api_key)
     return _models(provider, chat, rows, local)
 
 

@@ -54,7 +54,10 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
         _forget_the_dead(server)
         url = server.get_uri()
         _keep_little(url)
-        yield url
+        try:
+            yield url
+        finally:
+            _forget_the_dead(server)
 
 
 @asynccontextmanager
@@ -77,7 +80,14 @@ def _forget_the_dead(server: PostgresServer) -> None:
     users = server.global_process_id_list
     with PostgresServer._lock:
         before = users.get_and_add(os.getpid())
-        users.put([pid for pid in {*before, os.getpid()} if psutil.pid_exists(pid)])
+        users.put([pid for pid in {*before, os.getpid()} if _lives(pid)])
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _keep_little(url: str) -> None:

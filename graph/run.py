@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -30,7 +31,7 @@ from graph.events import (
 )
 from graph.marking import Check
 from graph.pipeline import Pipeline
-from graph.postgres import UNREACHABLE, patiently
+from graph.postgres import UNREACHABLE
 from graph.state import Source, Turn
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,24 @@ StopReason = Literal["asked", "shutdown"]
 _TIMED = ("load_template", "retrieve", "search", "generate", "check", "first_token")
 
 _STOPPING = "The service is going down. Try again in a moment."
-_DATABASE_AWAY = "The conversation could not be stored: the database is away. Try again later."
+_DATABASE_AWAY = "The conversation could not be read: the database is away. Try again later."
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """The conversation that a run goes on with.
+
+    `most`: how many characters of what was said its prompt can hold.
+    """
+
+    id: str
+    run_id: str
+    most: int
+
+    @property
+    def config(self) -> RunnableConfig:
+        """What the checkpointer is told."""
+        return {"configurable": {"thread_id": self.id, "run_id": self.run_id, "most": self.most}}
 
 
 class Stop:
@@ -66,18 +84,18 @@ async def run_turn(
     turn: Turn,
     context: Context,
     *,
-    thread_id: str | None,
+    thread: Thread | None,
     emit: Emit,
     stop: Stop,
 ) -> Terminal:
     """Execute one turn, emit its events as they come, and return the terminal one.
 
     The terminal event is returned, not emitted: the caller stores the answer first. Whatever
-    fails, it is returned; only cancellation of the caller passes through. With a `thread_id` the
-    turn is remembered, a partial answer too.
+    fails, it is returned; only cancellation of the caller passes through. With a `thread` the model
+    is shown what was said before; what is said now is remembered once the caller has stored it.
     """
     gathered = _Gathered(emit)
-    config: RunnableConfig = {"configurable": {"thread_id": thread_id}} if thread_id else {}
+    config = thread.config if thread else {}
     # A task of its own: under a cancel scope of AnyIO, LangGraph would leave its running node
     # behind, a paid model call with it. See langgraph#5682.
     work = asyncio.create_task(_stream(pipeline, turn, context, config, gathered))
@@ -85,7 +103,6 @@ async def run_turn(
     failure = _failure(work, context.answer_id)
     if failure is None and not work.cancelled():
         return gathered.finished()
-    await _remember_part(pipeline, turn, context, config, gathered)
     if failure is None and stop.reason == "asked":
         return Finished("stopped", gathered.answer())
     return Failed(failure or ServiceStopping(_STOPPING), gathered.answer())
@@ -126,28 +143,6 @@ async def _stream(
     )
     async for event in stream:
         await gathered.add(cast(Event, event))
-
-
-async def _remember_part(
-    pipeline: Pipeline,
-    turn: Turn,
-    context: Context,
-    config: RunnableConfig,
-    gathered: "_Gathered",
-) -> None:
-    """Write the question and the part of the answer to the thread; the run has ended anyway."""
-    if not config:
-        return
-    part = {"role": "assistant", "content": gathered.text, "id": context.answer_id}
-    remembered = {"messages": [*turn["messages"], part]}
-    try:
-        async for attempt in patiently():
-            with attempt:
-                await pipeline.aupdate_state(config, remembered, as_node="check")
-    except UNREACHABLE:
-        log.warning("the database is away; the partial answer did not reach its thread")
-    except Exception:
-        log.exception("the partial answer of run %s did not reach its thread", context.answer_id)
 
 
 class _Gathered:

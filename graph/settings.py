@@ -112,6 +112,11 @@ class PipelineSettings(BaseSettings):
         return [SecretStr(key) for key in _parts(self.secret_key)] if self.secret_key else []
 
     @property
+    def embeds_model(self) -> bool:
+        """Whether the embedded language model answers, since no endpoint is named."""
+        return not (self.openai_base_url or self.openai_api_key)
+
+    @property
     def may_reach_private(self) -> bool:
         """Whether providers that admins enter may be at loopback and private addresses."""
         return self.allow_private_providers is not False

@@ -1,6 +1,6 @@
 """What comes in (Turn), what one turn knows (State), what stays (Conversation); plain JSON types.
 
-Only `messages` is kept in the thread. Everything else belongs to one turn and lies in
+Only `messages` outlives the turn. Everything else belongs to one turn and lies in
 channels that are never checkpointed, so that storage grows with what was said.
 """
 

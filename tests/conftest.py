@@ -30,6 +30,7 @@ _FIRST = (
     "test_studio.py",
     "test_faults.py",
     "test_cli.py",
+    "test_clients.py",
     "test_local_model.py",
 )
 
@@ -76,6 +77,10 @@ class Service:
         return httpx.Client(
             base_url=self.url, headers=headers, timeout=30, trust_env=False, limits=limits
         )
+
+    def beside(self) -> dict[str, Any]:
+        """The settings of another worker on the same database."""
+        return self.settings.model_dump(exclude={"data_dir"})
 
     @contextmanager
     def changing(self) -> Iterator[psycopg.Connection[Any]]:

@@ -31,6 +31,7 @@ MAY_DO_WORK_ON_IMPORT = {"graph.studio"}
 
 FRAMEWORKS = {
     "chromadb": {"graph/knowledge/vectors.py"},
+    "chromadb_rust_bindings": {"graph/knowledge/chroma_server.py"},
     "tavily": {"graph/web.py"},
     "aiohttp": {"graph/streaming.py", "graph/connections.py"},
     "openai": {"graph/knowledge/embeddings.py"},

@@ -271,7 +271,7 @@ def cuts(state: State, prompt: Prompt) -> list[Warned]:
     name("Left out", ["the example"] if template["example"] and "<example-" not in asked else [])
     name_documents([path for path in given if path not in needed])
     older = len(state["messages"]) - 1 - (len(prompt.messages) - 2)
-    name("Left out", [f"the {older} oldest messages of the history"] if older else [])
+    name("Left out", ["the oldest messages of the history"] if older else [])
     return [Warned("cut_to_fit", message) for message in found]
 
 

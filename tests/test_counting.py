@@ -15,7 +15,7 @@ from graph.knowledge.library import Library
 from graph.local_model import LocalModel
 from graph.models import Models, Offer, open_models
 from graph.pipeline import build_pipeline
-from graph.run import Stop, run_turn
+from graph.run import Stop, Thread, run_turn
 from graph.settings import ROOT, PipelineSettings
 from graph.streaming import StreamingChatModel
 from graph.texts.texts import Texts
@@ -55,8 +55,8 @@ def turns(model: OpenAIStandIn, *notes: str, question: str = "Why?") -> list[Ter
                     "project_context": {"notes.md": text},
                 },
                 Context(answer_id="a"),
-                thread_id=str(number),
-                emit=lambda _: None,
+                thread=Thread(str(number), "a", 100_000),
+                emit=_tell_nobody,
                 stop=Stop(),
             )
             for number, text in enumerate(notes)
@@ -65,6 +65,10 @@ def turns(model: OpenAIStandIn, *notes: str, question: str = "Why?") -> list[Ter
         return ends
 
     return asyncio.run(play())
+
+
+async def _tell_nobody(_: object) -> None:
+    pass
 
 
 def asked(model: OpenAIStandIn) -> list[str]:

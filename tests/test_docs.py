@@ -1,21 +1,16 @@
-"""Keeps what is written true: settings, paths, the tree, the map, commands and the two clients."""
+"""Keeps what is written true: settings, paths, the tree, the map, commands."""
 
 import json
 import os
 import re
 import shutil
-import socket
-import socketserver
 import subprocess
 import sys
-import threading
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
-from urllib.parse import urlsplit
 
 import httpx
 import jinja2
@@ -23,7 +18,7 @@ import jinja2.meta
 import pytest
 import typer.main
 from conftest import Service, ServiceFactory
-from sse import events_of, read
+from sse import events_of
 from standins.openai import Answer, OpenAIStandIn
 
 from api.app import create_app
@@ -38,7 +33,6 @@ from graph.texts.texts import Texts
 
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").glob("*.md")])
 ADDRESS = "http://127.0.0.1:8000"
-TOKENS = [f" word{number}" for number in range(40)]
 
 # Named by the pages, and made by whoever follows them.
 MADE_BY_READERS = {
@@ -406,188 +400,3 @@ def keys_of(value: Any) -> Any:
             return [keys_of(first)]
         case _:
             return None
-
-
-# --- the clients of docs/streaming.md
-
-
-def python_client() -> str:
-    [code] = blocks("docs/streaming.md", "python")
-    return code
-
-
-def events_told(http: httpx.Client, project: str) -> list[tuple[str, Any]]:
-    """What the only run in `project` told its readers, as the service sends it again."""
-    [conversation] = http.get(f"/chat/projects/{project}/conversations").json()["conversations"]
-    found = http.get(f"/chat/conversations/{conversation['id']}").json()["conversation"]
-    run_id = found["messages"][-1]["id"]
-    return [(event.name, event.data) for event in read(http, "GET", f"/runs/{run_id}/stream")]
-
-
-def test_the_python_client_yields_each_event_across_a_broken_connection(
-    service: Service, http: httpx.Client, project: str, model: OpenAIStandIn
-) -> None:
-    model.will(Answer(TOKENS))
-    client: dict[str, Any] = {"__name__": "ask"}
-    exec(compile(python_client(), "docs/streaming.md", "exec"), client)
-
-    with (
-        breaking_once(service.url) as (address, broken),
-        httpx.Client(base_url=address, trust_env=False) as caller,
-    ):
-        path = f"/chat/projects/{project}"
-        events = list(client["stream"](caller, path, {"message": "What is it?"}))
-
-    assert broken.is_set(), "the connection was not broken"
-    assert events == events_told(http, project)
-    assert [data["delta"] for name, data in events if name == "text"] == TOKENS
-    assert [name for name, _ in events if name != "text"] == ["meta", "sources", "done"]
-
-
-def test_the_python_client_prints_the_answer(
-    service: Service, project: str, model: OpenAIStandIn, tmp_path: Path
-) -> None:
-    model.will(Answer(["It is", " blue."]))
-    file = tmp_path / "ask.py"
-    file.write_text(python_client(), encoding="utf-8")
-    result = subprocess.run(
-        [sys.executable, file, service.url, project, "What is it?"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (result.returncode, result.stdout, result.stderr) == (0, "It is blue.\n", "")
-
-
-def test_the_python_client_tells_a_refusal(service: Service, project: str) -> None:
-    client: dict[str, Any] = {"__name__": "ask"}
-    exec(compile(python_client(), "docs/streaming.md", "exec"), client)
-    with service.client() as caller, pytest.raises(RuntimeError, match="400: .*ZodError"):
-        list(client["stream"](caller, f"/chat/projects/{project}", {"message": ""}))
-
-
-def test_the_javascript_clients_yield_each_event_across_a_broken_connection(
-    service: Service, http: httpx.Client, project: str, model: OpenAIStandIn, tmp_path: Path
-) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not on this machine")
-    model.will(Answer(TOKENS))
-    client, use, follow = blocks("docs/streaming.md", "js")
-    (tmp_path / "client.mjs").write_text(client + follow, encoding="utf-8")
-    (tmp_path / "ask.mjs").write_text(_ASK + use + _FOLLOW, encoding="utf-8")
-
-    with breaking_once(service.url) as (asked, _), breaking_once(service.url) as (followed, broken):
-        result = subprocess.run(
-            [node, tmp_path / "ask.mjs", asked, project, followed],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    assert result.returncode == 0, result.stderr
-    assert broken.is_set(), "the connection was not broken"
-    told = events_told(http, project)
-    seen = json.loads(result.stdout)
-    assert seen["shown"] == TOKENS
-    assert [(event["type"], event["data"]) for event in seen["asked"]] == told
-    assert [(event["type"], event["data"]) for event in seen["followed"]] == told
-
-
-@contextmanager
-def breaking_once(url: str) -> Iterator[tuple[str, threading.Event]]:
-    """An address in front of the service at `url` that breaks one answer off in the middle.
-
-    It gives the address, and an event that is set once an answer was broken.
-    """
-    target = urlsplit(url)
-    broken = threading.Event()
-
-    class Relay(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with socket.create_connection((target.hostname, target.port)) as upstream:
-                threading.Thread(target=_pump, args=(self.request, upstream), daemon=True).start()
-                sent = 0
-                while data := upstream.recv(512):
-                    self.request.sendall(data)
-                    sent += len(data)
-                    if sent > 3000 and not broken.is_set():
-                        broken.set()
-                        return
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", broken
-        finally:
-            server.shutdown()
-
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
-
-
-# Node has no EventSource of its own; this one does what the HTML standard says of it.
-_ASK = """
-import { chatStream as ask, followRun } from "./client.mjs";
-
-globalThis.EventSource ??= class extends EventTarget {
-  constructor(url) {
-    super();
-    this.listen(url);
-  }
-  async listen(url) {
-    let last;
-    while (!this.closed) {
-      try {
-        const response = await fetch(url, { headers: last ? { "Last-Event-ID": last } : {} });
-        let text = "";
-        for await (const bytes of response.body) {
-          text += Buffer.from(bytes).toString();
-          const blocks = text.split("\\n\\n");
-          text = blocks.pop();
-          for (const block of blocks.filter((block) => block.startsWith("id: ") && !this.closed)) {
-            const [id, type, data] = block.split("\\n").map((line) => line.replace(/^\\w+: /, ""));
-            last = id;
-            this.dispatchEvent(Object.assign(new Event(type), { data, lastEventId: id }));
-          }
-        }
-      } catch {}
-      if (!this.closed) this.dispatchEvent(new Event("error"));
-      await new Promise((wake) => setTimeout(wake, 100));
-    }
-  }
-  close() {
-    this.closed = true;
-  }
-};
-
-const [address, projectId, otherAddress] = process.argv.slice(2);
-const asked = [];
-const shown = [];
-const show = (delta) => shown.push(delta);
-async function* chatStream(...words) {
-  for await (const event of ask(...words)) {
-    asked.push(event);
-    yield event;
-  }
-}
-"""
-_FOLLOW = """
-const followed = [];
-await new Promise((end) => {
-  followRun(otherAddress, asked[0].data.messageId, (event) => {
-    followed.push(event);
-    if (event.type === "done" || event.type === "error") end();
-  });
-});
-console.log(JSON.stringify({ asked, shown, followed }));
-"""

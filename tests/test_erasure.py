@@ -28,6 +28,7 @@ from api.database.migrations import migrate
 from api.erasure import Erasure
 from api.fair_use import FairUse
 from api.runs.engine import Runs
+from api.runs.transcripts import Transcripts
 from api.traces import without_quotes
 from graph.checkpoints import Threads, open_checkpoints
 from graph.errors import RetrievalFailed
@@ -261,16 +262,11 @@ async def add_rows(pool: Pool, project: uuid.UUID, document: uuid.UUID) -> None:
 
 
 async def erasing(pool: Pool, vectors: Vectors) -> Erasure:
-    threads = Threads(await open_checkpoints(pool))
+    threads = Threads(await open_checkpoints(pool, Transcripts(pool)))
     static = StaticModel()
     library = Library(vectors, Passages(pool), local_embeddings(static), static)
-    return Erasure(
-        pool,
-        library,
-        threads,
-        Runs(pool, FairUse(pool), threads, {}, retention=timedelta(hours=1)),
-        None,
-    )
+    runs = Runs(pool, FairUse(pool), {}, retention=timedelta(hours=1))
+    return Erasure(pool, library, threads, runs, None)
 
 
 async def worked_off(pool: Pool, erasure: Erasure, left: str) -> None:

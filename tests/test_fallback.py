@@ -18,11 +18,12 @@ from sse import events_of, names, read
 from standins.openai import Answer, End, OpenAIStandIn
 from standins.tavily import Page, SearchAnswer, TavilyStandIn
 
-from api.app import AppState, create_app, open_parts
+from api.app import DIALECTS, AppState, create_app, open_parts
 from api.chat import ChatDialect
 from api.runs.dialects import Told
+from api.runs.transcripts import Transcripts
 from api.settings import Settings
-from api.turns import with_model
+from api.turns import Turns, with_model
 from graph import events as e
 from graph.checkpoints import open_checkpoints
 from graph.context import Context
@@ -30,7 +31,7 @@ from graph.errors import ModelUnreachable, PipelineError, PromptTooLong
 from graph.knowledge.library import Library
 from graph.models import Models, Offer
 from graph.pipeline import build_pipeline
-from graph.run import Stop, run_turn
+from graph.run import Stop, Thread, run_turn
 from graph.settings import ROOT, PipelineSettings
 from graph.state import Mode, Source
 from graph.streaming import StreamingChatModel
@@ -109,7 +110,7 @@ def play(
             pipeline,
             {"messages": [{"role": "user", "content": question, "id": "q"}], "mode": mode},
             context,
-            thread_id="t",
+            thread=Thread("t", "a", 100_000),
             emit=emit,
             stop=stop,
         )
@@ -487,9 +488,17 @@ def replaced_service(
                 library=parts.library,
                 web=web,
                 models=models,
-                checkpoints=await open_checkpoints(parts.pool),
+                checkpoints=await open_checkpoints(parts.pool, Transcripts(parts.pool)),
             )
-            yield {"parts": replace(parts, models=models, pipeline=pipeline)}
+            turns = Turns(
+                parts.pool,
+                models,
+                parts.runs,
+                DIALECTS,
+                pipeline=pipeline,
+                forgetful_pipeline=parts.forgetful_pipeline,
+            )
+            yield {"parts": replace(parts, models=models, pipeline=pipeline, turns=turns)}
             await models.aclose()
             await web.close()
 

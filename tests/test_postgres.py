@@ -13,18 +13,20 @@ import psycopg
 from conftest import make_database
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from api.runs.transcripts import Transcripts
 from graph.checkpoints import open_checkpoints
 from graph.postgres import embedded_postgres, open_pool
 
 START = """
 import asyncio, sys
 from api.database.migrations import migrate
+from api.runs.transcripts import Transcripts
 from graph.checkpoints import open_checkpoints
 from graph.postgres import open_pool
 
 async def main(url):
     async with open_pool(url) as pool:
-        await open_checkpoints(pool)
+        await open_checkpoints(pool, Transcripts(pool))
 
 migrate(sys.argv[1])
 asyncio.run(main(sys.argv[1]))
@@ -138,7 +140,7 @@ def test_a_checkpoint_that_was_tampered_with_imports_and_calls_nothing(postgres_
 
     async def read() -> tuple[object, object]:
         async with open_pool(make_database(postgres_url)) as pool:
-            saver = await open_checkpoints(pool)
+            saver = await open_checkpoints(pool, Transcripts(pool))
             lax = JsonPlusSerializer(allowed_msgpack_modules=True)
             return saver.serde.loads_typed(("msgpack", evil)), lax.loads_typed(("msgpack", evil))
 

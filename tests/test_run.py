@@ -21,7 +21,7 @@ from graph.events import (
 from graph.knowledge.library import Library
 from graph.models import open_models
 from graph.pipeline import build_pipeline
-from graph.run import Stop, run_turn
+from graph.run import Stop, Thread, run_turn
 from graph.settings import ROOT, PipelineSettings
 from graph.state import UNSORTED
 from graph.texts.texts import Texts
@@ -52,12 +52,16 @@ def run(
             checkpoints=saver,
         )
         events: list[Event] = []
+
+        async def emit(event: Event) -> None:
+            events.append(event)
+
         terminal = await run_turn(
             pipeline,
             {"messages": [{"role": "user", "content": "Why?", "id": "q"}], "doc_type": doc_type},
             Context(answer_id="a"),
-            thread_id="t",
-            emit=events.append,
+            thread=Thread("t", "a", 100_000),
+            emit=emit,
             stop=Stop(),
         )
         await models.aclose()

@@ -211,11 +211,11 @@ def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(served:
     assert httpx.get(served.url).json()["status"] == "running"
 
 
-def refused(folder: Path, **settings: str) -> tuple[int, str]:
+def refused(folder: Path, *options: str, **settings: str) -> tuple[int, str]:
     """The exit code and what stands on stderr of a service that does not start."""
     done = subprocess.run(
-        SERVE[:-2], cwd=folder, env=environment(**settings), capture_output=True, text=True,
-        timeout=60, check=False,
+        [*SERVE[:-2], *options], cwd=folder, env=environment(**settings), capture_output=True,
+        text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stdout == ""
     return done.returncode, done.stderr

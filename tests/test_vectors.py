@@ -1,9 +1,11 @@
 """The vector store, embedded and as a server: both are Chroma's own."""
 
 import asyncio
+import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 import graph.knowledge.vectors as vectors_module
 from graph.errors import RetrievalFailed
 from graph.knowledge.ownership import VectorsInUse
+from graph.knowledge.vector_server import VectorServer
 from graph.knowledge.vectors import Hit, Vectors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -163,6 +166,30 @@ def test_documents_may_be_added_to_a_new_project_at_once(vectors: Vectors, proje
         return await vectors.count(project)
 
     assert asyncio.run(scenario()) == 8
+
+
+def test_a_store_has_an_id_of_its_own_from_wherever_it_is_reached(tmp_path: Path) -> None:
+    with Vectors.open_embedded(tmp_path / "a", "m") as one:
+        before = asyncio.run(one.store_id())
+    with VectorServer(tmp_path / "a") as server, Vectors.open_server(server.url, "m") as same:
+        after = asyncio.run(same.store_id())
+    with Vectors.open_embedded(tmp_path / "b", "m") as other:
+        assert [after == before, asyncio.run(other.store_id()) == before] == [True, False]
+
+
+def test_a_server_that_died_is_started_again_at_the_same_address_with_what_it_had(
+    tmp_path: Path, project: str
+) -> None:
+    with VectorServer(tmp_path) as server:
+        with Vectors.open_server(server.url, "m") as vectors:
+            asyncio.run(vectors.add(project, "d", ["a"], [[1, 0]]))
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        while server.alive():
+            time.sleep(0.01)
+        server.restart_if_dead()
+        with Vectors.open_server(server.url, "m") as vectors:
+            assert asyncio.run(vectors.search(project, [1, 0], 9)) == near(("a", 1.0))
 
 
 def test_a_store_that_is_there_answers(vectors: Vectors) -> None:

@@ -28,16 +28,18 @@ from api.runs.stored_log import NEWS
 from api.runs.upkeep import Upkeep
 from api.runs.writer import LogWriter
 from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, encode
-from graph.checkpoints import Threads
 from graph.context import Context
 from graph.errors import InternalFailure
 from graph.events import Answer, Failed, Terminal
 from graph.pipeline import Pipeline
 from graph.postgres import UNREACHABLE, Pool
-from graph.run import run_turn
+from graph.run import Thread, run_turn
 from graph.state import UNSORTED, Turn
 
 log = logging.getLogger(__name__)
+
+MostRecalled = Callable[[str | None, str | None], int]
+"""How many characters of a conversation the prompt of a wanted or preferred model can hold."""
 
 BeginAgain = Callable[[Waiting], Awaitable[None]]
 """Begins a run that this process has taken up, by calling `Runs.go_on`."""
@@ -58,17 +60,17 @@ class Runs:
         self,
         pool: Pool,
         fair_use: FairUse,
-        threads: Threads,
         dialects: Dialects,
         *,
         retention: timedelta,
         cancel_on_disconnect: bool = False,
         reruns: bool = True,
         price_of: PriceOf = no_price,
+        most_recalled: MostRecalled = lambda *_: 0,
     ) -> None:
         self._pool = pool
         self._fair_use = fair_use
-        self._threads = threads
+        self._most_recalled = most_recalled
         self._dialects = dialects
         self._retention = retention
         self._cancel_on_disconnect = cancel_on_disconnect
@@ -88,6 +90,11 @@ class Runs:
         self._stops = asyncio.Event()
         self._is_closing = False
         self._upkeep = Upkeep(self._lease, self._rows, self._recovery, self._known)
+
+    @property
+    def process_id(self) -> uuid.UUID:
+        """The id of this process among those of the service."""
+        return self._lease.process_id
 
     @asynccontextmanager
     async def open(
@@ -277,23 +284,27 @@ class Runs:
             await asyncio.sleep(0.05)
 
     async def _work(self, run: Run, pipeline: Pipeline, turn: Turn, context: Context) -> None:
-        thread_id = str(run.row.conversation_id) if run.row.conversation_id else None
         terminal: Terminal
         try:
+            thread = self._thread(run.row, context)
             terminal = await run_turn(
-                pipeline, turn, context, thread_id=thread_id, emit=run.emit, stop=run.stop
+                pipeline, turn, context, thread=thread, emit=run.emit, stop=run.stop
             )
         except Exception:
             log.exception("run %s broke off", run.id)
             terminal = Failed(InternalFailure(), Answer())
         if isinstance(terminal, Failed):
             log.warning("run %s failed: %s", run.id, terminal.error)
-        if thread_id:
-            await self._threads.keep_last(thread_id)
         try:
             await self._finishing.finish(run, terminal)
         finally:
             self._runs.pop(run.id, None)
+
+    def _thread(self, row: RunRow, context: Context) -> Thread | None:
+        if row.conversation_id is None:
+            return None
+        most = self._most_recalled(context.model, context.preferred_model)
+        return Thread(str(row.conversation_id), str(row.id), most)
 
     async def _look_after_runs(self) -> None:
         """Stop runs that somebody wants stopped, and those that are no longer this process' own."""

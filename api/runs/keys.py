@@ -4,22 +4,29 @@ Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
 import hashlib
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import Header
 from psycopg import AsyncConnection
 from pydantic import BaseModel
 
-from api.errors import Refusal, in_drafting_api
+from api.errors import Refusal
 from api.runs.dialects import Api
 from api.runs.rows import COLUMNS, JOINED, RunRow
 from graph.postgres import Pool
 
-_LONGEST = 255
-_MESSAGE = f"Idempotency-Key must have 1 to {_LONGEST} characters."
+RequestKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Sent again with the same body, the request gets the run that it began.",
+    ),
+]
 
 
 class KeyTaken(Exception):
@@ -35,31 +42,12 @@ class Key:
     body_hash: bytes
 
 
-async def request_key(request: Request) -> str | None:
-    """The header `Idempotency-Key`; null where there is none.
-
-    Raises:
-        Refusal: 400, it is empty or too long.
-        RequestValidationError: the same in the drafting API, 422.
-    """
-    key = request.headers.get("idempotency-key")
-    if key is None or 1 <= len(key) <= _LONGEST:
-        return key
-    if in_drafting_api(request.url.path):
-        where = ("header", "Idempotency-Key")
-        raise RequestValidationError([{"type": "value_error", "loc": where, "msg": _MESSAGE}])
-    raise Refusal(400, "bad_idempotency_key", _MESSAGE)
-
-
-RequestKey = Annotated[str | None, Depends(request_key)]
-
-
 def key_for(api: Api, key: str | None, body: BaseModel, *about: uuid.UUID) -> Key | None:
     """The key of a request with this body; `about` are the ids in its path."""
     if key is None:
         return None
-    said = "\n".join([*map(str, about), body.model_dump_json()])
-    return Key(api, key, hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest())
+    said = [*map(str, about), json.dumps(body.model_dump(mode="json"), sort_keys=True)]
+    return Key(api, key, hashlib.sha256("\n".join(said).encode()).digest())
 
 
 async def claim(

@@ -12,6 +12,7 @@ Nothing may be shown that is so far ahead of what is stored.
 """
 
 _MOST_AT_ONCE = 1000
+_MOST_CHARACTERS = 64 * 1024
 
 
 class RunLog:
@@ -94,8 +95,17 @@ class RunLog:
                 yield after + 1, ()
 
     def _up_to(self, place: int) -> int:
-        """Where the batch ends that begins at `place`: its numbers follow each other."""
-        end = place + _MOST_AT_ONCE
+        """Where the batch ends that begins at `place`: its numbers follow each other.
+
+        A reader that does not read holds one batch, so that it must not be large.
+        """
+        end = place
+        left = _MOST_CHARACTERS
+        for _, data in self._frames[place : place + _MOST_AT_ONCE]:
+            end += 1
+            left -= len(data)
+            if left <= 0:
+                break
         if self._jumped_at is None or place >= self._jumped_at:
             return end
         return min(end, self._jumped_at)

@@ -165,6 +165,10 @@ class Library:
         """Delete a project's vectors; its text goes with its rows."""
         await self._vectors.delete_project(project_id)
 
+    async def store_id(self) -> UUID:
+        """Give the id of the vector store, which no other has."""
+        return await self._vectors.store_id()
+
     async def ping(self) -> None:
         """Ask the vector store whether it is there; raises RetrievalFailed."""
         await self._vectors.heartbeat()

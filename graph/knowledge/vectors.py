@@ -150,7 +150,7 @@ class Vectors:
 
     def anew(self) -> "Vectors":
         """Collections beside these, to be filled and then put in their place with `replace`."""
-        return Vectors(self._client, self._embedding_model, self._batch_size, _nothing, _NEW)
+        return Vectors(self._client, self._embedding_model, self._batch_size, lambda: None, _NEW)
 
     async def replace(self, project_id: str) -> None:
         """Put what `anew` holds of a project in the place of what is here."""
@@ -163,6 +163,12 @@ class Vectors:
     async def count(self, project_id: str) -> int:
         """Count a project's vectors."""
         return await _in_thread(self._count, self._name(project_id))
+
+    async def store_id(self) -> UUID:
+        """Give the id of the store: the same wherever it is reached from, and another's never."""
+        # Chroma has no id of its own, but gives each collection one.
+        make = self._client.get_or_create_collection
+        return (await _in_thread(make, "archwright-store", embedding_function=None)).id
 
     async def heartbeat(self) -> None:
         """Read something from the store, to see that it answers."""
@@ -310,10 +316,6 @@ def _direction(chunk_id: str, dimensions: int) -> npt.NDArray[np.float64]:
     seed = hashlib.blake2b(chunk_id.encode(), digest_size=8).digest()
     direction = np.random.default_rng(int.from_bytes(seed)).standard_normal(dimensions)
     return direction / np.linalg.norm(direction)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _sessions(client: ClientAPI) -> list[httpx.Client]:

@@ -159,7 +159,7 @@ def serving(app: web.Application) -> Iterator[str]:
     """
     # Handler cancellation is how a handler learns that its client has left.
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
-    with _loop_in_thread() as loop:
+    with loop_in_thread() as loop:
         try:
             yield _result(_start(runner), loop, START_TIMEOUT_S)
         finally:
@@ -167,7 +167,8 @@ def serving(app: web.Application) -> Iterator[str]:
 
 
 @contextmanager
-def _loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
+def loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    """A running event loop in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="standin", daemon=True)
     thread.start()

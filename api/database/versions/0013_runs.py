@@ -16,11 +16,12 @@ def upgrade() -> None:
     op.execute(_THREADS)
 
 
-# A process that has not prolonged its lease is taken for dead.
+# A process that has not prolonged its lease is taken for dead. `vectors` names its vector store.
 _PROCESSES = """
 create table processes (
     id uuid primary key,
-    lease_until timestamptz not null
+    lease_until timestamptz not null,
+    vectors uuid
 );
 """
 # A run that is running without a process waits for one. The older ones have nobody to go on

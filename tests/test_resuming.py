@@ -1,0 +1,156 @@
+"""Resume away from the run: at another worker, after a restart, when its stream is gone."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import pytest
+from callers import new_key, new_user
+from conftest import Service, ServiceFactory
+from sse import Event, events_of, live, names, read
+from standins.openai import Answer, OpenAIStandIn
+
+APIS = ("chat", "drafting", "legacy")
+WORDS = [f"w{n} " for n in range(20)]
+
+
+@pytest.fixture(scope="module")
+def other(start_service: ServiceFactory, shared_service: Service) -> Iterator[Service]:
+    """A worker beside the shared one."""
+    with start_service(**shared_service.beside()) as service:
+        yield service
+
+
+def asked(http: httpx.Client, api: str, project: str) -> AbstractContextManager[httpx.Response]:
+    """A stream of an API that has begun."""
+    body: dict[str, Any] = {"message": "Go on."}
+    match api:
+        case "chat":
+            path = f"/chat/projects/{project}"
+        case "drafting":
+            path = "/api/v1/chat/stream"
+            body |= {"conversation_id": str(uuid.uuid4()), "project_id": project}
+        case _:
+            path = "/api/v1/chat/generate"
+            body |= {"doc_type": "UNSORTED"}
+    return http.stream("POST", path, json=body)
+
+
+def finished(http: httpx.Client, api: str, project: str) -> tuple[str, list[Event]]:
+    """The path of the stream of a run that has ended, and its events."""
+    with asked(http, api, project) as response:
+        return f"/runs/{response.headers['x-run-id']}/stream", events_of(response.read())
+
+
+def timed(response: httpx.Response, shown: list[tuple[Event, float]]) -> None:
+    """Note each event, and when it came, in monotonic seconds."""
+    shown.extend((event, time.monotonic()) for event in live(response.iter_lines()))
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_live_run_is_followed_at_another_worker_to_its_end_and_in_time(
+    http: httpx.Client, project: str, model: OpenAIStandIn, other: Service, api: str
+) -> None:
+    model.will(Answer(WORDS, delay_s=0.1))
+    here: list[tuple[Event, float]] = []
+    there: list[tuple[Event, float]] = []
+
+    def follow(path: str) -> None:
+        with other.client() as client, client.stream("GET", path) as response:
+            assert response.status_code == 200, response.read()
+            timed(response, there)
+
+    with asked(http, api, project) as response:
+        path = f"/runs/{response.headers['x-run-id']}/stream"
+        follower = threading.Thread(target=follow, args=(path,))
+        follower.start()
+        timed(response, here)
+        follower.join(10)
+    assert names(event for event, _ in here).count("done") == 1
+    assert [event for event, _ in there] == [event for event, _ in here]
+    late = [there_at - here_at for (_, here_at), (_, there_at) in zip(here, there, strict=True)]
+    # What came before the follower did is as late as the follower.
+    assert max(late[len(late) // 2 :]) < 1
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("after", [0, 1, 7, 20])
+def test_a_run_is_resumed_at_another_worker_where_it_was_left(
+    http: httpx.Client, project: str, model: OpenAIStandIn, other: Service, api: str, after: int
+) -> None:
+    model.will(Answer(WORDS, delay_s=0.01))
+    with asked(http, api, project) as response, other.client() as there:
+        run_id = response.headers["x-run-id"]
+        path, place = f"/runs/{run_id}/stream", {"Last-Event-ID": f"{run_id}:{after}"}
+        rest_live = read(there, "GET", path, headers=place)
+        whole = events_of(response.read())
+        rest = read(there, "GET", path, params={"after": after})
+    assert rest_live == rest == whole[after:]
+
+
+def test_finished_runs_are_whole_after_a_restart(
+    start_service: ServiceFactory, service: Service, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(WORDS))
+    with start_service(**service.beside()) as before, before.client() as http:
+        runs = [finished(http, api, project) for api in APIS]
+    with start_service(**service.beside()) as after, after.client() as http:
+        for path, whole in runs:
+            assert read(http, "GET", path) == whole
+            assert read(http, "GET", path, params={"after": 5}) == whole[5:]
+            run = http.get(path.removesuffix("/stream")).json()["run"]
+            assert (run["status"], run["seq"], run["finishReason"]) == ("done", len(whole), "stop")
+
+
+def test_a_stream_that_is_no_longer_kept_is_410_everywhere_and_the_run_still_told(
+    start_service: ServiceFactory, model: OpenAIStandIn
+) -> None:
+    settings = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
+    with start_service(**settings, run_retention_minutes=0.001) as first, first.client() as http:
+        project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
+        with start_service(**first.beside()) as second, second.client() as there:
+            path, whole = finished(http, "chat", project)
+            time.sleep(0.5)
+            gone = [client.get(path) for client in (http, there)]
+            runs = [client.get(path.removesuffix("/stream")) for client in (http, there)]
+    with start_service(**first.beside()) as again, again.client() as http:
+        gone.append(http.get(path))
+        runs.append(http.get(path.removesuffix("/stream")))
+        [conversation] = http.get(f"/chat/projects/{project}/conversations").json()["conversations"]
+    assert [(a.status_code, a.json()["error"]) for a in gone] == [(410, "stream_gone")] * 3
+    assert [run.json() for run in runs] == [runs[0].json()] * 3
+    assert (runs[0].json()["run"]["status"], runs[0].json()["run"]["seq"]) == ("done", len(whole))
+    assert conversation["messageCount"] == 2
+
+
+def test_a_run_that_is_unknown_or_somebody_elses_is_404_at_each_worker(
+    start_service: ServiceFactory, model: OpenAIStandIn
+) -> None:
+    settings = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
+    model.will(Answer(["Half"], end="hang"))
+    with start_service(**settings, api_key="canary-of-runs") as first:
+        ada, bob = ({"X-API-Key": new_key(first, new_user(first, name))} for name in ("Ada", "Bob"))
+        with (
+            start_service(**first.beside()) as second,
+            first.client(**ada) as own,
+            first.client(**bob) as here,
+            second.client(**bob) as there,
+        ):
+            body = {"name": "x", "isPrivate": False}
+            project = own.post("/projects", json=body).json()["project"]["id"]
+            for api in APIS:
+                with asked(own, api, project) as response:
+                    run_id = response.headers["x-run-id"]
+                    for http in (here, there):
+                        refused = [
+                            http.request(method, f"/runs/{one}{what}")
+                            for one in (run_id, uuid.uuid4())
+                            for method, what in (("GET", ""), ("GET", "/stream"), ("POST", "/stop"))
+                        ]
+                        assert {answer.status_code for answer in refused} == {404}
+                        assert len({answer.content for answer in refused}) == 1
+                    assert own.post(f"/runs/{run_id}/stop").json()["run"]["status"] == "stopped"
