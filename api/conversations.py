@@ -275,7 +275,7 @@ where c.id = %(id)s and c.owner_id = %(me)s and access_tier is not null
 """
 _SELECT_MESSAGES = """
 select id, role, content, created_at, citations, status, prompt_version, template_version
-from messages where conversation_id = %(id)s order by position
+from messages where conversation_id = %(id)s order by position, created_at
 """
 _SELECT_RECENT = f"""
 select c.id, c.title, c.project_id, c.updated_at, p.name, p.color

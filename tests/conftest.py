@@ -26,6 +26,8 @@ from graph.postgres import embedded_postgres
 
 # Their tests wait for processes more than they compute.
 _FIRST = (
+    "test_killed.py",
+    "test_database_faults.py",
     "test_server.py",
     "test_studio.py",
     "test_faults.py",
