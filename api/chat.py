@@ -84,7 +84,7 @@ async def ask(
         mode=body.mode,
         model=body.model_id,
     )
-    sent = key_for("chat", key, body, project_id)
+    sent = await key_for("chat", key, body, project_id)
     run_id = await service.turns.begin(asked, caller.id, "chat", sent)
     return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 

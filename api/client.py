@@ -18,6 +18,8 @@ Event = tuple[str, dict[str, Any]]
 """An event's name and its data."""
 
 TERMINAL = {"done", "error"}
+ASKED_AGAIN = "asked_again"
+"""What a `Stream` says before an answer begins anew."""
 
 # The service sends a comment at least every 15 s.
 _TIMEOUT = httpx.Timeout(60, connect=5, read=45)
@@ -131,16 +133,19 @@ class Client:
 
 
 class Stream:
-    """The events of one run, the terminal one last. Goes on where it was if a connection breaks.
+    """The events of one turn, the terminal one last. Goes on where it was if a connection breaks.
 
-    Without `body` there is nothing to start: `path` is the stream itself. `run_id` is null until
-    the first answer of the service.
+    The question is sent with a key, so that it may be sent again where no answer came. Where the
+    service asks the turn again after a crash, `ASKED_AGAIN` stands in place of the `error`, and
+    the events of the new run follow. Without `body` there is nothing to start: `path` is the
+    stream itself. `run_id` is null until the first answer of the service.
     """
 
     def __init__(self, http: httpx.Client, path: str, body: dict[str, Any] | None = None) -> None:
         self._http = http
         self._path = path
         self._body = body
+        self._key = str(uuid.uuid4())
         self._last_id = ""
         self.run_id: str | None = None
 
@@ -150,11 +155,16 @@ class Stream:
             try:
                 for event in self._read():
                     failures, self._last_id = 0, event.id or self._last_id
-                    yield event.event, _data(event)
-                    if event.event in TERMINAL:
+                    name, data = event.event, _data(event)
+                    if name == "error" and self._goes_on(data):
+                        yield ASKED_AGAIN, {}
+                        break
+                    yield name, data
+                    if name in TERMINAL:
                         return
             except httpx.HTTPError as error:
-                if self.run_id is None or failures == _TRIES_TO_RESUME:
+                is_there = self.run_id or not isinstance(error, httpx.ConnectError)
+                if not is_there or failures == _TRIES_TO_RESUME:
                     raise _not_reached(self._http, error) from error
             if failures == _TRIES_TO_RESUME:
                 raise ServiceError("The stream broke off again and again before the answer's end.")
@@ -167,6 +177,13 @@ class Stream:
             return
         with suppress(httpx.HTTPError):
             self._http.post(f"/runs/{self.run_id}/stop")
+
+    def _goes_on(self, error: dict[str, Any]) -> bool:
+        """Whether another run asks the turn again, which is then the one to read."""
+        next_run_id = error.get("nextRunId") or error.get("next_run_id")
+        if next_run_id:
+            self.run_id, self._last_id = next_run_id, ""
+        return next_run_id is not None
 
     def _read(self) -> Iterator[ServerSentEvent]:
         with self._connect() as response:
@@ -184,7 +201,8 @@ class Stream:
 
     def _connect(self) -> AbstractContextManager[httpx.Response]:
         if self._body is not None and self.run_id is None:
-            return self._http.stream("POST", self._path, json=self._body)
+            key = {"Idempotency-Key": self._key}
+            return self._http.stream("POST", self._path, json=self._body, headers=key)
         headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
         path = self._path if self._body is None else f"/runs/{self.run_id}/stream"
         return self._http.stream("GET", path, headers=headers)

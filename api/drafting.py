@@ -91,7 +91,9 @@ async def draft(
         project_context=body.project_context,
         metadata=body.metadata,
     )
-    run_id = await service.turns.begin(asked, caller.id, "drafting", key_for("drafting", key, body))
+    run_id = await service.turns.begin(
+        asked, caller.id, "drafting", await key_for("drafting", key, body)
+    )
     return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 

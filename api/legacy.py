@@ -51,7 +51,9 @@ async def generate(
         history=history,
         project_context={clean(k): _as_text(v) for k, v in body.project_context.items()},
     )
-    run_id = await service.turns.begin(asked, caller.id, "legacy", key_for("legacy", key, body))
+    run_id = await service.turns.begin(
+        asked, caller.id, "legacy", await key_for("legacy", key, body)
+    )
     return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 

@@ -14,7 +14,7 @@ from rich.progress import (
     TextColumn,
 )
 
-from api.client import Client, ServiceError, Stream
+from api.client import ASKED_AGAIN, TERMINAL, Client, ServiceError, Stream
 
 T = TypeVar("T")
 
@@ -82,9 +82,12 @@ def _shown(stream: Stream, texts: dict[str, str]) -> Iterator[tuple[str, dict[st
                 waiting.stop()
                 written = data[texts[name]]
                 console.print(written, end="", markup=False)
-            elif name in ("done", "error"):
+            elif name in (*TERMINAL, ASKED_AGAIN):
                 waiting.stop()
                 console.print("" if not written or written.endswith("\n") else "\n", end="")
+                written = ""
+                if name == ASKED_AGAIN:
+                    err().print("The service went down; the question is asked again.", style="dim")
                 yield name, data
             else:
                 yield name, data

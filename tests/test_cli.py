@@ -365,6 +365,7 @@ class Wire:
     def __init__(self, *answers: bytes) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[str, str, str | None]] = []
+        self.keys: list[str | None] = []
 
 
 @contextmanager
@@ -373,6 +374,7 @@ def speaking(wire: Wire) -> Iterator[str]:
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             wire.asked.append((self.command, self.path, self.headers.get("Last-Event-ID")))
+            wire.keys.append(self.headers.get("Idempotency-Key"))
             self.wfile.write(wire.answers.pop(0) if wire.answers else b"")
             self.close_connection = True
 
@@ -450,11 +452,32 @@ def test_a_stream_that_ends_without_a_terminal_event_is_not_taken_for_whole() ->
         list(client.ask("P", "Why?"))
 
 
-def test_a_question_is_never_sent_twice() -> None:
-    wire = Wire(b"")
-    with speaking(wire) as url, Client(url) as client, pytest.raises(ServiceError):
-        list(client.ask("P", "Why?"))
-    assert [method for method, _, _ in wire.asked] == ["POST"]
+@pytest.mark.usefixtures("_no_waits")
+def test_a_question_whose_answer_did_not_come_is_sent_again_with_its_key() -> None:
+    wire = Wire(b"", b"", events((1, "done", {"messageId": RUN}), whole=True))
+    with speaking(wire) as url, Client(url) as client:
+        assert list(client.ask("P", "Why?")) == [("done", {"messageId": RUN})]
+    assert wire.asked == [("POST", "/chat/projects/P", None)] * 3
+    assert len(set(wire.keys)) == 1
+    assert wire.keys[0]
+
+
+@pytest.mark.usefixtures("_no_waits")
+@pytest.mark.parametrize("key", ["nextRunId", "next_run_id"])
+def test_the_run_that_asks_a_turn_again_is_followed(key: str) -> None:
+    error = {"message": "LLM_CONNECTION_ERROR", key: "another"}
+    wire = Wire(
+        events((1, "text", {"delta": "a"}), (10_001, "error", error), whole=True),
+        events((1, "text", {"delta": "b"}), (2, "done", {"messageId": "another"}), whole=True),
+    )
+    with speaking(wire) as url, Client(url) as client:
+        assert list(client.ask("P", "Why?")) == [
+            ("text", {"delta": "a"}),
+            ("asked_again", {}),
+            ("text", {"delta": "b"}),
+            ("done", {"messageId": "another"}),
+        ]
+    assert wire.asked[1:] == [("GET", "/runs/another/stream", None)]
 
 
 # --- templates check

@@ -1,13 +1,15 @@
 """How a run begins: its question, its place in a conversation and its row, all at once."""
 
+import asyncio
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
-from psycopg.types.json import Json, Jsonb
+from psycopg.types.json import Jsonb
 
 from api.errors import Refusal, not_found
 from api.fair_use import FairUse
@@ -29,10 +31,6 @@ class Request:
 
     turn: Turn
     model: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Its JSON."""
-        return {"turn": self.turn, "model": self.model}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +100,7 @@ class Beginnings:
                 else's or of another project, or gone; 429, too many runs are going on. Nothing is
                 stored then.
         """
+        request = await _as_json(new.request)
         try:
             async with self._pool.connection() as connection, connection.transaction():
                 if new.key and not await claim(
@@ -110,14 +109,16 @@ class Beginnings:
                     raise KeyTaken
                 if new.place:
                     await _insert_turn(connection, new, new.place)
-                await self._insert_run(connection, new)
+                await self._insert_run(connection, new, request)
                 await self._fair_use.refuse_one_run_more(connection, new.owner_id, new.project_id)
         except UniqueViolation as error:
             if error.diag.constraint_name != "one_run_at_a_time":
                 raise
             raise await self._running(new.conversation_id) from error
 
-    async def _insert_run(self, connection: AsyncConnection[Any], new: NewRun) -> None:
+    async def _insert_run(
+        self, connection: AsyncConnection[Any], new: NewRun, request: str
+    ) -> None:
         values = (
             new.id,
             new.conversation_id,
@@ -125,7 +126,7 @@ class Beginnings:
             self._process_id,
             new.question_id,
             new.api,
-            Json(new.request.as_json(), dumps=_dumps),
+            request,
         )
         await connection.execute(_INSERT_RUN, values)
 
@@ -189,9 +190,11 @@ async def _insert_answer_again(
     await connection.execute(_INSERT_ANSWER_AGAIN, {"run": run_id, "next": next_run_id})
 
 
-def _dumps(value: object) -> str:
+async def _as_json(request: Request) -> str:
     # As ASCII it would be longer for most of the world.
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    dumps = partial(json.dumps, asdict(request), ensure_ascii=False, separators=(",", ":"))
+    # The documents that a request brings may have megabytes.
+    return await asyncio.to_thread(dumps) if request.turn.get("project_context") else dumps()
 
 
 _INSERT_CONVERSATION = """

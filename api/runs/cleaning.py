@@ -28,16 +28,18 @@ async def clean_for_ever(pool: Pool, fair_use: FairUse, retention: timedelta) ->
 async def clean(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:
     """Delete logs of runs that ended longer than `retention` ago, and what else has expired."""
     async with pool.connection() as connection:
+        await forget_old(connection)
         await connection.execute(_DELETE_LOGS, (retention,))
         await connection.execute(_DELETE_UNREMEMBERED)
-        await forget_old(connection)
         await fair_use.forget_expired(connection)
 
 
-# Some at once, and not those that another process deletes already.
+# Some at once, and not those that another process deletes already. As long as a key leads to a
+# run, the same request sent again is to get its stream.
 _DELETE_LOGS = """
 with over as (
     select id from runs where is_followable and ended_at < now() - %s::interval
+        and not exists (select from run_keys k where k.run_id = runs.id)
     limit 1000 for no key update skip locked
 ),
 closed as (

@@ -24,6 +24,7 @@ from api.runs.mirrors import Mirrors
 from api.runs.recovery import Recovery, Waiting
 from api.runs.rows import STOPS, RunRow, RunRows
 from api.runs.run import Run
+from api.runs.stops import Stops
 from api.runs.stored_log import NEWS
 from api.runs.upkeep import Upkeep
 from api.runs.writer import LogWriter
@@ -44,7 +45,6 @@ MostRecalled = Callable[[str | None, str | None], int]
 BeginAgain = Callable[[Waiting], Awaitable[None]]
 """Begins a run that this process has taken up, by calling `Runs.go_on`."""
 
-_LOOK_S = 0.5
 _STOP_WITHIN_S = 5.0
 
 
@@ -87,7 +87,7 @@ class Runs:
         self._finishing = Finishing(endings, self._writer, self._recovery, process_id, price_of)
         self._runs: dict[uuid.UUID, Run] = {}
         self._beginning: set[uuid.UUID] = set()
-        self._stops = asyncio.Event()
+        self._stops = Stops(self._rows, process_id, self._runs)
         self._is_closing = False
         self._upkeep = Upkeep(self._lease, self._rows, self._recovery, self._known)
 
@@ -109,12 +109,12 @@ class Runs:
         work: list[Coroutine[object, object, None]] = [
             self._writer.work(),
             self._mirrors.work(),
-            self._look_after_runs(),
+            self._stops.work(),
             self._upkeep.work(partial(self._take_up, begin_again=begin_again), alone=alone),
             clean_for_ever(self._pool, self._fair_use, self._retention),
             listen(
                 cast(str, self._pool.conninfo),
-                {NEWS: self._mirrors.heard, STOPS: self._heard_stops},
+                {NEWS: self._mirrors.heard, STOPS: self._stops.heard},
             ),
         ]
         tasks = [asyncio.create_task(one) for one in work]
@@ -217,17 +217,21 @@ class Runs:
         """
         row = await self.get(run_id, owner_id)
         if not row.has_stream(self._retention):
-            raise Refusal(
-                410,
-                "stream_gone",
-                "The stream of this run is no longer kept. Read its conversation instead.",
-            )
+            raise _stream_gone()
         return self._follow(row, after)
 
     async def begun(self, run_id: uuid.UUID, owner_id: uuid.UUID) -> AsyncIterator[bytes]:
-        """The bytes of the stream of a run that a request has begun, or found by its key."""
-        run = self._runs.get(run_id)
-        return self._follow(run.row, 0) if run else await self.stream(run_id, owner_id, 0)
+        """The bytes of the stream of a run that a request has begun, or found by its key.
+
+        Raises:
+            Refusal: 410, a document that it showed was deleted.
+        """
+        if run := self._runs.get(run_id):
+            return self._follow(run.row, 0)
+        row = await self.get(run_id, owner_id)
+        if not row.is_followable:
+            raise _stream_gone()
+        return self._follow(row, 0)
 
     async def _follow(self, row: RunRow, after: int) -> AsyncIterator[bytes]:
         """A comment goes out at once; then what this process knows, then what Postgres has."""
@@ -306,28 +310,6 @@ class Runs:
         most = self._most_recalled(context.model, context.preferred_model)
         return Thread(str(row.conversation_id), str(row.id), most)
 
-    async def _look_after_runs(self) -> None:
-        """Stop runs that somebody wants stopped, and those that are no longer this process' own."""
-        while True:
-            try:
-                async with asyncio.timeout(_LOOK_S):
-                    await self._stops.wait()
-            except TimeoutError:
-                pass
-            self._stops.clear()
-            if mine := list(self._runs.values()):
-                try:
-                    standing = await self._rows.standing(self._lease.process_id)
-                except UNREACHABLE:
-                    continue
-                for run in mine:
-                    if standing.get(run.id, True):
-                        run.stop.ask("asked")
-
-    def _heard_stops(self, run_ids: Sequence[uuid.UUID]) -> None:
-        if self._runs.keys() & set(run_ids):
-            self._stops.set()
-
     async def _take_up(self, waiting: Waiting, begin_again: BeginAgain) -> None:
         row = waiting.row
         try:
@@ -342,3 +324,11 @@ class Runs:
 
     def _known(self) -> list[uuid.UUID]:
         return [*self._runs, *self._beginning]
+
+
+def _stream_gone() -> Refusal:
+    return Refusal(
+        410,
+        "stream_gone",
+        "The stream of this run is no longer kept. Read its conversation instead.",
+    )

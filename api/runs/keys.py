@@ -3,9 +3,11 @@
 Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
+import asyncio
 import hashlib
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -42,12 +44,17 @@ class Key:
     body_hash: bytes
 
 
-def key_for(api: Api, key: str | None, body: BaseModel, *about: uuid.UUID) -> Key | None:
+async def key_for(api: Api, key: str | None, body: BaseModel, *about: uuid.UUID) -> Key | None:
     """The key of a request with this body; `about` are the ids in its path."""
     if key is None:
         return None
+    # In a thread, since a body may have megabytes.
+    return Key(api, key, await asyncio.to_thread(_hash, body, about))
+
+
+def _hash(body: BaseModel, about: Sequence[uuid.UUID]) -> bytes:
     said = [*map(str, about), json.dumps(body.model_dump(mode="json"), sort_keys=True)]
-    return Key(api, key, hashlib.sha256("\n".join(said).encode()).digest())
+    return hashlib.sha256("\n".join(said).encode()).digest()
 
 
 async def claim(

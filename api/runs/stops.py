@@ -1,0 +1,45 @@
+"""Ends runs of this process that somebody wants ended, wherever it was said."""
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from api.runs.rows import RunRows
+from api.runs.run import Run
+from graph.postgres import UNREACHABLE
+
+_LOOK_S = 0.5
+
+
+class Stops:
+    """Looks how the `runs` of a process stand: when it is told of a stop, and twice a second."""
+
+    def __init__(self, rows: RunRows, process_id: uuid.UUID, runs: Mapping[uuid.UUID, Run]) -> None:
+        self._rows = rows
+        self._process_id = process_id
+        self._runs = runs
+        self._wake = asyncio.Event()
+
+    def heard(self, run_ids: Sequence[uuid.UUID]) -> None:
+        """These runs are to end."""
+        if self._runs.keys() & set(run_ids):
+            self._wake.set()
+
+    async def work(self) -> None:
+        """Look for ever."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            with suppress(*UNREACHABLE):
+                await self._look()
+
+    async def _look(self) -> None:
+        """End what is to end, and what is no longer this process' own, or is gone."""
+        if mine := list(self._runs.values()):
+            standing = await self._rows.standing(self._process_id)
+            for run in mine:
+                if standing.get(run.id, True):
+                    run.stop.ask("asked")
