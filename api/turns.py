@@ -93,6 +93,7 @@ class Turns:
         context, dialect = await self._prepared(
             row.project_id, request.model, row.api, row.told(request.model or "")
         )
+        await self._runs.keep_opening(row, dialect)
         self._runs.go_on(row, request.turn, self._pipeline_of(row.api), context, dialect)
 
     async def _start(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -16,9 +17,12 @@ from api.fair_use import FairUse
 from api.runs.dialects import Api
 from api.runs.keys import Key, KeyTaken, claim
 from api.runs.rows import RunRow
+from api.runs.stored_log import lines_of
+from api.wire import Frame
 from graph.postgres import Pool
 from graph.state import UNSORTED, Message, Turn
 
+_MOST_RACES = 20
 FOREIGN_CONVERSATION = "This conversation is somebody else's or of another project."
 
 
@@ -91,8 +95,8 @@ class Beginnings:
         self._process_id = process_id
         self._fair_use = fair_use
 
-    async def begin(self, new: NewRun) -> None:
-        """Store key, question, empty answer and run in one transaction.
+    async def begin(self, new: NewRun, opening: Sequence[Frame] = ()) -> None:
+        """Store key, question, empty answer, run and its first events in one transaction.
 
         Raises:
             KeyTaken: the key has begun another run meanwhile.
@@ -101,23 +105,31 @@ class Beginnings:
                 stored then.
         """
         request = await _as_json(new.request)
-        try:
-            async with self._pool.connection() as connection, connection.transaction():
-                if new.key and not await claim(
-                    connection, new.owner_id, new.key, new.id, new.replaces
-                ):
-                    raise KeyTaken
-                if new.place:
-                    await _insert_turn(connection, new, new.place)
-                await self._insert_run(connection, new, request)
-                await self._fair_use.refuse_one_run_more(connection, new.owner_id, new.project_id)
-        except UniqueViolation as error:
-            if error.diag.constraint_name != "one_run_at_a_time":
-                raise
-            raise await self._running(new.conversation_id) from error
+        for _ in range(_MOST_RACES):
+            try:
+                return await self._begin(new, request, opening)
+            except UniqueViolation as error:
+                if error.diag.constraint_name != "one_run_at_a_time":
+                    raise
+            if run_id := await self._running(new.conversation_id):
+                raise _second(run_id)
+        raise _second(None)
+
+    async def _begin(self, new: NewRun, request: str, opening: Sequence[Frame]) -> None:
+        async with self._pool.connection() as connection, connection.transaction():
+            if new.key and not await claim(connection, new.owner_id, new.key, new.id, new.replaces):
+                raise KeyTaken
+            if new.place:
+                await _insert_turn(connection, new, new.place)
+            await self._insert_run(connection, new, request, opening)
+            await self._fair_use.refuse_one_run_more(connection, new.owner_id, new.project_id)
 
     async def _insert_run(
-        self, connection: AsyncConnection[Any], new: NewRun, request: str
+        self,
+        connection: AsyncConnection[Any],
+        new: NewRun,
+        request: str,
+        opening: Sequence[Frame],
     ) -> None:
         values = (
             new.id,
@@ -127,18 +139,16 @@ class Beginnings:
             new.question_id,
             new.api,
             request,
+            len(opening),
+            lines_of(opening),
         )
         await connection.execute(_INSERT_RUN, values)
 
-    async def _running(self, conversation_id: uuid.UUID | None) -> Refusal:
+    async def _running(self, conversation_id: uuid.UUID | None) -> uuid.UUID | None:
+        """The run that goes on in a conversation, null where it has ended by now."""
         async with self._pool.connection() as connection:
             row = await (await connection.execute(_SELECT_RUNNING, (conversation_id,))).fetchone()
-        return Refusal(
-            409,
-            "run_in_progress",
-            "This conversation is still answering. Wait for its run to end, or stop it.",
-            extra={"run_id": str(row["id"])} if row else None,
-        )
+        return row["id"] if row else None
 
 
 async def insert_next(
@@ -184,6 +194,15 @@ async def _enter_conversation(connection: AsyncConnection[Any], new: NewRun, pla
     return bool(row["is_new"])
 
 
+def _second(run_id: uuid.UUID | None) -> Refusal:
+    return Refusal(
+        409,
+        "run_in_progress",
+        "This conversation is still answering. Wait for its run to end, or stop it.",
+        extra={"run_id": str(run_id)} if run_id else None,
+    )
+
+
 async def _insert_answer_again(
     connection: AsyncConnection[Any], run_id: uuid.UUID, next_run_id: uuid.UUID
 ) -> None:
@@ -213,8 +232,12 @@ insert into messages (id, conversation_id, doc_type, role, content, status, meta
 values (%s, %s, %s, %s, %s, %s, %s)
 """
 _INSERT_RUN = """
-insert into runs (id, conversation_id, owner_id, status, process_id, question_id, api, request)
-values (%s, %s, %s, 'running', %s, %s, %s, %s)
+with run as (
+    insert into runs (id, conversation_id, owner_id, status, process_id, question_id, api, request)
+    values (%s, %s, %s, 'running', %s, %s, %s, %s) returning id
+)
+insert into run_events (run_id, seq, count, events)
+select id, 1, count, events from run, (values (%s, %s)) as opening(count, events) where count > 0
 """
 _SELECT_RUNNING = "select id from runs where conversation_id = %s and status = 'running'"
 _INSERT_NEXT = """

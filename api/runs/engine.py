@@ -25,7 +25,7 @@ from api.runs.recovery import Recovery, Waiting
 from api.runs.rows import STOPS, RunRow, RunRows
 from api.runs.run import Run
 from api.runs.stops import Stops
-from api.runs.stored_log import NEWS
+from api.runs.stored_log import NEWS, Batch, keep
 from api.runs.upkeep import Upkeep
 from api.runs.writer import LogWriter
 from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, encode
@@ -140,7 +140,7 @@ class Runs:
         await self._fair_use.refuse_without_tokens(new.owner_id, new.project_id)
         self._beginning.add(new.id)
         try:
-            await self._beginnings.begin(new)
+            await self._beginnings.begin(new, dialect.opening())
             row = RunRow(
                 new.id,
                 new.conversation_id,
@@ -157,12 +157,18 @@ class Runs:
         finally:
             self._beginning.discard(new.id)
 
+    async def keep_opening(self, row: RunRow, dialect: Dialect) -> None:
+        """Store how a run that was taken up opens, before it goes on."""
+        if opening := dialect.opening():
+            await keep(self._pool, [Batch(row.id, 1, opening)])
+
     def go_on(
         self, row: RunRow, turn: Turn, pipeline: Pipeline, context: Context, dialect: Dialect
     ) -> None:
-        """Work on a run that is stored as this process' own."""
+        """Work on a run that is stored as this process' own, its opening too."""
         run = Run(row, dialect)
         run.log.append(dialect.opening())
+        run.log.note_saved(run.log.seq)
         self._runs[run.id] = run
         self._writer.add(run)
         run.task = asyncio.create_task(self._work(run, pipeline, turn, context))

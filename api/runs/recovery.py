@@ -122,7 +122,7 @@ class Recovery:
             else Failed(went_down(next_run_id), answer, next_run_id)
         )
         frames = [*([] if kept else dialect.opening()), *dialect(terminal)]
-        # More may have been shown than was kept, unless nobody had begun it.
+        # More may have been shown than is kept, unless nobody had begun it.
         first = 1 if row.is_waiting else len(kept) + JUMP
         over = ended(row, terminal, error_of(terminal, frames))
         over = replace(over, seq=first + len(frames) - 1)

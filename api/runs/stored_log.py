@@ -85,7 +85,7 @@ def _columns(batches: Sequence[Batch]) -> dict[str, Any]:
         "ids": [batch.run_id for batch in batches],
         "seqs": [batch.first for batch in batches],
         "counts": [len(batch.frames) for batch in batches],
-        "events": [_lines(batch.frames) for batch in batches],
+        "events": [lines_of(batch.frames) for batch in batches],
         "channel": NEWS,
     }
 
@@ -96,8 +96,9 @@ def _batch(row: Mapping[str, Any], after: int) -> Batch:
     return Batch(row["id"], row["seq"] + known, _frames(row["events"])[known:])
 
 
-# Neither names nor JSON in ASCII have line ends, and no name has a space.
-def _lines(frames: Sequence[Frame]) -> str:
+def lines_of(frames: Sequence[Frame]) -> str:
+    """Frames as they are kept."""
+    # Neither names nor JSON in ASCII have line ends, and no name has a space.
     return "\n".join(f"{name} {data}" for name, data in frames)
 
 
