@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +24,12 @@ _GONE = "The stream of this run is no longer kept: its conversation or a documen
 
 @dataclass(slots=True)
 class _Mirror:
+    """`seen`: the highest number that one of its readers has come with."""
+
     row: RunRow
     log: RunLog = field(default_factory=RunLog)
     readers: int = 0
+    seen: int = 0
 
 
 class Mirrors:
@@ -54,6 +58,7 @@ class Mirrors:
         """What `RunLog.follow` gives, of a run that is not worked on here."""
         mirror = self._mirrors.setdefault(row.id, _Mirror(row))
         mirror.readers += 1
+        mirror.seen = max(mirror.seen, after)
         try:
             self.heard([row.id])
             async for batch in mirror.log.follow(after, silence_s=silence_s):
@@ -65,10 +70,14 @@ class Mirrors:
 
     async def work(self) -> None:
         """Look for news of what is followed, for ever."""
+        looked_at = time.monotonic()
         while True:
-            if not await within(self._wake, _LOOK_S):
-                self._news |= self._mirrors.keys()
+            await within(self._wake, _LOOK_S)
             self._wake.clear()
+            # However much is heard: of others it may have been missed.
+            if time.monotonic() - looked_at >= _LOOK_S:
+                self._news |= self._mirrors.keys()
+                looked_at = time.monotonic()
             try:
                 await self._look()
             except UNREACHABLE:
@@ -97,4 +106,5 @@ class Mirrors:
         elif not has_all:
             dialect = self._dialects[mirror.row.api](mirror.row.told())
             gone = dialect(Failed(PipelineError(_GONE), Answer()))
-            mirror.log.append(gone, last=True, first=mirror.log.seq + JUMP)
+            first = max(mirror.log.seq, mirror.seen) + JUMP
+            mirror.log.append(gone, last=True, first=first)
