@@ -154,3 +154,39 @@ def test_a_run_that_is_unknown_or_somebody_elses_is_404_at_each_worker(
                         assert {answer.status_code for answer in refused} == {404}
                         assert len({answer.content for answer in refused}) == 1
                     assert own.post(f"/runs/{run_id}/stop").json()["run"]["status"] == "stopped"
+
+
+def test_a_run_that_is_stopped_while_it_waits_for_a_process_ends_after_what_it_has_said(
+    http: httpx.Client, service: Service, project: str
+) -> None:
+    run_id = str(uuid.uuid4())
+    with service.changing() as connection:
+        connection.execute(_WAITING, {"run": run_id, "project": project})
+    with http.stream("GET", f"/runs/{run_id}/stream") as response:
+        events = live(response.iter_lines())
+        shown = [next(events)]
+        assert http.post(f"/runs/{run_id}/stop").json()["run"]["status"] == "stopped"
+        shown += events
+    whole = [(f"{run_id}:1", "meta"), (f"{run_id}:2", "done")]
+    assert [(event.id, event.name) for event in shown] == whole
+    assert read(http, "GET", f"/runs/{run_id}/stream") == shown
+
+
+# As a process leaves it that has lost the database's answer that it was begun.
+_WAITING = """
+with conversation as (
+    insert into conversations (id, project_id, owner_id, title)
+    select gen_random_uuid(), id, owner_id, 'x' from projects where id = %(project)s
+    returning id, owner_id
+),
+answer as (
+    insert into messages (id, conversation_id, role, content, status)
+    select %(run)s, id, 'assistant', '', 'streaming' from conversation returning id
+),
+run as (
+    insert into runs (id, conversation_id, owner_id, status, api, request, stop_asked)
+    select answer.id, c.id, owner_id, 'running', 'chat', '{}', true from conversation c, answer
+    returning id
+)
+insert into run_events (run_id, seq, count, events) select id, 1, 1, 'meta {"model":"m"}' from run
+"""

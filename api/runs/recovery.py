@@ -123,7 +123,7 @@ class Recovery:
         )
         frames = [*([] if kept else dialect.opening()), *dialect(terminal)]
         # More may have been shown than is kept, unless nobody had begun it.
-        first = 1 if row.is_waiting else len(kept) + JUMP
+        first = len(kept) + (1 if row.is_waiting else JUMP)
         over = ended(row, terminal, error_of(terminal, frames))
         over = replace(over, seq=first + len(frames) - 1)
         batch = Batch(row.id, first, frames)
