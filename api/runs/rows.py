@@ -115,13 +115,10 @@ class RunRows:
             }
             await connection.execute(_NOTE_DOCUMENTS, values)
 
-    async def release_orphans(self, process_id: uuid.UUID, known: Sequence[uuid.UUID]) -> None:
-        """Let others take up what a process has begun but does not know of.
-
-        It may have lost the answer of the database that a run was stored or taken up.
-        """
+    async def release(self, process_id: uuid.UUID, run_ids: Sequence[uuid.UUID]) -> None:
+        """Let others take up what a process has not begun, though it is its own."""
         async with self._pool.connection() as connection:
-            await connection.execute(_RELEASE_ORPHANS, (process_id, list(known)))
+            await connection.execute(_RELEASE, (process_id, list(run_ids)))
 
     async def _one(self, sql: str, value: object) -> RunRow | None:
         rows = await self._all(sql, value)
@@ -160,7 +157,7 @@ update runs set documents = %(documents)s::uuid[], document_names = %(names)s,
     is_followable = %(has_all)s
 where id = %(run)s and is_followable
 """
-_RELEASE_ORPHANS = """
+_RELEASE = """
 update runs set process_id = null
-where process_id = %s and status = 'running' and not id = any(%s)
+where process_id = %s and status = 'running' and id = any(%s)
 """

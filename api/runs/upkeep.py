@@ -64,12 +64,23 @@ class Upkeep:
                 return
             await self._lease.renew()
         self._note_renewal(time.monotonic())
-        await self._rows.release_orphans(self._lease.process_id, self._known())
+        await self._release_orphans()
         if self._renewed_at - self._steady_since >= 2 * RENEW_S:
             await self._recovery.close_abandoned()
         while self.takes_up and (waiting := await self._recovery.take_up()):
             for one in waiting:
                 await take_up(one)
+
+    async def _release_orphans(self) -> None:
+        """Let others take up what is this process' own by the database, but not known here.
+
+        It may have lost the database's answer that a run was stored or taken up.
+        """
+        process_id = self._lease.process_id
+        # In this order: what begins meanwhile is known before it is stored.
+        standing = await self._rows.standing(process_id)
+        if orphans := standing.keys() - self._known():
+            await self._rows.release(process_id, list(orphans))
 
     def _note_renewal(self, now: float) -> None:
         # After the database was away all leases are over; who lives must come to renew it first.

@@ -1,0 +1,78 @@
+"""What a process does beside its runs: it gives away what it does not know, and nothing else."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+import psycopg
+from conftest import make_database
+
+from api.access.principals import LOCAL_USER, know_principals
+from api.app import DIALECTS
+from api.database.migrations import migrate
+from api.fair_use import FairUse
+from api.runs.accounts import no_price
+from api.runs.ending import Endings
+from api.runs.leases import Lease
+from api.runs.recovery import Recovery, Waiting
+from api.runs.rows import RunRows
+from api.runs.upkeep import Upkeep
+from graph.postgres import Pool, open_pool
+
+
+def on_database(url: str, work: Callable[[Pool], Awaitable[None]]) -> None:
+    migrate(url)
+
+    async def play() -> None:
+        async with open_pool(url, max_size=2) as pool:
+            await know_principals(pool)
+            async with asyncio.timeout(10):
+                await work(pool)
+
+    asyncio.run(play())
+
+
+def begin(url: str, process_id: uuid.UUID) -> uuid.UUID:
+    """Store a run of the legacy API that goes on in a process."""
+    run_id = uuid.uuid4()
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "insert into runs (id, owner_id, status, process_id, api, request) "
+            "values (%s, %s, 'running', %s, 'legacy', '{\"turn\": {}}')",
+            (run_id, LOCAL_USER.id, process_id),
+        )
+    return run_id
+
+
+def test_what_begins_while_it_looks_for_what_it_does_not_know_stays_its_own(
+    postgres_url: str,
+) -> None:
+    url = make_database(postgres_url)
+
+    async def work(pool: Pool) -> None:
+        lease, rows = Lease(pool), RunRows(pool)
+        endings = Endings(pool, FairUse(pool))
+        recovery = Recovery(
+            pool, endings, lease.process_id, DIALECTS, reruns=True, price_of=no_price
+        )
+        await lease.enter(alone=True)
+        lost, begun = begin(url, lease.process_id), list[uuid.UUID]()
+        taken, has_taken = list[uuid.UUID](), asyncio.Event()
+
+        def known() -> list[uuid.UUID]:
+            seen = list(begun)
+            if not begun:
+                begun.append(begin(url, lease.process_id))
+            return seen
+
+        async def take_up(waiting: Waiting) -> None:
+            taken.append(waiting.row.id)
+            has_taken.set()
+
+        upkeep = Upkeep(lease, rows, recovery, known)
+        working = asyncio.create_task(upkeep.work(take_up, alone=True))
+        await has_taken.wait()
+        working.cancel()
+        assert taken == [lost]
+
+    on_database(url, work)
