@@ -133,7 +133,7 @@ def chat_stream_docs() -> Docs:
     """The stream of `POST /chat/projects/{projectId}`."""
     return {
         **_stream(CHAT_EXAMPLES, "`meta`, `sources`, `text` for each token, then one terminal."),
-        **_refusals(400, 401, 403, 404, 409, 413, 503),
+        **_refusals(400, 401, 403, 404, 409, 410, 413, 422, 429, 503),
     }
 
 
@@ -141,7 +141,7 @@ def drafting_stream_docs() -> Docs:
     """The stream of `POST /api/v1/chat/stream`."""
     return {
         **_stream(DRAFTING_EXAMPLES, "`message` for each token, then `done` or `error`."),
-        **_refusals(403, 409, 413, 503),
+        **_refusals(403, 404, 409, 410, 413, 422, 429, 503),
     }
 
 
@@ -149,7 +149,7 @@ def legacy_stream_docs() -> Docs:
     """The stream of `POST /api/v1/chat/generate`."""
     return {
         **_stream(LEGACY_EXAMPLES, "`token` for each token, then `done` or `error`."),
-        **_refusals(403, 413, 503),
+        **_refusals(403, 413, 422, 429, 503),
     }
 
 
@@ -213,5 +213,7 @@ _REFUSALS = {
     409: "A run of this conversation is going on; its id is in the answer.",
     410: "The stream is no longer kept; the message is in its conversation.",
     413: "The body is too large.",
+    422: "The body does not validate, or the `Idempotency-Key` was used with another one.",
+    429: "A limit of fair use is reached; see `Retry-After`.",
     503: "The database is away or the service goes down; see `Retry-After`.",
 }

@@ -69,12 +69,16 @@ delete from cited_passages where project_id = %(project)s and document_id is not
 """
 # A run that goes on keeps its readers, but nothing of it is kept any more.
 _ERASE_LOGS = """
-with erased as (
-    update runs set is_followable = false, documents = '{}', document_names = '{}'
+with shown as (
+    select id from runs
     where conversation_id in (select id from conversations where project_id = %(project)s)
         and is_followable
         and (%(document)s::uuid = any(documents) or %(name)s = any(document_names))
-    returning id
+    order by id for no key update
+),
+erased as (
+    update runs set is_followable = false, documents = '{}', document_names = '{}'
+    where id in (select id from shown) returning id
 ),
 gone as (delete from run_events where run_id in (select id from erased))
 select pg_notify(%(channel)s, id::text) from erased

@@ -8,9 +8,8 @@ import threading
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from api.app import create_app
 from api.logs import set_up_logging
-from api.server import Server, StartFailed, run
+from api.server import Server, StartFailed, imported_for_good, run
 from api.welcome import Opened
 from api.workers import Failed, Task
 
@@ -23,6 +22,9 @@ def main(handles: list[str]) -> None:
 
     `handles` are the numbers of two files that are open: the line to the parent, and the socket.
     """
+    with imported_for_good():
+        from api.app import create_app  # noqa: PLC0415
+
     parent, listener = map(int, handles)
     for one in (parent, listener):
         os.set_inheritable(one, False)

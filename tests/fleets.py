@@ -1,6 +1,5 @@
 """Several processes of the service on one database, and what there is in it."""
 
-import sys
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,16 +8,10 @@ from typing import Any
 import httpx
 import psycopg
 from psycopg.rows import dict_row
-from test_server import SERVE, Process, environment
+from test_server import Process, environment
 
 OFTEN_S = 0.5
 """Seconds from one look for the dead to the next, where they are looked for often."""
-
-_HASTY = f"""
-import api.cli, api.runs.upkeep
-api.runs.upkeep.RENEW_S = {OFTEN_S}
-api.cli.app()
-"""
 
 
 class Fleet:
@@ -45,8 +38,11 @@ class Fleet:
         name = next(str(n) for n in range(len(names) + 1) if str(n) not in names)
         (self._folder / name).mkdir(exist_ok=True)
         before = self._processes()
-        command = [sys.executable, "-c", _HASTY, *SERVE[3:]] if self._is_hasty else SERVE
-        process = Process(self._folder / name, environment(**self.settings), command)
+        process = Process(
+            self._folder / name,
+            environment(**self.settings),
+            renew_s=OFTEN_S if self._is_hasty else None,
+        )
         self._opened.callback(_end, process)
         process.wait_until_ready()
         self.live.append(process)

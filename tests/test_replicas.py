@@ -1,6 +1,6 @@
 """Services of their own on one Postgres, started at once while it is empty.
 
-Four once; `ROUNDS=5 .venv/bin/python -m pytest tests/test_replicas.py` starts six, five times.
+Six once; `ROUNDS=5 .venv/bin/python -m pytest tests/test_replicas.py` does it five times.
 """
 
 import os
@@ -14,7 +14,7 @@ from standins.openai import OpenAIStandIn
 from test_server import Process, environment, wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
-REPLICAS = 6 if "ROUNDS" in os.environ else 4
+REPLICAS = 6
 
 
 @pytest.mark.timeout(30 + 90 * ROUNDS)

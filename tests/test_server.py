@@ -19,10 +19,11 @@ from typing import Any
 import httpx
 import pytest
 from conftest import make_database
+from forked import Forked
 from secrets_watch import WATCH
 from standins.openai import Answer, OpenAIStandIn
 
-SERVE = [sys.executable, "-m", "api.cli", "serve", "--port", "0"]
+SERVE = ["serve", "--port", "0"]
 ENDLESS = Answer(["word "] * 1000, delay_s=0.1)
 
 Start = Callable[..., AbstractContextManager["Process"]]
@@ -32,14 +33,18 @@ class Process:
     """A service in a process of its own; what it wrote is in `out` and `err`."""
 
     def __init__(
-        self, folder: Path, environment: dict[str, str], command: Sequence[str] = SERVE
+        self,
+        folder: Path,
+        environment: dict[str, str],
+        arguments: Sequence[str] = SERVE,
+        *,
+        renew_s: float | None = None,
     ) -> None:
         self.folder = folder
         self._out, self._err = folder / "out", folder / "err"
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.child = subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=out, stderr=err
-            )
+        self._out.write_text("")
+        self._err.write_text("")
+        self.child = Forked(arguments, folder, environment, self._out, self._err, renew_s=renew_s)
 
     @property
     def out(self) -> str:
@@ -214,9 +219,14 @@ def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(served:
 def refused(folder: Path, *options: str, **settings: str) -> tuple[int, str]:
     """The exit code and what stands on stderr of a service that does not start."""
     done = subprocess.run(
-        [*SERVE[:-2], *options], cwd=folder, env=environment(**settings), capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "api.cli", "serve", *options],
+        cwd=folder,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout == ""
     return done.returncode, done.stderr
 

@@ -33,6 +33,6 @@ async def listen(url: str, channels: Mapping[str, Heard]) -> None:
                     channels[notify.channel]([uuid.UUID(one) for one in notify.payload.split()])
         except UNREACHABLE:
             log.debug("nothing is heard: the database is away")
-        except ValueError:
-            log.warning("somebody else notifies on the channels of runs")
+        except Exception:
+            log.exception("nothing is heard of runs")
         await asyncio.sleep(_PAUSE_S)

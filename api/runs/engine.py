@@ -307,7 +307,11 @@ class Runs:
             log.warning("run %s failed: %s", run.id, terminal.error)
         try:
             await self._finishing.finish(run, terminal)
-        finally:
+        except Exception:
+            # It stays known, so that it is not begun again; others close it after this process.
+            log.exception("run %s could not be brought to its end", run.id)
+            run.log.abandon()
+        else:
             self._runs.pop(run.id, None)
 
     def _thread(self, row: RunRow, context: Context) -> Thread | None:

@@ -1,6 +1,7 @@
 """Ends runs of this process that somebody wants ended, wherever it was said."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -8,6 +9,8 @@ from contextlib import suppress
 from api.runs.rows import RunRows
 from api.runs.run import Run
 from graph.postgres import UNREACHABLE
+
+log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5
 
@@ -33,8 +36,13 @@ class Stops:
                 async with asyncio.timeout(_LOOK_S):
                     await self._wake.wait()
             self._wake.clear()
-            with suppress(*UNREACHABLE):
+            try:
                 await self._look()
+            except UNREACHABLE:
+                # In a moment it is looked again.
+                log.debug("nobody looks for stops: the database is away")
+            except Exception:
+                log.exception("stops were not looked for")
 
     async def _look(self) -> None:
         """End what is to end, and what is no longer this process' own, or is gone."""
