@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import httpx
@@ -17,6 +18,7 @@ from askers import TERMINAL, Reader, Seen, answer_to, asking, questions_in, repl
 from conftest import Service, ServiceFactory, make_database, upload
 from standins.openai import Answer, OpenAIStandIn
 from test_chat import TIDES
+from test_server import wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ASKS, STOPS = 8, 2
@@ -268,3 +270,44 @@ def test_delete_from_another_worker_ends_the_run_and_its_stream(
         assert [answer.status_code for answer in runs] == [404, 404]
     assert left_of(workers.first, conversation, [str(reader.run_id)]) == {}
     seen.check()
+
+
+def test_a_retry_that_meets_the_deletion_of_its_conversation_waits_for_it(
+    workers: Workers, model: OpenAIStandIn
+) -> None:
+    seen = Seen()
+    ask = partial(asking, workers.first.url, workers.project, "question again?", seen, key="retry")
+    conversation = first_turn(workers, seen).events[0].data["conversationId"]
+    model.will(Answer(status=503))
+    assert ask(conversationId=conversation).last().name == "error"
+    with workers.first.changing() as deleting:
+        # As the deletion does first, before it comes to the keys.
+        deleting.execute("select from conversations where id = %s for update", (conversation,))
+        again = ask(conversationId=conversation)
+        wait_until(lambda: waits_for_a_lock(workers.first), 10)
+        deleting.execute("delete from conversations where id = %s", (conversation,))
+    again.join(10)
+    assert (again.status, again.refusal["error"]) == (404, "not_found")
+
+
+def test_a_question_that_meets_the_deletion_of_its_project_is_404(
+    workers: Workers, model: OpenAIStandIn
+) -> None:
+    with workers.first.client() as http:
+        project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
+    with workers.first.changing() as deleting:
+        deleting.execute("select from projects where id = %s for update", (project,))
+        reader = asking(workers.first.url, project, "question too late?", Seen())
+        wait_until(lambda: waits_for_a_lock(workers.first), 10)
+        deleting.execute("delete from projects where id = %s", (project,))
+    reader.join(10)
+    assert (reader.status, reader.refusal["error"]) == (404, "not_found")
+
+
+def waits_for_a_lock(service: Service) -> bool:
+    return bool(
+        service.query(
+            "select from pg_stat_activity "
+            "where datname = current_database() and wait_event_type = 'Lock'"
+        )
+    )

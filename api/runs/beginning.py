@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from psycopg import AsyncConnection
-from psycopg.errors import UniqueViolation
+from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
 from api.errors import Refusal, not_found
@@ -117,10 +117,12 @@ class Beginnings:
 
     async def _begin(self, new: NewRun, request: str, opening: Sequence[Frame]) -> None:
         async with self._pool.connection() as connection, connection.transaction():
+            # Before the key: who erases the conversation locks them in this order.
+            is_new = new.place and await _enter_conversation(connection, new, new.place)
             if new.key and not await claim(connection, new.owner_id, new.key, new.id, new.replaces):
                 raise KeyTaken
             if new.place:
-                await _insert_turn(connection, new, new.place)
+                await _insert_turn(connection, new, new.place, new.place.history if is_new else ())
             await self._insert_run(connection, new, request, opening)
             await self._fair_use.refuse_one_run_more(connection, new.owner_id, new.project_id)
 
@@ -161,13 +163,13 @@ async def insert_next(
         await _insert_answer_again(connection, row.id, next_run_id)
 
 
-async def _insert_turn(connection: AsyncConnection[Any], new: NewRun, place: Place) -> None:
-    is_new = await _enter_conversation(connection, new, place)
+async def _insert_turn(
+    connection: AsyncConnection[Any], new: NewRun, place: Place, history: Sequence[Message]
+) -> None:
     if new.replaces:
         return await _insert_answer_again(connection, new.replaces, new.id)
     meta = Jsonb(place.metadata) if place.metadata is not None else None
     about = (place.conversation_id, place.doc_type)
-    history = place.history if is_new else ()
     rows = [
         *((m["id"], *about, m["role"], m["content"], "complete", None) for m in history),
         (place.question_id, *about, "user", place.question, "complete", meta),
@@ -186,7 +188,10 @@ async def _enter_conversation(connection: AsyncConnection[Any], new: NewRun, pla
         "title": place.title,
     }
     sql = _INSERT_CONVERSATION if place.may_create else _ENTER_CONVERSATION
-    row = await (await connection.execute(sql, values)).fetchone()
+    try:
+        row = await (await connection.execute(sql, values)).fetchone()
+    except ForeignKeyViolation:
+        raise not_found("project") from None
     if row is None and not place.may_create:
         raise not_found("conversation")
     if row is None:
