@@ -318,6 +318,29 @@ def test_sigterm_hands_what_goes_on_for_long_to_the_next_start(
     seen.check()
 
 
+def test_sigterm_lets_a_run_finish_that_is_only_beginning(
+    fleet: Fleet, model: OpenAIStandIn
+) -> None:
+    # Longer than open streams are waited for when the runs have ended.
+    model.will(Answer(reply=replying(80), delay_s=0.05))
+    service = fleet.start()
+    with fleet.client() as http:
+        project = new_project(http)
+    with fleet.rows.transaction():
+        fleet.select("select from projects where id = %s for update", project)
+        reader = asking(service.url, project, "question begun?", Seen())
+        wait_until(lambda: bool(fleet.select(_WAITING_FOR_A_LOCK)), 10)
+        service.child.send_signal(signal.SIGTERM)
+        wait_until(lambda: refuses_new_runs(service.url), 5)
+    assert reader.last().name == "done"
+    assert service.wait_for_exit(15) == 0
+
+
+_WAITING_FOR_A_LOCK = """
+select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
 def refuses_new_runs(url: str) -> bool:
     # Not read: a run that was let in just before the signal was seen would go on for long.
     path = f"{url}/api/v1/chat/stream"

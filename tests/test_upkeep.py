@@ -32,8 +32,8 @@ def on_database(url: str, work: Callable[[Pool], Awaitable[None]]) -> None:
     asyncio.run(play())
 
 
-def begin(url: str, process_id: uuid.UUID) -> uuid.UUID:
-    """Store a run of the legacy API that goes on in a process."""
+def begin(url: str, process_id: uuid.UUID | None) -> uuid.UUID:
+    """Store a run of the legacy API that goes on in a process, or waits for one."""
     run_id = uuid.uuid4()
     with psycopg.connect(url) as connection:
         connection.execute(
@@ -44,17 +44,20 @@ def begin(url: str, process_id: uuid.UUID) -> uuid.UUID:
     return run_id
 
 
+def parts(pool: Pool) -> tuple[Lease, RunRows, Recovery]:
+    lease = Lease(pool)
+    endings = Endings(pool, FairUse(pool))
+    recovery = Recovery(pool, endings, lease.process_id, DIALECTS, reruns=True, price_of=no_price)
+    return lease, RunRows(pool), recovery
+
+
 def test_what_begins_while_it_looks_for_what_it_does_not_know_stays_its_own(
     postgres_url: str,
 ) -> None:
     url = make_database(postgres_url)
 
     async def work(pool: Pool) -> None:
-        lease, rows = Lease(pool), RunRows(pool)
-        endings = Endings(pool, FairUse(pool))
-        recovery = Recovery(
-            pool, endings, lease.process_id, DIALECTS, reruns=True, price_of=no_price
-        )
+        lease, rows, recovery = parts(pool)
         await lease.enter(alone=True)
         lost, begun = begin(url, lease.process_id), list[uuid.UUID]()
         taken, has_taken = list[uuid.UUID](), asyncio.Event()
@@ -74,5 +77,31 @@ def test_what_begins_while_it_looks_for_what_it_does_not_know_stays_its_own(
         await has_taken.wait()
         working.cancel()
         assert taken == [lost]
+
+    on_database(url, work)
+
+
+def test_what_a_process_has_no_time_to_begin_waits_for_another(postgres_url: str) -> None:
+    url = make_database(postgres_url)
+
+    async def work(pool: Pool) -> None:
+        lease, rows, recovery = parts(pool)
+        await lease.enter(alone=True)
+        both = {begin(url, None), begin(url, None)}
+        taken, has_taken = list[uuid.UUID](), asyncio.Event()
+
+        async def take_up(waiting: Waiting) -> None:
+            upkeep.takes_up = False
+            taken.append(waiting.row.id)
+            has_taken.set()
+
+        upkeep = Upkeep(lease, rows, recovery, lambda: taken)
+        working = asyncio.create_task(upkeep.work(take_up, alone=True))
+        await has_taken.wait()
+        await upkeep.leave()
+        working.cancel()
+        assert list(await rows.standing(lease.process_id)) == taken
+        [left] = await parts(pool)[2].take_up()
+        assert {*taken, left.row.id} == both
 
     on_database(url, work)

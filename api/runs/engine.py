@@ -46,6 +46,7 @@ BeginAgain = Callable[[Waiting], Awaitable[None]]
 """Begins a run that this process has taken up, by calling `Runs.go_on`."""
 
 _STOP_WITHIN_S = 5.0
+_LOOK_S = 0.05
 
 
 class Runs:
@@ -106,16 +107,14 @@ class Runs:
         to this one at once.
         """
         await self._lease.enter(alone=alone)
+        url = cast(str, self._pool.conninfo)
         work: list[Coroutine[object, object, None]] = [
             self._writer.work(),
             self._mirrors.work(),
             self._stops.work(),
             self._upkeep.work(partial(self._take_up, begin_again=begin_again), alone=alone),
             clean_for_ever(self._pool, self._fair_use, self._retention),
-            listen(
-                cast(str, self._pool.conninfo),
-                {NEWS: self._mirrors.heard, STOPS: self._stops.heard},
-            ),
+            listen(url, {NEWS: self._mirrors.heard, STOPS: self._stops.heard}),
         ]
         tasks = [asyncio.create_task(one) for one in work]
         try:
@@ -266,17 +265,21 @@ class Runs:
         """Take no new runs, let the others end for `grace_s` seconds, then close what is left."""
         self._is_closing = True
         self._upkeep.takes_up = False
-        tasks = {run.task for run in self._runs.values()}
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=grace_s)
-            for run in self._runs.values():
-                run.stop.ask("shutdown")
-            if late:
-                await asyncio.wait(late, timeout=3)
+        await self._wait_for_all(grace_s)
+        for run in self._runs.values():
+            run.stop.ask("shutdown")
+        await self._wait_for_all(3)
         try:
             await self._upkeep.leave()
         except UNREACHABLE:
             log.warning("the database is away; others wait %s s for what is left here", LEASE_S)
+
+    async def _wait_for_all(self, seconds: float) -> None:
+        """Wait until all runs have ended, those too that only begin, but no longer than this."""
+        for _ in range(int(seconds / _LOOK_S)):
+            if not self._beginning and all(run.task.done() for run in self._runs.values()):
+                return
+            await asyncio.sleep(_LOOK_S)
 
     async def _stop(self, row: RunRow) -> None:
         if row.status != "running":
@@ -287,11 +290,11 @@ class Runs:
             return
         await self._rows.ask_to_stop(row.id)
         await self._recovery.close(row.id)
-        for _ in range(int(_STOP_WITHIN_S / 0.05)):
+        for _ in range(int(_STOP_WITHIN_S / _LOOK_S)):
             now = await self._rows.get(row.id)
             if now is None or now.status != "running":
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_LOOK_S)
 
     async def _work(self, run: Run, pipeline: Pipeline, turn: Turn, context: Context) -> None:
         terminal: Terminal
@@ -322,6 +325,7 @@ class Runs:
 
     async def _take_up(self, waiting: Waiting, begin_again: BeginAgain) -> None:
         row = waiting.row
+        self._beginning.add(row.id)
         try:
             await begin_again(waiting)
         except UNREACHABLE:
@@ -331,6 +335,8 @@ class Runs:
             run = Run(row, self._dialects[row.api](row.told()))
             run.log.append(run.dialect.opening())
             await self._finishing.finish(run, Failed(InternalFailure(), Answer()))
+        finally:
+            self._beginning.discard(row.id)
 
     def _known(self) -> list[uuid.UUID]:
         return [*self._runs, *self._beginning]

@@ -56,6 +56,7 @@ class Upkeep:
         """Give the lease back: what this process has left undone belongs to others at once."""
         async with self._renewing:
             self._has_left = True
+            await self._release_orphans()
             await self._lease.leave()
 
     async def _round(self, take_up: TakeUp) -> None:
@@ -69,7 +70,8 @@ class Upkeep:
             await self._recovery.close_abandoned()
         while self.takes_up and (waiting := await self._recovery.take_up()):
             for one in waiting:
-                await take_up(one)
+                if self.takes_up:
+                    await take_up(one)
 
     async def _release_orphans(self) -> None:
         """Let others take up what is this process' own by the database, but not known here.
