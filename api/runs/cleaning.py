@@ -30,7 +30,7 @@ async def clean(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:
     async with pool.connection() as connection:
         await forget_old(connection)
         await connection.execute(_DELETE_LOGS, (retention,))
-        await connection.execute(_DELETE_UNREMEMBERED)
+        await connection.execute(_DELETE_UNREMEMBERED, (retention,))
         await fair_use.forget_expired(connection)
 
 
@@ -49,5 +49,6 @@ closed as (
 delete from run_events where run_id in (select id from over)
 """
 _DELETE_UNREMEMBERED = """
-delete from runs where conversation_id is null and ended_at < now() - interval '24 hours'
+delete from runs
+where conversation_id is null and ended_at < now() - greatest(%s, interval '24 hours')
 """
