@@ -1,7 +1,7 @@
 """What stored answers and the logs of runs hold of documents, and how it goes with a document."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -35,7 +35,7 @@ async def names_left(
     return {row["name"] for row in await cursor.fetchall()}
 
 
-def without_quotes(citations: list[dict[str, Any]], names: set[str]) -> list[dict[str, Any]]:
+def without_quotes(citations: list[dict[str, Any]], names: Set[str]) -> list[dict[str, Any]]:
     """The citations as they are stored: quoting only web pages and documents of these names."""
     return [
         {**one, "quote": ""} if _is_erased(one, names) and "quote" in one else one
@@ -43,7 +43,7 @@ def without_quotes(citations: list[dict[str, Any]], names: set[str]) -> list[dic
     ]
 
 
-def _is_erased(citation: dict[str, Any], names: set[str]) -> bool:
+def _is_erased(citation: dict[str, Any], names: Set[str]) -> bool:
     return citation["documentId"] is not None and citation["documentName"] not in names
 
 

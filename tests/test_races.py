@@ -304,6 +304,26 @@ def test_a_question_that_meets_the_deletion_of_its_project_is_404(
     assert (reader.status, reader.refusal["error"]) == (404, "not_found")
 
 
+def test_a_run_that_ends_while_a_document_that_it_cites_is_erased_waits_for_that(
+    workers: Workers, model: OpenAIStandIn
+) -> None:
+    with workers.first.client() as http:
+        document = upload(http, workers.project, "ebb.md", b"The ebb begins at 5.12 o'clock.")
+    model.will(Answer(["The ebb begins at 5.12 o'clock. ", *["Then "] * 5], delay_s=0.3))
+    reader = asking(workers.first.url, workers.project, "When is the ebb?", Seen()).has(3)
+    noted = "select from runs where id = %s and documents <> '{}'"
+    wait_until(lambda: bool(workers.first.query(noted, reader.run_id)), 10)
+    with workers.first.changing() as erasing:
+        erasing.execute("delete from documents where id = %s", (document["id"],))
+        wait_until(lambda: waits_for_a_lock(workers.first), 10)
+        # Who comes second to a deadlock is refused then.
+        time.sleep(1.2)
+        erasing.execute("update runs set is_followable = false where id = %s", (reader.run_id,))
+    assert reader.last().name == "done"
+    [answer] = workers.first.query("select citations from messages where id = %s", reader.run_id)
+    assert [(c["documentName"], c["quote"]) for c in answer["citations"]] == [("ebb.md", "")]
+
+
 def waits_for_a_lock(service: Service) -> bool:
     return bool(
         service.query(

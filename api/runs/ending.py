@@ -5,7 +5,7 @@ ended, so that of two processes that would end it one does and the other learns 
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ class Endings:
         May be repeated without harm, also where it is not known whether it was stored.
         """
         async with self._pool.connection() as connection, connection.transaction():
-            await self._enter(connection, end.row)
+            names = await self._enter(connection, end)
             cursor = await connection.execute(_LOCK, (end.row.id,))
             row = await cursor.fetchone()
             if row is None:
@@ -61,11 +61,16 @@ class Endings:
                 return (row["status"], row["seq"]) == (end.row.status, end.row.seq)
             if row["process_id"] != process_id:
                 return False
-            await self.store(connection, end)
+            await self.store(connection, end, names)
             return True
 
-    async def store(self, connection: AsyncConnection[Any], end: End) -> None:
-        """Store the end of a run whose row the connection's transaction has locked, and judged."""
+    async def store(
+        self, connection: AsyncConnection[Any], end: End, names: Set[str] = frozenset()
+    ) -> None:
+        """Store the end of a run whose row the connection's transaction has locked, and judged.
+
+        `names`: those of the cited documents that are still there, see `names_left`.
+        """
         row, error = end.row, end.row.error
         await connection.execute(
             _END_RUN,
@@ -81,7 +86,7 @@ class Endings:
             ),
         )
         if row.conversation_id and row.project_id:
-            await self._store_answer(connection, end, row.project_id)
+            await _store_answer(connection, end, row.project_id, names)
         await keep_last(connection, end.batches, added=end.added)
         if row.next_run_id:
             await insert_next(connection, row, row.next_run_id)
@@ -91,44 +96,50 @@ class Endings:
                 connection, row.owner_id, row.project_id, end.spent.usage.total_tokens
             )
 
-    async def _enter(self, connection: AsyncConnection[Any], row: RunRow) -> None:
-        # Before the run's row: who erases the conversation locks them in this order.
-        if row.conversation_id:
-            await connection.execute(_TOUCH_CONVERSATION, (row.conversation_id,))
+    async def _enter(self, connection: AsyncConnection[Any], end: End) -> set[str]:
+        """Lock what whoever erases a conversation or a document locks before the run's row.
 
-    async def _store_answer(
-        self, connection: AsyncConnection[Any], end: End, project_id: uuid.UUID
-    ) -> None:
-        """Keep the answer, what is cited as it was cited, and all that the web search found.
-
-        So the chunk ids resolve whatever becomes of the documents.
+        Gives the names of cited documents that are still there.
         """
-        answer, row = end.answer, end.row
-        citations = [citation_row(citation) for citation in answer.citations]
-        cited = [citation.source for citation in answer.citations]
-        documents = {source["document_name"] for source in cited}
-        kept = {source["id"]: source for source in (*cited, *end.web_sources)}
-        # What was erased while the run was going on is not quoted again.
-        names = await names_left(connection, project_id, documents)
-        await connection.execute(
-            _END_MESSAGE,
-            (
-                answer.text,
-                "complete" if row.status == "done" else row.status,
-                Jsonb(without_quotes(citations, names)),
-                answer.prompt_version,
-                answer.template_version,
-                row.id,
-            ),
-        )
-        await connection.cursor().executemany(
-            _INSERT_PASSAGE,
-            [
-                _passage_row(row.id, project_id, source)
-                for source in kept.values()
-                if source["document_id"] is None or source["document_name"] in names
-            ],
-        )
+        row = end.row
+        if not (row.conversation_id and row.project_id):
+            return set()
+        await connection.execute(_TOUCH_CONVERSATION, (row.conversation_id,))
+        cited = {citation.source["document_name"] for citation in end.answer.citations}
+        return await names_left(connection, row.project_id, cited)
+
+
+async def _store_answer(
+    connection: AsyncConnection[Any], end: End, project_id: uuid.UUID, names: Set[str]
+) -> None:
+    """Keep the answer, what is cited as it was cited, and all that the web search found.
+
+    So the chunk ids resolve whatever becomes of the documents. What was erased while the run was
+    going on is not quoted again.
+    """
+    answer, row = end.answer, end.row
+    citations = [citation_row(citation) for citation in answer.citations]
+    cited = [citation.source for citation in answer.citations]
+    kept = {source["id"]: source for source in (*cited, *end.web_sources)}
+    await connection.execute(
+        _END_MESSAGE,
+        (
+            answer.text,
+            "complete" if row.status == "done" else row.status,
+            Jsonb(without_quotes(citations, names)),
+            answer.prompt_version,
+            answer.template_version,
+            row.id,
+        ),
+    )
+    await connection.cursor().executemany(
+        _INSERT_PASSAGE,
+        [
+            _passage_row(row.id, project_id, source)
+            for source in kept.values()
+            if source["document_id"] is None or source["document_name"] in names
+        ],
+    )
 
 
 def citation_row(citation: Citation) -> dict[str, Any]:
