@@ -52,7 +52,8 @@ class Endings:
         May be repeated without harm, also where it is not known whether it was stored.
         """
         async with self._pool.connection() as connection, connection.transaction():
-            await self._enter(connection, end.row)
+            # Before the run's row: who erases the conversation locks them in this order.
+            await connection.execute(_LOCK_CONVERSATION, (end.row.conversation_id,))
             cursor = await connection.execute(_LOCK, (end.row.id,))
             row = await cursor.fetchone()
             if row is None:
@@ -86,15 +87,10 @@ class Endings:
         if row.next_run_id:
             await insert_next(connection, row, row.next_run_id)
         # Last, since other runs wait for these rows.
-        if await add_run(connection, row.id, row.owner_id, row.project_id, end.spent):
-            await self._fair_use.count_tokens(
-                connection, row.owner_id, row.project_id, end.spent.usage.total_tokens
-            )
-
-    async def _enter(self, connection: AsyncConnection[Any], row: RunRow) -> None:
-        # Before the run's row: who erases the conversation locks them in this order.
-        if row.conversation_id:
-            await connection.execute(_TOUCH_CONVERSATION, (row.conversation_id,))
+        await add_run(connection, row.owner_id, row.project_id, end.spent)
+        await self._fair_use.count_tokens(
+            connection, row.owner_id, row.project_id, end.spent.usage.total_tokens
+        )
 
     async def _store_answer(
         self, connection: AsyncConnection[Any], end: End, project_id: uuid.UUID
@@ -169,7 +165,7 @@ def _passage_row(
     )
 
 
-_TOUCH_CONVERSATION = "update conversations set updated_at = now() where id = %s"
+_LOCK_CONVERSATION = "select from conversations where id = %s for no key update"
 _LOCK = "select status, seq, process_id from runs where id = %s for no key update"
 _END_RUN = """
 update runs set status = %s, seq = %s, finish_reason = %s, error = %s, is_retryable = %s,
