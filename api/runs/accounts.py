@@ -62,14 +62,12 @@ def _used(terminal: Terminal) -> Usage:
 
 async def add_run(
     connection: AsyncConnection[Any],
-    run_id: uuid.UUID,
     user_id: uuid.UUID,
     project_id: uuid.UUID | None,
     spent: Spent,
-) -> bool:
-    """Add a run to the accounts; false if it is in them already, or erased."""
+) -> None:
+    """Add a run to the accounts; as a part of the transaction that ends it, which comes once."""
     values = {
-        "run": run_id,
         "user": user_id,
         "project": project_id,
         "provider": spent.provider,
@@ -78,19 +76,15 @@ async def add_run(
         "completion_tokens": spent.usage.completion_tokens,
         "cost": spent.cost,
     }
-    return (await connection.execute(_ADD, values)).rowcount == 1
+    await connection.execute(_ADD, values)
 
 
 # A day is one of UTC, and is the one on which the run ended.
 _ADD = """
-with counted as (
-    update runs set is_counted = true where id = %(run)s and not is_counted returning id
-)
 insert into usage as u (day, project_id, user_id, provider, model, runs, prompt_tokens,
     completion_tokens, cost)
-select (now() at time zone 'utc')::date, %(project)s::uuid, %(user)s::uuid, %(provider)s::text,
-    %(model)s::text, 1, %(prompt_tokens)s, %(completion_tokens)s, %(cost)s::numeric
-from counted
+values ((now() at time zone 'utc')::date, %(project)s, %(user)s, %(provider)s, %(model)s, 1,
+    %(prompt_tokens)s, %(completion_tokens)s, %(cost)s)
 on conflict (day, user_id, coalesce(project_id, '00000000-0000-0000-0000-000000000000'),
     coalesce(provider, ''), coalesce(model, ''))
 do update set runs = u.runs + 1,

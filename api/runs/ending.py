@@ -91,10 +91,10 @@ class Endings:
         if row.next_run_id:
             await insert_next(connection, row, row.next_run_id)
         # Last, since other runs wait for these rows.
-        if await add_run(connection, row.id, row.owner_id, row.project_id, end.spent):
-            await self._fair_use.count_tokens(
-                connection, row.owner_id, row.project_id, end.spent.usage.total_tokens
-            )
+        await add_run(connection, row.owner_id, row.project_id, end.spent)
+        await self._fair_use.count_tokens(
+            connection, row.owner_id, row.project_id, end.spent.usage.total_tokens
+        )
 
     async def _enter(self, connection: AsyncConnection[Any], end: End) -> set[str]:
         """Lock what whoever erases a conversation or a document locks before the run's row.
@@ -104,7 +104,7 @@ class Endings:
         row = end.row
         if not (row.conversation_id and row.project_id):
             return set()
-        await connection.execute(_TOUCH_CONVERSATION, (row.conversation_id,))
+        await connection.execute(_LOCK_CONVERSATION, (row.conversation_id,))
         cited = {citation.source["document_name"] for citation in end.answer.citations}
         return await names_left(connection, row.project_id, cited)
 
@@ -180,7 +180,7 @@ def _passage_row(
     )
 
 
-_TOUCH_CONVERSATION = "update conversations set updated_at = now() where id = %s"
+_LOCK_CONVERSATION = "select from conversations where id = %s for no key update"
 _LOCK = "select status, seq, process_id from runs where id = %s for no key update"
 _END_RUN = """
 update runs set status = %s, seq = %s, finish_reason = %s, error = %s, is_retryable = %s,

@@ -80,7 +80,7 @@ class Recovery:
     async def close(self, run_id: uuid.UUID) -> None:
         """Close a run whose process is dead, or that is stopped while it waits; else do nothing."""
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute(_TOUCH_CONVERSATION, (run_id,))
+            await connection.execute(_LOCK_CONVERSATION, (run_id,))
             cursor = await connection.execute(_LOCK_ABANDONED, (run_id,))
             found = await cursor.fetchone()
             if found is None:
@@ -137,9 +137,9 @@ r.status = 'running' and (
         select from processes p where p.id = r.process_id and p.lease_until > now()))
 """
 _SELECT_ABANDONED = f"select r.id from runs r where {_ABANDONED} order by r.started_at"
-_TOUCH_CONVERSATION = """
-update conversations set updated_at = now()
-where id = (select conversation_id from runs where id = %s)
+_LOCK_CONVERSATION = """
+select from conversations where id = (select conversation_id from runs where id = %s)
+for no key update
 """
 _LOCK_ABANDONED = f"""
 select {COLUMNS}, r.stop_asked, r.request from runs r {JOINED}

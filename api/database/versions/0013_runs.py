@@ -24,12 +24,13 @@ create table processes (
     vectors uuid
 );
 """
-# A run that is running without a process waits for one. The older ones have nobody to go on
-# with them. A run of the legacy API has no conversation and no message.
+# A run is ended, and so counted, once. One that is running without a process waits for one. The
+# older ones have nobody to go on with them. A run of the legacy API has no conversation.
 _RUNS = """
 alter table runs drop constraint runs_id_fkey;
 alter table runs alter column conversation_id drop not null;
 alter table runs drop column lease_until;
+alter table runs drop column is_counted;
 alter table runs
     add column process_id uuid,
     add column question_id uuid references messages(id) on delete cascade,
