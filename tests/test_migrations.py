@@ -1,5 +1,7 @@
 """Steps from one state of the tables to the next, with rows in them."""
 
+import uuid
+
 import alembic.command
 import psycopg
 from conftest import make_database
@@ -25,10 +27,7 @@ from cited_passages p join messages m on m.id = p.message_id where p.chunk_id = 
 def test_pages_of_the_web_and_older_citations_are_kept(postgres_url: str) -> None:
     url = make_database(postgres_url)
     one = "5f1b1c0a-0000-4000-8000-000000000001"
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    with engine.begin() as connection:
-        alembic.command.upgrade(_config(connection), "0001")
-    engine.dispose()
+    upgrade(url, "0001")
     with psycopg.ClientCursor(psycopg.connect(url, autocommit=True)) as cursor:
         cursor.execute(BEFORE, {"id": one})
         migrate(url)
@@ -37,3 +36,38 @@ def test_pages_of_the_web_and_older_citations_are_kept(postgres_url: str) -> Non
     citation = {"index": 2, "pageNumber": None, "quote": "", "supported": True, "by": "model"}
     page = ("Moon", "https://moon.example/", "It pulls.", "It pulls.", None)
     assert row == ([citation], *page)
+
+
+RUNNING = """
+insert into users (id, subject, name) values (%(id)s, 'me', 'Me');
+insert into projects (id, owner_id, name) values (%(id)s, %(id)s, 'Harbour');
+insert into conversations (id, project_id, owner_id, title) values (%(id)s, %(id)s, %(id)s, 'Why?');
+insert into messages (id, conversation_id, role, content, status) values
+    (%(question)s, %(id)s, 'user', 'Why?', 'complete'),
+    (%(id)s, %(id)s, 'assistant', 'Be', 'streaming');
+insert into runs (id, conversation_id, owner_id, status, lease_until)
+    values (%(id)s, %(id)s, %(id)s, 'running', now());
+"""
+ENDED = """
+select r.status, m.status, r.question_id, r.api, r.is_followable, r.ended_at is not null
+from runs r join messages m on m.id = r.id
+"""
+
+
+def test_runs_that_went_on_under_an_older_version_have_failed(postgres_url: str) -> None:
+    url = make_database(postgres_url)
+    ids = {"id": uuid.UUID(int=1), "question": uuid.UUID(int=2)}
+    upgrade(url, "0012")
+    with psycopg.ClientCursor(psycopg.connect(url, autocommit=True)) as cursor:
+        cursor.execute(RUNNING, ids)
+        migrate(url)
+        rows = cursor.execute(ENDED).fetchall()
+        cursor.connection.close()
+    assert rows == [("failed", "failed", ids["question"], "chat", False, True)]
+
+
+def upgrade(url: str, revision: str) -> None:
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        alembic.command.upgrade(_config(connection), revision)
+    engine.dispose()
