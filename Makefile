@@ -14,7 +14,7 @@ READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test bench bench-retrieval bench-citations lint format lock
+.PHONY: help setup run demo test test-long bench bench-retrieval bench-citations lint format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,15 @@ demo: $(READY) ## Ask and draft with the sample documents, in a scratch data fol
 # A worker more than cores: many tests wait for a process or a deadline.
 test: $(READY_DEV) ## Run the whole test suite
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# One after the other, with nothing beside them: they measure times.
+test-long: $(READY_DEV) ## Run the tests of cuts, crashes, races and growth in large numbers (half an hour)
+	CUTS=200 $(BIN)/python -m pytest -s tests/test_cuts.py
+	ROUNDS=30 $(BIN)/python -m pytest -s tests/test_races.py
+	FROZEN_S=20 $(BIN)/python -m pytest -s tests/test_database_faults.py
+	ROUNDS=5 $(BIN)/python -m pytest -s tests/test_replicas.py
+	TURNS=500 $(BIN)/python -m pytest -s tests/test_growth.py
+	KILLS=20 $(BIN)/python -m pytest -s tests/test_killed.py
 
 bench: $(READY) ## Print the performance tables
 	$(BIN)/python -m bench.first_token
