@@ -49,6 +49,7 @@ from api.runs import routes as runs
 from api.runs.dialects import Dialects
 from api.runs.engine import Runs
 from api.runs.transcripts import Transcripts
+from api.server import GRACE_S
 from api.settings import LOOPBACK_NAMES, Settings, load_settings
 from api.turns import Turns
 from graph.checkpoints import Threads, open_checkpoints
@@ -70,7 +71,6 @@ DIALECTS: Dialects = {
     "drafting": drafting.DraftingDialect,
     "legacy": legacy.LegacyDialect,
 }
-SHUTDOWN_GRACE_S = 10
 _CONNECTIONS = 20
 # The embedded Postgres has a hundred for all workers together.
 _WORKER_CONNECTIONS = 10
@@ -144,7 +144,7 @@ async def open_parts(
         )
         has_others = is_worker or settings.database_url or settings.chroma_url
         await stack.enter_async_context(
-            runs.open(turns.begin_again, alone=not has_others, grace_s=SHUTDOWN_GRACE_S)
+            runs.open(turns.begin_again, alone=not has_others, grace_s=GRACE_S)
         )
         await warn_of_other_vectors(pool, runs.process_id, await library.store_id())
         ingestion = Ingestion(pool, library)

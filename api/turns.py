@@ -89,7 +89,7 @@ class Turns:
 
     async def begin_again(self, waiting: Waiting) -> None:
         """Begin a run that has taken the place of one which a crash has ended."""
-        row, request = waiting.row, waiting.request
+        row, request = waiting.row, Request(**waiting.request)
         context, dialect = await self._prepared(
             row.project_id, request.model, row.api, row.told(request.model or "")
         )

@@ -231,7 +231,8 @@ class Runs:
         Raises:
             Refusal: 410, a document that it showed was deleted.
         """
-        if run := self._runs.get(run_id):
+        run = self._runs.get(run_id)
+        if run and not run.was_followed:
             return self._follow(run.row, 0)
         row = await self.get(run_id, owner_id)
         if not row.is_followable:
@@ -253,7 +254,7 @@ class Runs:
 
     @asynccontextmanager
     async def _reading(self, run: Run) -> AsyncIterator[None]:
-        run.readers += 1
+        run.readers, run.was_followed = run.readers + 1, True
         try:
             yield
         finally:
@@ -284,11 +285,12 @@ class Runs:
     async def _stop(self, row: RunRow) -> None:
         if row.status != "running":
             return
+        # In its row too, so that it is not asked again if this process ends before it.
+        await self._rows.ask_to_stop(row.id)
         if run := self._runs.get(row.id):
             run.stop.ask("asked")
             await asyncio.wait({run.task}, timeout=_STOP_WITHIN_S)
             return
-        await self._rows.ask_to_stop(row.id)
         await self._recovery.close(row.id)
         for _ in range(int(_STOP_WITHIN_S / _LOOK_S)):
             now = await self._rows.get(row.id)
@@ -310,11 +312,7 @@ class Runs:
             log.warning("run %s failed: %s", run.id, terminal.error)
         try:
             await self._finishing.finish(run, terminal)
-        except Exception:
-            # It stays known, so that it is not begun again; others close it after this process.
-            log.exception("run %s could not be brought to its end", run.id)
-            run.log.abandon()
-        else:
+        finally:
             self._runs.pop(run.id, None)
 
     def _thread(self, row: RunRow, context: Context) -> Thread | None:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _NOT_STORED = "The answer could not be stored: the database is away. Try again later."
 _AGAIN_S = 2.0
+_AGAIN_AT_MOST_S = 60.0
 
 
 class Finishing:
@@ -41,10 +42,10 @@ class Finishing:
         self._price_of = price_of
 
     async def finish(self, run: Run, terminal: Terminal) -> None:
-        """Store the end of `run`, then show it. Readers of a run that somebody else has closed go
-        on with what that one says.
+        """Store the end of `run`, then show it.
 
-        While the database is away this goes on; its readers are told after a while.
+        Readers of a run that another process has closed go on with what that one says. While the
+        end cannot be stored this goes on; its readers are told after a while.
         """
         if isinstance(terminal, Failed) and isinstance(terminal.error, ServiceStopping):
             next_run_id = self._recovery.successor_of(run.row)
@@ -54,29 +55,33 @@ class Finishing:
             is_mine = await self._store(run, terminal, first)
         except UNREACHABLE:
             log.warning("the end of run %s could not be stored: the database is away", run.id)
-            await self._finish_later(run, Failed(MemoryFailed(_NOT_STORED), terminal.answer))
-            return
+            return await self._finish_later(
+                run, Failed(MemoryFailed(_NOT_STORED), terminal.answer), is_whole=True
+            )
         except Exception:
             log.exception("the end of run %s could not be stored", run.id)
-            terminal = Failed(InternalFailure(), Answer())
-            run.web_sources = []
-            is_mine = await self._store(run, terminal, first)
+            return await self._finish_later(
+                run, Failed(InternalFailure(), Answer()), is_whole=False
+            )
         self._show(run, terminal, first, is_mine=is_mine)
 
-    async def _finish_later(self, run: Run, terminal: Terminal) -> None:
-        """Tell the readers, and store the end when the database is there again."""
-        # It may have stored the other end after all, whose number must not mean this one.
-        first = run.log.seq + JUMP
+    async def _finish_later(self, run: Run, terminal: Terminal, *, is_whole: bool) -> None:
+        """Tell the readers, and store the end as soon as it can be stored."""
+        # The first end may be stored after all, or another process may close the run: neither
+        # number must mean this one.
+        first = run.log.seq + 2 * JUMP
         self._show(run, terminal, first, is_mine=True)
+        pause_s = _AGAIN_S
         while True:
-            await asyncio.sleep(_AGAIN_S)
             try:
-                await self._store(run, terminal, first)
+                await self._store(run, terminal, first, is_whole=is_whole)
+                return
             except UNREACHABLE:
-                continue
+                log.warning("the end of run %s waits: the database is away", run.id)
             except Exception:
                 log.exception("the end of run %s could not be stored", run.id)
-            return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _AGAIN_AT_MOST_S)
 
     def _show(self, run: Run, terminal: Terminal, first: int, *, is_mine: bool) -> None:
         if is_mine:
@@ -85,8 +90,13 @@ class Finishing:
             log.warning("run %s was closed by another process", run.id)
             run.log.abandon()
 
-    async def _store(self, run: Run, terminal: Terminal, first: int) -> bool:
+    async def _store(
+        self, run: Run, terminal: Terminal, first: int, *, is_whole: bool = True
+    ) -> bool:
+        """Store it, with all that it said, or without what may be what cannot be stored."""
         end = self._end(run, terminal, first)
+        if not is_whole:
+            end = replace(end, batches=end.batches[-1:], added=True, web_sources=())
         async for attempt in patiently():
             with attempt:
                 await self._writer.leave(run)

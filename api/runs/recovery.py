@@ -9,7 +9,6 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from api.runs.accounts import PriceOf, spent_on
-from api.runs.beginning import Request
 from api.runs.dialects import Dialects, error_of, text_of
 from api.runs.ending import End, Endings
 from api.runs.log import JUMP
@@ -37,10 +36,10 @@ def went_down(next_run_id: uuid.UUID | None) -> ServiceStopping:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run that this process has taken up and has to begin."""
+    """A run that this process has taken up and has to begin; `request` is a `Request` as JSON."""
 
     row: RunRow
-    request: Request
+    request: dict[str, Any]
 
 
 class Recovery:
@@ -88,7 +87,7 @@ class Recovery:
             is_stopped, request = found.pop("stop_asked"), found.pop("request")
             end = await self._end(connection, RunRow(**found), request, is_stopped=is_stopped)
             await self._endings.store(connection, end)
-        log.warning("run %s was closed: its process ended before it", run_id)
+        log.warning("run %s was closed: nobody works on it any more", run_id)
 
     async def take_up(self) -> list[Waiting]:
         """Take up runs that wait for a process, a few at once."""
@@ -96,7 +95,7 @@ class Recovery:
             cursor = await connection.execute(_TAKE_UP, (self._process_id, _MOST_AT_ONCE))
             taken = [row["id"] for row in await cursor.fetchall()]
             rows = await (await connection.execute(_SELECT_TAKEN, (taken,))).fetchall()
-        return [Waiting(request=Request(**row.pop("request")), row=RunRow(**row)) for row in rows]
+        return [Waiting(request=row.pop("request"), row=RunRow(**row)) for row in rows]
 
     def successor_of(self, row: RunRow) -> uuid.UUID | None:
         """The id of the run that will ask the turn again; null where it is not to be asked."""

@@ -78,7 +78,8 @@ class RunRows:
 
     async def get(self, run_id: uuid.UUID) -> RunRow | None:
         """The run, null where there is none."""
-        return await self._one(_SELECT + "where r.id = %s", run_id)
+        rows = await self._all(_SELECT + "where r.id = %s", run_id)
+        return rows[0] if rows else None
 
     async def running_in(self, conversation_ids: Sequence[uuid.UUID]) -> list[RunRow]:
         """The runs that go on in these conversations."""
@@ -119,10 +120,6 @@ class RunRows:
         """Let others take up what a process has not begun, though it is its own."""
         async with self._pool.connection() as connection:
             await connection.execute(_RELEASE, (process_id, list(run_ids)))
-
-    async def _one(self, sql: str, value: object) -> RunRow | None:
-        rows = await self._all(sql, value)
-        return rows[0] if rows else None
 
     async def _all(self, sql: str, value: object) -> list[RunRow]:
         return [RunRow(**row) for row in await self._values(sql, (value,))]

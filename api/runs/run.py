@@ -29,6 +29,7 @@ class Run:
     web_sources: list[Source] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)
     readers: int = 0
+    was_followed: bool = False
     task: asyncio.Task[None] = field(init=False)
 
     @property
