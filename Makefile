@@ -27,9 +27,9 @@ run: $(READY) ## Start the service, everything embedded, on http://127.0.0.1:800
 demo: $(READY) ## Ask and draft with the sample documents, in a scratch data folder
 	@exec $(BIN)/archwright demo
 
-# A worker more than cores: many tests wait for a process or a deadline.
+# More workers than cores: many tests wait for a process or a deadline.
 test: $(READY_DEV) ## Run the whole test suite
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # One after the other, with nothing beside them: they measure times.
 test-long: $(READY_DEV) ## Run the tests of cuts, crashes, races and growth in large numbers (half an hour)

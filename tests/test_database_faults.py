@@ -34,7 +34,7 @@ LAG_S = 0.2
 REFUSED_WITHIN_S = 6
 WORKS_WITHIN_S = 5
 WORDS = 40
-HEARD_WITHIN_S = 1
+HEARD_WITHIN_S = 2.5
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def test_streams_go_on_and_no_question_is_lost(
 ) -> None:
     seen = Seen()
     url, name = stage.first.url, fault.__name__
-    model.will(lasting(seconds + 1), lasting(seconds + 1), lasting(1.5))
+    model.will(lasting(seconds + 1), lasting(seconds + 1), lasting(3.5))
     chat = asking(url, stage.project, f"question {name}?", seen)
     draft = drafting(stage, f"question drafted-{name}?", seen)
     chat.has(6)

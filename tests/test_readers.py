@@ -124,7 +124,7 @@ def test_of_many_readers_one_that_never_reads_holds_up_nobody(
     assert [event.data for event in own.events[2:-1]] == [{"delta": token} for token in TOKENS]
     assert own.events[-1].data["finishReason"] == "stop"
     assert [other.events for other in others] == [own.events] * (MANY - 2)
-    assert max(other.at for other in others) - own.at < 1
+    assert max(other.at for other in others) - own.at < 3
 
 
 def test_what_is_held_for_readers_that_never_read_does_not_grow_with_the_answer(
