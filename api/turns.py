@@ -8,7 +8,7 @@ from typing import Any
 
 from api.errors import Refusal, not_found
 from api.runs.beginning import NewRun, Place, Request
-from api.runs.dialects import Api, Dialect, Dialects, Told
+from api.runs.dialects import Api, Dialects, Told
 from api.runs.engine import Runs
 from api.runs.keys import Key, KeyTaken, run_of
 from api.runs.recovery import Waiting
@@ -90,9 +90,8 @@ class Turns:
     async def begin_again(self, waiting: Waiting) -> None:
         """Begin a run that has taken the place of one which a crash has ended."""
         row, request = waiting.row, Request(**waiting.request)
-        context, dialect = await self._prepared(
-            row.project_id, request.model, row.api, row.told(request.model or "")
-        )
+        context, told = await self._prepared(row.project_id, request.model, row.told())
+        dialect = self._dialects[row.api](told)
         await self._runs.keep_opening(row, dialect)
         self._runs.go_on(row, request.turn, self._pipeline_of(row.api), context, dialect)
 
@@ -107,17 +106,17 @@ class Turns:
         run_id, place = uuid.uuid4(), _place(asked, earlier)
         replaces = earlier.id if earlier else None
         told = Told(run_id, place.conversation_id if place else None, asked.doc_type)
-        context, dialect = await self._prepared(asked.project_id, asked.model, api, told)
+        context, told = await self._prepared(asked.project_id, asked.model, told)
         question_id = place.question_id if place else uuid.uuid4()
-        request = Request(_pipeline_turn(asked, question_id), asked.model)
+        request = Request(_pipeline_turn(asked, question_id), asked.model, told.model)
         new = NewRun(run_id, owner_id, api, request, place, key, replaces)
-        await self._runs.start(new, self._pipeline_of(api), context, dialect)
+        await self._runs.start(new, self._pipeline_of(api), context, self._dialects[api](told))
         return run_id
 
     async def _prepared(
-        self, project_id: uuid.UUID | None, model: str | None, api: Api, told: Told
-    ) -> tuple[Context, Dialect]:
-        """How the project wants it done with which model, and how the run will be told of."""
+        self, project_id: uuid.UUID | None, model: str | None, told: Told
+    ) -> tuple[Context, Told]:
+        """How the project wants it done, with which model, and what the run will say of that."""
         context = Context(model=model, answer_id=str(told.run_id))
         if project_id:
             context = _context_for(await self._project(project_id), model, told.run_id)
@@ -125,7 +124,7 @@ class Turns:
         chosen = self._models.resolve(context.model, context.preferred_model)
         may_change = self._models.fallback(chosen) is not None
         told = replace(told, model=chosen.name, may_change=may_change)
-        return with_model(context, chosen), self._dialects[api](told)
+        return with_model(context, chosen), told
 
     async def _project(self, project_id: uuid.UUID) -> dict[str, Any]:
         project = await project_row(self._pool, project_id)
@@ -141,16 +140,14 @@ def _place(asked: Asked, earlier: RunRow | None) -> Place | None:
     """Where the turn stands: at a new place, or at that of the run which is asked again."""
     if asked.project_id is None:
         return None
-    is_again = earlier is not None and earlier.conversation_id is not None
-    conversation_id = earlier.conversation_id if earlier and is_again else asked.conversation_id
-    question_id = earlier.question_id if earlier and is_again else None
+    conversation_id = earlier.conversation_id if earlier else asked.conversation_id
     return Place(
         conversation_id=conversation_id or uuid.uuid4(),
         project_id=asked.project_id,
-        question_id=question_id or uuid.uuid4(),
+        question_id=(earlier and earlier.question_id) or uuid.uuid4(),
         question=asked.question,
         title=title_of(asked.question),
-        may_create=asked.may_create and not is_again,
+        may_create=asked.may_create and not earlier,
         history=asked.history,
         doc_type=asked.doc_type,
         metadata=asked.metadata,

@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -170,6 +170,36 @@ def test_a_run_that_is_stopped_while_it_waits_for_a_process_ends_after_what_it_h
     whole = [(f"{run_id}:1", "meta"), (f"{run_id}:2", "done")]
     assert [(event.id, event.name) for event in shown] == whole
     assert read(http, "GET", f"/runs/{run_id}/stream") == shown
+
+
+@pytest.mark.parametrize(
+    ("api", "expected", "model_of"),
+    [
+        ("chat", ["meta", "done"], lambda events: events[0].data["model"]),
+        ("drafting", ["done"], lambda events: events[0].data["metadata"]["model"]),
+    ],
+    ids=["chat", "drafting"],
+)
+def test_a_run_that_was_never_begun_names_the_model_that_it_was_to_ask(
+    http: httpx.Client,
+    service: Service,
+    project: str,
+    api: str,
+    expected: list[str],
+    model_of: Callable[[list[Event]], str],
+) -> None:
+    run_id = str(uuid.uuid4())
+    with service.changing() as connection:
+        connection.execute(_WAITING, {"run": run_id, "project": project})
+        connection.execute("delete from run_events where run_id = %s", (run_id,))
+        connection.execute(
+            "update runs set api = %s, request = %s where id = %s",
+            (api, '{"told_model": "large"}', run_id),
+        )
+    assert http.post(f"/runs/{run_id}/stop").json()["run"]["status"] == "stopped"
+    events = read(http, "GET", f"/runs/{run_id}/stream")
+    assert names(events) == expected
+    assert model_of(events) == "large"
 
 
 # As a process leaves it that has lost the database's answer that it was begun.

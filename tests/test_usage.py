@@ -178,7 +178,9 @@ def test_a_run_is_counted_once_however_often_its_end_is_written(
             place = Place(
                 uuid.uuid4(), uuid.UUID(project), uuid.uuid4(), "Why?", "Why?", may_create=True
             )
-            new = NewRun(uuid.uuid4(), LOCAL_USER.id, "chat", Request({"messages": []}), place)
+            new = NewRun(
+                uuid.uuid4(), LOCAL_USER.id, "chat", Request({"messages": []}, None, ""), place
+            )
             await Beginnings(pool, process, fair_use).begin(new)
             row = RunRow(
                 new.id, new.conversation_id, new.project_id, LOCAL_USER.id, "chat", "done", 1,

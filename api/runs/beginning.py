@@ -30,11 +30,12 @@ FOREIGN_CONVERSATION = "This conversation is somebody else's or of another proje
 class Request:
     """What a run is to do, as it is kept until its end, so that it can be asked again.
 
-    `model` is the one that was asked for.
+    `model` is the one that was asked for, `told_model` the one that its events name.
     """
 
     turn: Turn
-    model: str | None = None
+    model: str | None
+    told_model: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -330,7 +330,8 @@ class Runs:
             raise
         except Exception:
             log.exception("run %s could not be begun", row.id)
-            run = Run(row, self._dialects[row.api](row.told()))
+            told = row.told(waiting.request.get("told_model", ""))
+            run = Run(row, self._dialects[row.api](told))
             run.log.append(run.dialect.opening())
             await self._finishing.finish(run, Failed(InternalFailure(), Answer()))
         finally:

@@ -110,7 +110,7 @@ class Recovery:
         is_stopped: bool,
     ) -> End:
         kept = await frames_kept(connection, row.id)
-        dialect = self._dialects[row.api](row.told((request or {}).get("model") or ""))
+        dialect = self._dialects[row.api](row.told((request or {}).get("told_model", "")))
         tokens = text_of(dialect, kept)
         answer = Answer(text="".join(tokens), estimate=Usage(0, len(tokens)))
         is_again = not is_stopped and request is not None

@@ -50,9 +50,9 @@ class RunRow:
         is_recent = self.ended_at is None or datetime.now(UTC) - self.ended_at < retention
         return self.is_followable and is_recent
 
-    def told(self, model: str = "", *, may_change: bool = False) -> Told:
+    def told(self, model: str = "") -> Told:
         """What its events say of it."""
-        return Told(self.id, self.conversation_id, self.doc_type, model, may_change)
+        return Told(self.id, self.conversation_id, self.doc_type, model)
 
 
 def ended(row: RunRow, terminal: Terminal, error: dict[str, Any] | None) -> RunRow:
