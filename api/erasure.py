@@ -4,7 +4,6 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -14,6 +13,7 @@ from api.access.audit import note
 from api.access.principals import Principal
 from api.runs.engine import Runs
 from api.traces import erase_traces
+from api.waiting import within
 from graph.checkpoints import Threads
 from graph.errors import PipelineError
 from graph.knowledge.library import Library
@@ -99,9 +99,7 @@ class Erasure:
                 log.warning("erasures wait: the database is away")
             except Exception:
                 log.exception("erasures could not be carried out to the end")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_S):
-                    await self._news.wait()
+            if await within(self._news, RETRY_S):
                 # Others that come now are erased with it, and a run or an upload that was under
                 # way has written what it had.
                 await asyncio.sleep(SETTLE_S)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from psycopg.rows import DictRow
 
 from api.versions import Version, Versions, told
+from api.waiting import within
 from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, Frame, encode, frame
 from graph.postgres import UNREACHABLE, Pool
 
@@ -108,7 +109,7 @@ class Progress:
                     after += len(frames)
                 if is_ended:
                     return
-                if not await _within(news, KEEP_ALIVE_S):
+                if not await within(news, KEEP_ALIVE_S):
                     yield KEEP_ALIVE
 
     async def settled(self, document_id: uuid.UUID, within_s: float) -> DictRow | None:
@@ -135,7 +136,7 @@ class Progress:
     async def _write(self, version: Version, report: Report, end: asyncio.Event) -> None:
         is_last = False
         while not is_last:
-            is_last = await _within(end, _WRITE_S)
+            is_last = await within(end, _WRITE_S)
             if notes := report.take():
                 await self.note(version, *notes)
 
@@ -195,15 +196,6 @@ def _end(row: DictRow) -> Frame:
     if row["status"] == "failed":
         return frame("error", {"message": row["error"]})
     return frame("done", {"document": told(row).model_dump(mode="json", by_alias=True)})
-
-
-async def _within(news: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await news.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 _NOTE = """

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from api.waiting import within
 from api.wire import Frame
 
 JUMP = 10_000
@@ -129,13 +130,3 @@ class RunLog:
     def _wake(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
-
-
-async def within(news: asyncio.Event, seconds: float) -> bool:
-    """Whether `news` came within so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            await news.wait()
-    except TimeoutError:
-        return False
-    return True

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from api.runs.dialects import Dialects
-from api.runs.log import JUMP, RunLog, within
+from api.runs.log import JUMP, RunLog
 from api.runs.rows import RunRow
 from api.runs.stored_log import Kept, read
+from api.waiting import within
 from api.wire import Frame
 from graph.errors import PipelineError
 from graph.events import Answer, Failed

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from api.runs.rows import RunRows
 from api.runs.run import Run
+from api.waiting import within
 from graph.postgres import UNREACHABLE
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,7 @@ class Stops:
     async def work(self) -> None:
         """Look for ever."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
-                    await self._wake.wait()
+            await within(self._wake, _LOOK_S)
             self._wake.clear()
             try:
                 await self._look()
