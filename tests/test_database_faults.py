@@ -147,16 +147,12 @@ def answers(stage: Stage) -> bool:
 Fault = Callable[[Stage], AbstractContextManager[None]]
 
 
-class Meanwhile(threading.Thread):
-    """What a client meets that comes again and again: `refused` are the 503s in seconds."""
+class InBackground(threading.Thread):
+    """Runs while a block does, until `_over` is set."""
 
-    def __init__(self, stage: Stage, seen: Seen) -> None:
+    def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._stage, self._seen = stage, seen
         self._over = threading.Event()
-        self.asked: list[Reader] = []
-        self.refused: list[float] = []
-        self.faults: list[object] = []
 
     def __enter__(self) -> Self:
         self.start()
@@ -171,6 +167,17 @@ class Meanwhile(threading.Thread):
         self._over.set()
         self.join(20)
         assert not self.is_alive()
+
+
+class Meanwhile(InBackground):
+    """What a client meets that comes again and again: `refused` are the 503s in seconds."""
+
+    def __init__(self, stage: Stage, seen: Seen) -> None:
+        super().__init__()
+        self._stage, self._seen = stage, seen
+        self.asked: list[Reader] = []
+        self.refused: list[float] = []
+        self.faults: list[object] = []
 
     def run(self) -> None:
         """Ask and read, until the end."""
@@ -200,29 +207,16 @@ class Meanwhile(threading.Thread):
             self.faults.append((answer.status_code, took))
 
 
-class Pulse(threading.Thread):
+class Pulse(InBackground):
     """Asks a service for what needs no database, all the time: `lags` are the seconds it took.
 
     What was late because this process itself got no time does not count.
     """
 
     def __init__(self, url: str) -> None:
-        super().__init__(daemon=True)
-        self._url, self._over = url, threading.Event()
+        super().__init__()
+        self._url = url
         self.lags: list[float] = []
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self.join(20)
 
     def run(self) -> None:
         """Ask, until the end."""
