@@ -38,6 +38,7 @@ _LITTLE_KEPT = {
     "log_min_error_statement": "panic",
 }
 _CHECK_S = 1.0
+_LOOKS = 4
 
 WAIT_S = 4.5
 """How long a request waits for a connection before it is told that the database is away."""
@@ -142,7 +143,11 @@ async def _check(connection: AsyncConnection[DictRow]) -> None:
     probe = asyncio.ensure_future(AsyncConnectionPool.check_connection(connection))
     probe.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     try:
-        await asyncio.wait({probe}, timeout=_CHECK_S)
+        # Several times, so that a process that got no time does not take that for silence: after
+        # the first look that came too late it reads what has come.
+        for _ in range(_LOOKS):
+            if (await asyncio.wait({probe}, timeout=_CHECK_S / _LOOKS))[0]:
+                break
     finally:
         if not probe.done():
             _hang_up(connection)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,28 @@ def test_who_stops_waiting_for_a_silent_database_does_not_take_the_process_down(
     # What the pool says when it closes a connection under a query.
     active = [line for line in done.stderr.decode().splitlines() if "[ACTIVE]" in line]
     assert (done.returncode, active) == (0, [])
+
+
+def test_a_process_that_got_no_time_does_not_take_that_for_a_silent_database(
+    postgres_url: str,
+) -> None:
+    async def scenario() -> int:
+        async with open_pool(postgres_url) as pool:
+
+            async def use() -> None:
+                async with pool.connection() as connection:
+                    await connection.execute("select 1")
+
+            await use()
+            using = asyncio.create_task(use())
+            # Until it has asked whether its connection lives.
+            for _ in range(4):
+                await asyncio.sleep(0)
+            time.sleep(1.2)  # noqa: ASYNC251 - the loop is to stand still
+            await using
+            return pool.get_stats().get("connections_lost", 0)
+
+    assert asyncio.run(scenario()) == 0
 
 
 def test_an_embedded_server_ends_with_its_last_user_even_if_another_was_killed(
