@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import cast
 
@@ -16,6 +16,7 @@ from api.runs.accounts import PriceOf, no_price
 from api.runs.beginning import Beginnings, NewRun
 from api.runs.bell import listen
 from api.runs.cleaning import clean_for_ever
+from api.runs.course import Watch, unwatched
 from api.runs.dialects import Dialect, Dialects
 from api.runs.ending import Endings
 from api.runs.finishing import Finishing
@@ -35,7 +36,7 @@ from graph.events import Answer, Failed, Terminal
 from graph.pipeline import Pipeline
 from graph.postgres import UNREACHABLE, Pool
 from graph.run import Thread, run_turn
-from graph.state import UNSORTED, Turn
+from graph.state import Turn
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Runs:
         cancel_on_disconnect: bool = False,
         reruns: bool = True,
         price_of: PriceOf = no_price,
+        watch: Watch = unwatched,
         most_recalled: MostRecalled = lambda *_: 0,
     ) -> None:
         self._pool = pool
@@ -81,11 +83,13 @@ class Runs:
         self._beginnings = Beginnings(pool, process_id, fair_use)
         endings = Endings(pool, fair_use)
         self._recovery = Recovery(
-            pool, endings, process_id, dialects, reruns=reruns, price_of=price_of
+            pool, endings, process_id, dialects, reruns=reruns, price_of=price_of, watch=watch
         )
         self._writer = LogWriter(pool, self._rows)
         self._mirrors = Mirrors(pool, dialects)
-        self._finishing = Finishing(endings, self._writer, self._recovery, process_id, price_of)
+        self._finishing = Finishing(
+            endings, self._writer, self._recovery, process_id, price_of, watch
+        )
         self._runs: dict[uuid.UUID, Run] = {}
         self._beginning: set[uuid.UUID] = set()
         self._stops = Stops(self._rows, process_id, self._runs)
@@ -96,6 +100,11 @@ class Runs:
     def process_id(self) -> uuid.UUID:
         """The id of this process among those of the service."""
         return self._lease.process_id
+
+    def load(self) -> tuple[int, int]:
+        """How many runs this process works on, and how many readers of streams it has."""
+        readers = sum(run.readers for run in self._runs.values()) + self._mirrors.readers
+        return len(self._runs), readers
 
     @asynccontextmanager
     async def open(
@@ -140,20 +149,8 @@ class Runs:
         self._beginning.add(new.id)
         try:
             has_past = await self._beginnings.begin(new, dialect.opening())
-            row = RunRow(
-                new.id,
-                new.conversation_id,
-                new.project_id,
-                new.owner_id,
-                new.api,
-                "running",
-                seq=0,
-                started_at=datetime.now(UTC),
-                question_id=new.question_id,
-                doc_type=new.request.turn.get("doc_type", UNSORTED),
-            )
             turn = new.request.turn
-            self.go_on(row, turn, pipeline, context, dialect, has_past=has_past)
+            self.go_on(new.row(), turn, pipeline, context, dialect, has_past=has_past)
         finally:
             self._beginning.discard(new.id)
 

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from api.runs.course import Course
 from api.runs.dialects import Dialect
 from api.runs.log import RunLog
 from api.runs.rows import RunRow, Shown
@@ -28,6 +29,7 @@ class Run:
     stop: Stop = field(default_factory=Stop)
     web_sources: list[Source] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)
+    course: Course = field(default_factory=Course)
     readers: int = 0
     was_followed: bool = False
     task: asyncio.Task[None] = field(init=False)
@@ -42,6 +44,7 @@ class Run:
 
         Waits where the log is too far ahead of what is stored of it.
         """
+        self.course.note(event)
         if isinstance(event, SourcesFound):
             self.web_sources = [source for source in event.sources if source["url"]]
             self.documents = {
