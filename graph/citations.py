@@ -44,9 +44,7 @@ class MarkerCheck:
         out: list[str] = []
         at = 0
         while at < len(tokens):
-            end = at
-            while not self._waits and end < len(tokens) and _is_plain(tokens[end]):
-                end += 1
+            end = at if self._waits else _first_not_plain(tokens, at)
             if end > at:
                 out += self._pass(tokens[at:end])
                 at = end
@@ -152,6 +150,13 @@ class MarkerCheck:
 
 def _is_plain(text: str) -> bool:
     return not ("[" in text or "`" in text or "~" in text)
+
+
+def _first_not_plain(tokens: Sequence[str], start: int) -> int:
+    for at in range(start, len(tokens)):
+        if not _is_plain(tokens[at]):
+            return at
+    return len(tokens)
 
 
 def _would_join(before: str, after: str) -> bool:

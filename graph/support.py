@@ -67,21 +67,22 @@ class _Claim:
         self.negations = negations(text)
         self.forms = [word.form for word in said]
         self.words = list({word.form: word for word in reversed(said)}.values())
-        self.exact = sum(1 << bit for bit, word in enumerate(self.words) if word.exact)
-        self.amounts = sum(1 << bit for bit, word in enumerate(self.words) if is_amount(word))
-        self.numbers = sum(1 << bit for bit, word in enumerate(self.words) if is_number(word))
+        self.exact = self.amounts = self.numbers = 0
         self.held = [0] * len(texts)
         self._places = [_places_of(word, texts) for word in self.words]
         self._masks: dict[int, dict[int, int]] = {}
         self._weights: list[tuple[int, float]] = []
         self._shares: dict[int, float] = {}
-        for bit, places in enumerate(self._places):
-            having = 0
-            for source, at in places.items():
-                self.held[source] |= 1 << bit
-                having += len(at)
+        for at, (word, places) in enumerate(zip(self.words, self._places, strict=True)):
+            bit = 1 << at
+            self.exact |= bit * word.exact
+            self.amounts |= bit * is_amount(word)
+            self.numbers |= bit * is_number(word)
+            for source in places:
+                self.held[source] |= bit
+            having = sum(map(len, places.values()))
             # The fewer of all sentences have a word, the heavier it is.
-            self._weights.append((1 << bit, 1 + math.log((total + 1) / (max(having, 1) + 1))))
+            self._weights.append((bit, 1 + math.log((total + 1) / (max(having, 1) + 1))))
         self._weight = sum(weight for _, weight in self._weights)
 
     @property
@@ -151,8 +152,7 @@ class Evidence:
 
     def judge(self, sentence: str, index: int) -> Finding:
         """What the source `index` says to `sentence`; what claims nothing counts as borne out."""
-        claim = self._claim(sentence)
-        if not claim.words or not is_claim(sentence):
+        if not is_claim(sentence) or not (claim := self._claim(sentence)).words:
             return Finding(index, supported=True)
         window = self._best(claim, index - 1, _WIDEST)
         if window is None:
@@ -190,7 +190,7 @@ class Evidence:
             self._best(claim, source, _WIDEST_UNASKED)
             for source, mask in enumerate(claim.held)
             # What a source has not, no window of it has.
-            if claim.share(mask) >= PLAIN and claim.has_exact(mask)
+            if claim.misses_few(mask) and claim.has_exact(mask)
         )
         windows = [window for window in best if window and claim.misses_few(window.mask)]
         return sorted(windows, key=lambda window: -window.value)
@@ -202,7 +202,8 @@ class Evidence:
         for first in masks:
             mask = 0
             for last in range(first, min(first + widest, len(self._texts[source].sentences))):
-                mask |= masks.get(last, 0)
+                if mask == (mask := mask | masks.get(last, 0)):
+                    continue
                 value = claim.share(mask) + claim.has_exact(mask) - _COST_OF_WIDTH * (last - first)
                 if best is None or value > best.value:
                     best = _Window(source, first, last, mask, value)

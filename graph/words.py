@@ -109,7 +109,7 @@ def negations(text: str) -> int:
 
 def is_number(word: Word) -> bool:
     """Tell whether the word is a number."""
-    return _NUMBER.fullmatch(word.form) is not None
+    return word.exact and _NUMBER.fullmatch(word.form) is not None
 
 
 def is_amount(word: Word) -> bool:
@@ -142,7 +142,9 @@ def _without_no_negation(text: str) -> str:
 def _clauses(text: str) -> Iterator[list[str]]:
     """The tokens of each clause."""
     clause: list[str] = []
-    text = _OFTEN.sub(_as_number, _GLUED.sub(r"\1 ", _without_no_negation(text)))
+    text = _GLUED.sub(r"\1 ", _without_no_negation(text))
+    if "once" in (low := text.lower()) or "twice" in low:
+        text = _OFTEN.sub(_as_number, text)
     for token in _TOKEN.findall(text):
         if token.lower() in _ENDS_CLAUSE:
             yield clause
