@@ -67,6 +67,7 @@ async def generate(
     answer = begun.answer
     async for batch in answer.read(begun.stream):
         write(batch)
+        await context.keep_up()
 
     write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings))
     answer_id = context.answer_id or str(uuid.uuid4())
@@ -129,6 +130,7 @@ class _Asking:
             log.warning("run %s: %s", context.answer_id, warning.message)
         self.runtime.stream_writer(SourcesFound(tuple(prompt.sources)))
         self.runtime.stream_writer(_composed(state, prompt, warnings))
+        await context.keep_up()
 
         answer = _Streamed() if _is_json(state) else _Cited(state, prompt.sources)
         # A small model may never come to an end by itself.
