@@ -112,4 +112,5 @@ class Finishing:
             batches=run.whole_log(frames, first),
             spent=spent_on(terminal, self._price_of),
             web_sources=run.web_sources,
+            documents=run.documents,
         )

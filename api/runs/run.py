@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from api.runs.dialects import Dialect
 from api.runs.log import RunLog
-from api.runs.rows import RunRow
+from api.runs.rows import RunRow, Shown
 from api.runs.stored_log import Batch
 from api.wire import Frame
 from graph.events import Event, SourcesFound
@@ -50,6 +50,13 @@ class Run:
         if frames := self.dialect(event):
             self.log.append(frames)
             await self.log.room()
+
+    def shown(self) -> Shown | None:
+        """The documents whose passages it showed, as far as that is not noted; null for none."""
+        if not (self.documents and self.row.project_id):
+            return None
+        names = list(self.documents.values())
+        return Shown(self.id, self.row.project_id, list(self.documents), names)
 
     def whole_log(self, frames: Sequence[Frame], first: int) -> list[Batch]:
         """All that it said, and the last `frames`, of which the first has number `first`."""
