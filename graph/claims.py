@@ -27,6 +27,7 @@ _TELL = (
 _NOT = r"(?:not|n['’]t|no|none|nothing|neither|nowhere|cannot|lacks?|insufficient|without)"
 _THE = r"(?:(?:the|these|any|your|this|provided|given|available) )*"
 _SAYS_NOTHING = (
+    # In lower case, each from the beginning of a word:
     # "The documents do not say", "Nothing is said in the documents", "None of the sources tells".
     rf"{_MATERIAL}\b.{{0,60}}?(?:\b|(?<=[a-z])){_NOT}\b.{{0,60}}\b{_TELL}",
     rf"{_NOT}\b.{{0,40}}\b{_TELL}.{{0,60}}\b(?:in|by|from|within) {_THE}{_MATERIAL}\b",
@@ -36,7 +37,7 @@ _SAYS_NOTHING = (
     r"(?:is|are) (?:unknown|unclear|unspecified)\b",
     r"(?:is|are) not (?:\w+ )?(?:known|mentioned|specified|stated|documented|covered)\b",
 )
-_UNKNOWN = re.compile(rf"\b(?:{'|'.join(_SAYS_NOTHING)})", re.IGNORECASE | re.DOTALL)
+_UNKNOWN = re.compile(rf"\b(?:{'|'.join(_SAYS_NOTHING)})", re.DOTALL)
 _LEADS = (
     r"in (?:short|summary|other words|brief|general|addition|conclusion),?",
     r"(?:thus|therefore|hence|so|however|overall|also|additionally|moreover|furthermore|finally),?",
@@ -66,5 +67,5 @@ def is_claim(sentence: str) -> bool:
         or _SPEAKS.search(sentence)
         or _LEADS_IN.match(sentence)
         or _POINTS.match(sentence)
-        or _UNKNOWN.search(sentence)
+        or _UNKNOWN.search(sentence.lower())
     )

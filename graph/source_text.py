@@ -1,6 +1,6 @@
 """A source's text as claims are held against it: its sentences, and which of them have a word."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -47,14 +47,16 @@ def read_source(text: str) -> SourceText:
     for at, (start, end) in enumerate(sentences(text)):
         sentence = text[start:end]
         said = words(sentence)
-        affirmed = set[str]()
-        negated = set[str]()
-        for word in said:
-            forms = (word.form, *parts(word.form))
-            (negated if word.negated else affirmed).update(forms)
-        for form in affirmed | negated:
+        forms = _with_parts(word.form for word in said)
+        affirmed = _with_parts(word.form for word in said if not word.negated)
+        for form in forms:
             places.setdefault(form, []).append(at)
-        forms_said = tuple(word.form for word in said)
-        only_negated = frozenset(negated - affirmed)
-        found.append(Sentence(start, end, forms_said, only_negated, negations(sentence)))
+        negated = frozenset(forms - affirmed)
+        in_order = [word.form for word in said]
+        found.append(Sentence(start, end, in_order, negated, negations(sentence)))
     return SourceText(text, found, places)
+
+
+def _with_parts(forms: Iterable[str]) -> set[str]:
+    whole = set(forms)
+    return whole.union(*map(parts, whole))

@@ -1,7 +1,7 @@
 """Whether a source bears out what a sentence says, told by its words; no model is asked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -56,11 +56,22 @@ class _Window(NamedTuple):
         return range(self.first, self.last + 1)
 
 
-class _Claim:
-    """A claim's words, each once; bit n of a mask stands for word n."""
+class _Known(NamedTuple):
+    """What a word is to the sources: `places` are the sentences of each that have it."""
 
-    def __init__(self, text: str, texts: Sequence[SourceText], total: int) -> None:
-        """`total`: how many sentences all `texts` have."""
+    places: Mapping[int, Sequence[int]]
+    weight: float
+    is_amount: bool
+    is_number: bool
+
+
+class _Claim:
+    """A claim's words, each once; bit n of a mask stands for word n.
+
+    `held` tells which of the words each source has.
+    """
+
+    def __init__(self, text: str, known: Callable[[Word], _Known], source_count: int) -> None:
         text = without_lead(text)
         said = words(text)
         self.text = text
@@ -68,22 +79,17 @@ class _Claim:
         self.forms = [word.form for word in said]
         self.words = list({word.form: word for word in reversed(said)}.values())
         self.exact = self.amounts = self.numbers = 0
-        self.held = [0] * len(texts)
-        self._places = [_places_of(word, texts) for word in self.words]
+        self.held = [0] * source_count
+        self._known = [(1 << at, known(word)) for at, word in enumerate(self.words)]
         self._masks: dict[int, dict[int, int]] = {}
-        self._weights: list[tuple[int, float]] = []
         self._shares: dict[int, float] = {}
-        for at, (word, places) in enumerate(zip(self.words, self._places, strict=True)):
-            bit = 1 << at
+        self._weight = sum(word.weight for _, word in self._known)
+        for word, (bit, told) in zip(self.words, self._known, strict=True):
             self.exact |= bit * word.exact
-            self.amounts |= bit * is_amount(word)
-            self.numbers |= bit * is_number(word)
-            for source in places:
+            self.amounts |= bit * told.is_amount
+            self.numbers |= bit * told.is_number
+            for source in told.places:
                 self.held[source] |= bit
-            having = sum(map(len, places.values()))
-            # The fewer of all sentences have a word, the heavier it is.
-            self._weights.append((bit, 1 + math.log((total + 1) / (max(having, 1) + 1))))
-        self._weight = sum(weight for _, weight in self._weights)
 
     @property
     def is_short(self) -> bool:
@@ -95,15 +101,15 @@ class _Claim:
         """Which words the sentences of a source have, those that have any."""
         if source not in self._masks:
             masks = self._masks[source] = {}
-            for bit, places in enumerate(self._places):
-                for at in places.get(source, ()):
-                    masks[at] = masks.get(at, 0) | 1 << bit
+            for bit, word in self._known:
+                for at in word.places.get(source, ()):
+                    masks[at] = masks.get(at, 0) | bit
         return self._masks[source]
 
     def share(self, mask: int) -> float:
         """How much of the claim the words in `mask` are, by weight."""
         if mask not in self._shares:
-            held = sum(weight for bit, weight in self._weights if mask & bit)
+            held = sum(word.weight for bit, word in self._known if mask & bit)
             self._shares[mask] = held / self._weight
         return self._shares[mask]
 
@@ -126,6 +132,7 @@ class Evidence:
         self._question = question
         self._texts = [read_source(source["text"]) for source in sources]
         self._total = sum(len(text.sentences) for text in self._texts)
+        self._known: dict[tuple[str, bool], _Known] = {}
 
     def bearing_out(self, sentence: str) -> Finding | None:
         """The source that plainly bears out `sentence`; null if none does, or it is no claim.
@@ -182,7 +189,17 @@ class Evidence:
         ]
 
     def _claim(self, sentence: str) -> _Claim:
-        return _Claim(sentence, self._texts, self._total)
+        return _Claim(sentence, self._know, len(self._texts))
+
+    def _know(self, word: Word) -> _Known:
+        asked = (word.form, word.exact)
+        if asked not in self._known:
+            places = _places_of(word, self._texts)
+            having = sum(map(len, places.values()))
+            # The fewer of all sentences have a word, the heavier it is.
+            weight = 1 + math.log((self._total + 1) / (max(having, 1) + 1))
+            self._known[asked] = _Known(places, weight, is_amount(word), is_number(word))
+        return self._known[asked]
 
     def _windows(self, claim: _Claim) -> list[_Window]:
         """The best window of each source that may bear the claim out, the best first."""

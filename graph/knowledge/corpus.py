@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from graph.knowledge.places import Place
 from graph.knowledge.postings import Posting, highest, looked_up, rarest, rarities
-from graph.knowledge.ranking import StoredChunk, fused, nearness
+from graph.knowledge.ranking import REACH, StoredChunk, fused, nearness
 from graph.knowledge.static_model import Matrix, unit
+
+_STEPS = range(-REACH, REACH + 1)
 
 
 class Ranked(NamedTuple):
@@ -37,8 +39,8 @@ class Corpus:
         total: int,
         scales: Mapping[str, float],
     ) -> None:
-        self.stored = {chunk.place: chunk for chunk in chunks}
-        self._places = list(self.stored)
+        self._stored = {chunk.place: chunk for chunk in chunks}
+        self._places = list(self._stored)
         self._total = total
         self._scales = np.array([scales.get(place[0], 1.0) for place in self._places])
         self._is_quick = self._scales != 1.0
@@ -67,6 +69,11 @@ class Corpus:
         order = both[np.argsort(-scores[both], kind="stable")]
         places = [self._places[at] for at in order.tolist()]
         return Ranked([*zip(places, fused(scores[order]).tolist(), strict=True)], float(cosines[0]))
+
+    def around(self, places: Sequence[Place]) -> dict[Place, StoredChunk]:
+        """The chunks at `places` and those that stand near them, as `Passages.fetch` gives them."""
+        near = {(document, at + step) for document, at in places for step in _STEPS}
+        return {place: self._stored[place] for place in near if place in self._stored}
 
     def _scores(self, asked: dict[str, float]) -> npt.NDArray[np.float64]:
         """The score of each chunk by the terms in it."""

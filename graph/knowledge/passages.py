@@ -16,17 +16,15 @@ from graph.knowledge.chunking import Chunk
 from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.places import Place
 from graph.knowledge.postings import Matches, Posting
-from graph.knowledge.ranking import StoredChunk
+from graph.knowledge.ranking import REACH, StoredChunk
 from graph.postgres import UNREACHABLE, Pool
-
-_REACH = 2
 
 # One statement, so that it sees a document before it is replaced or after, never both.
 _FETCH = f"""
     select c.id, c.document_id, c.position, d.name, c.page_number, c.heading, c.text
       from (select distinct a.document_id, a.position + n as position
               from unnest(%s::uuid[], %s::int[]) a(document_id, position),
-                   generate_series({-_REACH}, {_REACH}) n) wanted
+                   generate_series({-REACH}, {REACH}) n) wanted
       join documents d on d.id = wanted.document_id and d.status = 'indexed' and d.project_id = %s
       join chunks c on c.document_id = wanted.document_id and c.position = wanted.position
 """

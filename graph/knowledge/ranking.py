@@ -16,6 +16,9 @@ Numbers = npt.NDArray[np.float64]
 PASSAGE_SIZE = 1800
 """Characters up to which a chunk is grown by its neighbours."""
 
+REACH = 2
+"""How many chunks before and after one are read with it."""
+
 # Measured with bench/retrieval.py: from 0.45 to 0.7, and from 0.2 to 0.3, it changes little.
 _MEANING, _QUICK_MEANING = 0.6, 0.25
 _PERFECT = 1 + _MEANING

@@ -1,7 +1,7 @@
 """Finds the passages that bear on a question: in memory where the project is small."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from heapq import nlargest
 from operator import attrgetter
 from typing import NamedTuple
@@ -24,11 +24,11 @@ _TELLING = 8
 
 
 class _Ranked(NamedTuple):
-    """Places, best first, the cosine of the nearest, and the chunks that were read already."""
+    """Places, best first, the cosine of the nearest, and where the chunks are if in memory."""
 
     best: Sequence[tuple[Place, float]]
     nearest: float
-    stored: Mapping[Place, StoredChunk] | None = None
+    corpus: Corpus | None = None
 
 
 class Searching:
@@ -102,16 +102,21 @@ class Searching:
 
     async def _shown(self, project_id: str, ranked: _Ranked, limit: int) -> list[Passage]:
         """The best passages; more candidates are read where many are gone or stand in others."""
-        if ranked.stored is not None:
-            return passages(ranked.best, ranked.stored, limit)
         reach = 2 * limit + 16
         while True:
             best = ranked.best[:reach]
-            stored = await self._passages.fetch(project_id, [place for place, _ in best])
+            stored = await self._stored(project_id, ranked.corpus, [place for place, _ in best])
             found = passages(best, stored, limit)
             if len(found) == limit or reach >= len(ranked.best):
                 return found
             reach *= 4
+
+    async def _stored(
+        self, project_id: str, corpus: Corpus | None, places: Sequence[Place]
+    ) -> dict[Place, StoredChunk]:
+        if corpus is not None:
+            return corpus.around(places)
+        return await self._passages.fetch(project_id, places)
 
     def _speak_of(self, question: Question, found: Sequence[Passage]) -> bool:
         texts = [f"{p.chunk.document_name} {p.chunk.heading}\n{p.text}" for p in found]
@@ -120,7 +125,7 @@ class Searching:
 
 def _remembered(corpus: Corpus, question: Question, vector: Sequence[float]) -> _Ranked:
     best, nearest = corpus.ranked(question.terms, vector, _CANDIDATES, _SEEN)
-    return _Ranked(best, nearest, corpus.stored)
+    return _Ranked(best, nearest, corpus)
 
 
 def _hit(record: str, cosine: float, quick: frozenset[str]) -> Hit:
