@@ -8,7 +8,7 @@ words no passage covers, not even by a word of like meaning.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -37,11 +37,10 @@ def speaks_of(question: str, passages: Sequence[str], model: StaticModel) -> boo
     asked = _weighty(question, model)
     if not asked or len(asked) > _LONG_QUESTION:
         return True
-    text = "\n".join(passages)
-    low = text.lower()
+    low = "\n".join(passages).lower()
     if sum(word.weight for word in asked if not _stands_in(word, low)) < _MISSING:
         return True
-    read = _Read(text, model)
+    read = _Read(passages, model)
     missing = sum(word.weight * (1 - read.covers(word)) for word in asked)
     return missing < _MISSING or missing < (1 - _COVERED) * sum(word.weight for word in asked)
 
@@ -58,16 +57,17 @@ class _Word:
 def _stands_in(word: _Word, text: str) -> bool:
     """Whether some word of `text` begins like it: a quick look that is right nearly always."""
     begins = word.text if word.is_name else stem(word.text)
-    return re.search(rf"\b{re.escape(begins)}", text) is not None
+    return begins in text and re.search(rf"\b{re.escape(begins)}", text) is not None
 
 
 class _Read:
     """What the passages say, word by word."""
 
-    def __init__(self, text: str, model: StaticModel) -> None:
+    def __init__(self, passages: Sequence[str], model: StaticModel) -> None:
         self._model = model
-        self._words = set(words(text))
-        self._stems = set(map(stem, self._words))
+        known = [_words_and_stems(text) for text in passages]
+        self._words = frozenset[str]().union(*(words for words, _ in known))
+        self._stems = frozenset[str]().union(*(stems for _, stems in known))
 
     @cached_property
     def _vectors(self) -> Matrix:
@@ -81,6 +81,13 @@ class _Read:
             return float(any(word.text.removesuffix(end) in self._words for end in ("s", "es")))
         nearest = float((self._vectors @ self._model.word(word.text)[0]).max())
         return min(1.0, max(0.0, (nearest - _UNLIKE) / (_ALIKE - _UNLIKE)))
+
+
+@lru_cache(maxsize=500)
+def _words_and_stems(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What a passage says; the same ones are shown again and again."""
+    found = frozenset(words(text))
+    return found, frozenset(map(stem, found))
 
 
 def _weighty(question: str, model: StaticModel) -> list[_Word]:
