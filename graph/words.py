@@ -29,8 +29,10 @@ _TOKEN = re.compile(
     r"|~?/?\w+(?:[./:@+='’-]+\w+)*"  # words, paths, versions
     r"|[%°€$£]|[,;:.!?()\[\]]"
 )
+# What must not stand before a match is asked for behind its first character: like this, a search
+# skips to the next character with which one may begin.
 _GLUED = re.compile(
-    r"(?<![\w.,-])(\d+(?:[.,]\d+)*)-?"
+    r"(\d(?<![\w.,-].)\d*(?:[.,]\d+)*)-?"
     r"(?=(?:[kKMGT]i?[Bb]|[kKMG]?Hz|ms|[smhdVAW]|[mck]m|bit|byte|second|minute|hour|day|week"
     r"|month|year)s?\b)"
 )
@@ -41,7 +43,8 @@ _PLURAL_ACRONYM = re.compile(r"[A-Z]{2,}s")
 
 _OFTEN = re.compile(r"\b(?:once|twice)\b(?=\s+(?:an?|per|every|each)\b)", re.IGNORECASE)
 _LONGEST_WORD = 64
-_OPENS = frozenset([".", "!", "?", ":"])
+_START = "."
+_OPENS = frozenset([_START, "!", "?", ":"])
 
 _TO_TWENTY = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
@@ -66,8 +69,13 @@ _UNIT_NAMES = (
     " euro € dollar $"
 )
 _NEGATIONS = "not no never neither nor none nothing nobody nowhere without cannot unless except"
-_NEGATION = re.compile(rf"\b(?:{_NEGATIONS.replace(' ', '|')}|\w+n['’]t)\b", re.IGNORECASE)
-_NO_NEGATION = re.compile(r"\A\W*no\b\s*[,;:.!–—-]|\bor not\b", re.IGNORECASE)
+# In lower case.
+_NEGATION = re.compile(
+    "|".join(rf"{word[0]}(?<!\w.){word[1:]}\b" for word in _NEGATIONS.split())
+    + r"|n(?<=\w.)['’]t\b"
+)
+_NO_FIRST = re.compile(r"\W*no\b\s*[,;:.!–—-]", re.IGNORECASE)
+_OR_NOT = re.compile(r"\bor not\b", re.IGNORECASE)
 _CLAUSE_ENDS = "but if when because while although though whereas , ; : . ! ? ( ) [ ]"
 _REACH = 4
 _STOP_WORDS = (
@@ -90,7 +98,25 @@ _LEFT_OUT = frozenset(_STOP_WORDS.split())
 
 def words(text: str) -> list[Word]:
     """The words of a sentence that carry meaning, in order; "the" and its like are left out."""
-    return [word for clause in _clauses(text) for word in _read(clause)]
+    found: list[Word] = []
+    clause, reach, after_number, before = 0, 0, False, _START
+    for part in _tokens(text):
+        token = _token(part, after_number)
+        if token.ends_clause:
+            _end_clause(found, clause, before)
+            clause, reach, after_number = len(found), 0, False
+        elif token.negates:
+            reach = _REACH
+        else:
+            is_name = token.is_capital and before not in _OPENS
+            for word in token.words:
+                plain = reach <= 0 and not is_name
+                found.append(word if plain else Word(word.form, word.exact, reach > 0, is_name))
+                reach -= 1
+            after_number = token.is_number
+        before = part
+    _end_clause(found, clause, before)
+    return found
 
 
 @lru_cache(maxsize=50_000)
@@ -102,12 +128,12 @@ def stem(word: str) -> str:
 
 def negations(text: str) -> int:
     """How often `text` says "not"; "or not" and the "No," that begins an answer don't count."""
-    return len(_NEGATION.findall(_NO_NEGATION.sub("", text)))
+    return len(_NEGATION.findall(_without_no_negation(text).lower()))
 
 
 def is_number(word: Word) -> bool:
     """Tell whether the word is a number."""
-    return _NUMBER.fullmatch(word.form) is not None
+    return word.exact and _NUMBER.fullmatch(word.form) is not None
 
 
 def is_amount(word: Word) -> bool:
@@ -117,50 +143,66 @@ def is_amount(word: Word) -> bool:
 
 def parts(form: str) -> list[str]:
     """What a path, address or assignment is made of; nothing for options and numbers."""
-    found = [] if form.startswith("-") else _PARTS.findall(form)
-    return [part for part in found if part != form and not part.isdigit()]
+    if form.isalnum() or form.startswith("-"):
+        return []
+    return [part for part in _PARTS.findall(form) if part != form and not part.isdigit()]
 
 
-def _clauses(text: str) -> Iterator[list[str]]:
-    """The tokens of each clause."""
-    clause: list[str] = []
-    text = _OFTEN.sub(_as_number, _GLUED.sub(r"\1 ", _NO_NEGATION.sub("", text)))
-    for token in _TOKEN.findall(text):
-        if token.lower() in _ENDS_CLAUSE:
-            yield clause
-            clause = []
-        clause.append(token)
-    yield clause
+class _Token(NamedTuple):
+    """What a token says by itself, with the words that it is in a plain sentence."""
+
+    ends_clause: bool
+    negates: bool
+    is_number: bool
+    is_capital: bool
+    words: Sequence[Word]
+
+
+def _without_no_negation(text: str) -> str:
+    if found := _NO_FIRST.match(text):
+        text = text[found.end() :]
+    return _OR_NOT.sub("", text) if "or not" in text.lower() else text
+
+
+def _tokens(text: str) -> list[str]:
+    text = _GLUED.sub(r"\1 ", _without_no_negation(text))
+    if "once" in (low := text.lower()) or "twice" in low:
+        text = _OFTEN.sub(_as_number, text)
+    return _TOKEN.findall(text)
 
 
 def _as_number(found: re.Match[str]) -> str:
     return {"once": "1 times", "twice": "2 times"}[found[0].lower()]
 
 
-def _read(clause: Sequence[str]) -> Iterator[Word]:
-    reach, number_before = 0, False
+def _end_clause(found: list[Word], first: int, last_token: str) -> None:
+    """Negate the words from `first` on if the clause ends in "not"."""
     # "The keeper may do it, but the crew must not": the crew is what is negated.
-    ends_in_not = bool(clause) and _is_negation(clause[-1].lower())
-    for at, token in enumerate(clause):
-        low = token.lower().replace("’", "'")
-        if _is_negation(low):
-            reach = _REACH
-            continue
-        is_name = token[0].isupper() and at > 0 and clause[at - 1] not in _OPENS
-        for form, exact in _forms(token, low, number_before):
-            yield Word(form, exact, reach > 0 or ends_in_not, is_name)
-            reach -= 1
-        number_before = low in _NUMBERS or _NUMBER.fullmatch(token) is not None
+    if _is_negation(last_token.lower()):
+        found[first:] = [word._replace(negated=True) for word in found[first:]]
 
 
 def _is_negation(word: str) -> bool:
     return word in _NOT or word.endswith("n't")
 
 
-def _forms(token: str, low: str, number_before: bool) -> Iterator[tuple[str, bool]]:
+# Some 8 MB.
+@lru_cache(maxsize=20_000)
+def _token(text: str, after_number: bool) -> _Token:
+    low = text.lower().replace("’", "'")
+    return _Token(
+        ends_clause=low in _ENDS_CLAUSE,
+        negates=_is_negation(low),
+        is_number=low in _NUMBERS or _NUMBER.fullmatch(text) is not None,
+        is_capital=text[0].isupper(),
+        words=[Word(form, exact, False) for form, exact in _forms(text, low, after_number)],
+    )
+
+
+def _forms(token: str, low: str, after_number: bool) -> Iterator[tuple[str, bool]]:
     unit = low if low == "s" else low.removesuffix("s")
-    if unit in _MEASURES and (number_before or len(unit) > 2):
-        yield _SHORT_FOR.get(unit, unit), number_before
+    if unit in _MEASURES and (after_number or len(unit) > 2):
+        yield _SHORT_FOR.get(unit, unit), after_number
     elif low in _CALENDAR and token[0].isupper():
         yield low, True
     elif low in _LEFT_OUT or not (low[-1].isalnum() or low in _MEASURES):

@@ -66,6 +66,17 @@ def test_where_the_text_is_cut_changes_nothing(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
+def test_how_tokens_are_batched_changes_no_token(seed: int) -> None:
+    rng = random.Random(200 + seed)
+    for _ in range(60):
+        text = "".join(rng.choices(PARTS, k=rng.randint(1, 14)))
+        tokens = cut(text, rng, rng.choice([1, 3, 8]))
+        one_by_one = run([[token] for token in tokens])
+        assert run([tokens]) == one_by_one, repr(tokens)
+        assert run(batched(tokens, rng)) == one_by_one, repr(tokens)
+
+
+@pytest.mark.parametrize("seed", range(10))
 def test_nothing_but_markers_is_added(seed: int) -> None:
     rng = random.Random(100 + seed)
     parts = [part for part in PARTS if "[" not in part]

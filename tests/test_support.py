@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from graph.sentences import LONGEST, sentences
+from graph.source_text import read_source
 from graph.state import Source
 from graph.support import Evidence, Finding
 from graph.words import words
@@ -225,6 +226,10 @@ def test_where_sentences_end(text: str, expected: Sequence[str]) -> None:
 )
 def test_the_words_that_are_compared(text: str, forms: Sequence[str]) -> None:
     assert [word.form for word in words(text)] == forms
+
+
+def test_a_source_that_is_shown_again_is_not_read_again() -> None:
+    assert read_source(TIDES + " ") is read_source("".join([TIDES, " "]))
 
 
 def test_a_sentence_is_checked_against_ten_long_sources_within_a_millisecond() -> None:

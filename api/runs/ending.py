@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Json, Jsonb
 
 from api.fair_use import FairUse
-from api.runs.accounts import Spent, add_run
+from api.runs.accounts import ADDED, Spent, columns_of
 from api.runs.beginning import insert_next
 from api.runs.rows import RunRow
 from api.runs.stored_log import NEWS, Batch, lines_of
@@ -76,7 +76,6 @@ class Endings:
         if row.next_run_id:
             await insert_next(connection, row, row.next_run_id)
         # Last, since other runs wait for these rows.
-        await add_run(connection, row.owner_id, row.project_id, end.spent)
         await self._fair_use.count_tokens(
             connection, row.owner_id, row.project_id, end.spent.usage.total_tokens
         )
@@ -123,6 +122,7 @@ def _values(end: End, names: Set[str]) -> dict[str, Any]:
         "names": list(end.documents.values()),
         "shows_erased": shows_erased,
         "project": row.project_id,
+        "owner": row.owner_id,
         "answer": answer.text,
         "answer_status": "complete" if row.status == "done" else row.status,
         "citations": Jsonb(without_quotes(citations, names)),
@@ -133,6 +133,7 @@ def _values(end: End, names: Set[str]) -> dict[str, Any]:
         **_columns("earlier", earlier[0] if earlier else None),
         **_columns("last", last),
         "channel": NEWS,
+        **columns_of(end.spent),
     }
 
 
@@ -199,15 +200,16 @@ select locked.*, (select array_agg(name) from named) as names
 from (values (1)) as always left join locked on true
 """
 # The batches of a whole log begin with the first event.
-_STORE = """
-with ended as (
+_STORE = f"""
+with accounted as ({ADDED}),
+ended as (
     update runs set status = %(status)s, seq = %(seq)s, finish_reason = %(finish_reason)s,
         error = %(error)s, is_retryable = %(is_retryable)s, next_run_id = %(next)s,
         ended_at = now(),
         request = case when %(next)s::uuid is not null then request end,
-        documents = case when %(shows_erased)s then '{}'
+        documents = case when %(shows_erased)s then '{{}}'
             else documents || %(documents)s::uuid[] end,
-        document_names = case when %(shows_erased)s then '{}'
+        document_names = case when %(shows_erased)s then '{{}}'
             else document_names || %(names)s::text[] end,
         is_followable = is_followable and not %(shows_erased)s
     where id = %(run)s returning is_followable
