@@ -933,6 +933,35 @@ def test_a_long_answer_is_read_in_slices_and_each_byte_once() -> None:
     assert max(len(batch.tokens) for batch in batches) <= 1000 // 40
 
 
+def test_a_burst_leaves_the_loop_to_others_between_its_slices(model: OpenAIStandIn) -> None:
+    tokens = [f" word{number}" for number in range(1000)]
+    model.will(Answer(tokens, one_write=True))
+
+    async def asked() -> tuple[list[Batch | Fault], int]:
+        chat = chat_with(model.base_url)
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        others = asyncio.create_task(turn())
+        async with aclosing(chat.batches("two words")) as batches:  # type: ignore[type-var]
+            told: list[Batch | Fault] = [await anext(batches)]
+            turns = 0
+            told += [batch async for batch in batches]
+        others.cancel()
+        await chat.aclose()
+        return told, turns
+
+    told, turns = asyncio.run(asked())
+    assert joined(told)[0] == tokens
+    assert len(told) > 5
+    assert turns >= len(told) - 1
+
+
 def test_callbacks_hear_of_each_chunk_once_in_an_event_stream(model: OpenAIStandIn) -> None:
     model.will(Answer(["a", " b"], one_write=True))
     callbacks = Callbacks()
