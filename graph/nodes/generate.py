@@ -172,6 +172,8 @@ async def _prompt(
     window: int,
 ) -> Prompt:
     """The prompt; where an estimate would cut it, the model's own tokenizer has the last word."""
+    if (short := prompting.short(state, context, window)) is not None:
+        return short
     # In a thread: `project_context` may be megabytes, which are scanned and measured.
     compose = partial(prompting.compose, state, context, window)
     try:
