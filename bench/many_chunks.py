@@ -3,7 +3,8 @@
 One service is asked the same in both projects, in turn. The chunks are rows in Postgres and vectors
 in Chroma, made of the sentences of this repository's own documents, shuffled, so that words are as
 frequent as in real text. Their vectors are means of the sentences' quick ones, with noise in the
-place of the better ones, which would take an hour to compute. `make bench` runs it.
+place of the better ones, which would take an hour to compute. Their index is built in two minutes,
+a third of the service's time, and searched as thoroughly. `make bench` runs it.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from chromadb.api.collection_configuration import CreateHNSWConfiguration
 
 from api.access.principals import LOCAL_USER
 from api.app import open_parts
@@ -26,6 +28,7 @@ from api.settings import Settings
 from bench.growth import Measured, asked, show_ratios
 from bench.retrieval import insert_document
 from bench.search_time import sentences_of
+from graph.knowledge import vectors
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.minilm import DIMENSIONS
 from graph.knowledge.places import record_of
@@ -57,8 +60,8 @@ class Corpus:
         """The vectors of these chunks."""
         means = unit(self.vectors[np.array(chosen)].mean(axis=1))
         noise = np.random.default_rng(chosen[0][0]).standard_normal((len(chosen), DIMENSIONS))
-        vectors: list[list[float]] = (np.hstack([means, unit(noise)]) / 2**0.5).tolist()
-        return vectors
+        joined: list[list[float]] = (np.hstack([means, unit(noise)]) / 2**0.5).tolist()
+        return joined
 
 
 def main() -> None:
@@ -86,6 +89,8 @@ async def read() -> Corpus:
 
 def prepare(projects: list[str], corpus: Corpus, sizes: Sequence[int], settings: Settings) -> None:
     """Add the projects to what will be the data of a service; that of 100 000 takes minutes."""
+
+    vectors._INDEX = CreateHNSWConfiguration(**{**vectors._INDEX, "ef_construction": 50})
 
     async def fill() -> None:
         async with open_parts(settings) as parts:
@@ -116,8 +121,8 @@ async def filled(parts: Parts, corpus: Corpus, size: int) -> str:
     async def store_vectors() -> None:
         for document, chosen in documents.items():
             records = [record_of((document, position)) for position in range(len(chosen))]
-            vectors = corpus.vectors_of(chosen)
-            await parts.library._vectors.add(str(project), document, records, vectors)
+            made = corpus.vectors_of(chosen)
+            await parts.library._vectors.add(str(project), document, records, made)
 
     await asyncio.gather(store_passages(), store_vectors())
     return str(project)

@@ -30,6 +30,7 @@ from graph.events import (
     Warned,
 )
 from graph.marking import Check
+from graph.pace import gate
 from graph.pipeline import Pipeline
 from graph.postgres import UNREACHABLE
 from graph.state import Source, Turn
@@ -138,11 +139,14 @@ async def _stream(
 ) -> None:
     # Written once, at the end; without a thread there is nothing to write.
     durability: Durability | None = "exit" if config else None
+    passing = gate()
     stream = pipeline.astream(
         turn, config, context=context, stream_mode="custom", durability=durability
     )
     async for event in stream:
+        passing.clear()
         await gathered.add(cast(Event, event))
+        passing.set()
 
 
 class _Gathered:

@@ -1,6 +1,7 @@
 """Twenty clients ask for minutes, and cut and stop streams: nothing that the service holds grows.
 
-Eight seconds, or as many as SOAK_S says: `SOAK_S=1800 .venv/bin/python -m pytest tests/test_soak.py`.
+Five seconds, or as many as SOAK_S says:
+`SOAK_S=1800 .venv/bin/python -m pytest tests/test_soak.py`.
 """
 
 import asyncio
@@ -27,12 +28,12 @@ from sse import Event, events_of
 from standins.openai import Answer, OpenAIStandIn
 from test_server import Process, process, stood_in, wait_until
 
-SOAK_S = float(os.environ.get("SOAK_S", "8"))
+SOAK_S = float(os.environ.get("SOAK_S", "5"))
 SEED = os.environ.get("SEED", "1")
 CLIENTS = 20
 WORDS = 40
 ANSWER = Answer(reply=replying(WORDS), delay_s=0.01)
-WARM_UP_S = max(4, SOAK_S / 6)
+WARM_UP_S = max(3, SOAK_S / 6)
 SAMPLES = 60
 CUT = STOPPED = 0.05
 NEW = KEYED = 0.3
@@ -290,7 +291,8 @@ _FOREIGN = """
 select count(*) as n
 from runs r join messages q on q.id = r.question_id join messages a on a.id = r.id
 where a.content <> '' and not starts_with(
-    a.content, 'Of ' || rtrim(q.content, '?') || case r.status when 'done' then ': word0' else '' end
+    a.content,
+    'Of ' || rtrim(q.content, '?') || case r.status when 'done' then ': word0' else '' end
 )
 """
 # A key keeps the log of its run for a day.

@@ -28,6 +28,7 @@ from graph.events import (
 )
 from graph.marking import Check, Marking
 from graph.models import EMBEDDED, Models, Resolved
+from graph.pace import may_go_on
 from graph.prompting import Prompt, Prompting
 from graph.state import UNSORTED, Message, Source, State
 from graph.streaming import tokens_of
@@ -37,6 +38,9 @@ from graph.texts.wording import type_of
 from graph.tokens import guessed_tokens
 
 log = logging.getLogger(__name__)
+
+MOST_TOKENS, MOST_CHARACTERS = 131_072, 1_000_000
+"""Of one answer: as much as the largest models give. Some never come to an end by themselves."""
 
 
 class Generated(TypedDict):
@@ -67,6 +71,7 @@ async def generate(
     answer = begun.answer
     async for batch in answer.read(begun.stream):
         write(batch)
+        await may_go_on()
 
     write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings))
     answer_id = context.answer_id or str(uuid.uuid4())
@@ -193,10 +198,21 @@ class _Streamed:
 
     async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[TokensStreamed]:
         """The tokens of each batch; empty batches are passed over."""
-        async for chunk in stream:
+        async for chunk in self._bounded(stream):
             self._note(chunk)
             if tokens := [token for token in tokens_of(chunk) if token]:
                 yield self._streamed(tokens)
+
+    async def _bounded(self, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """The stream up to the most that an answer may have: not every model comes to an end."""
+        tokens = characters = 0
+        async for chunk in stream:
+            yield chunk
+            tokens += len(tokens_of(chunk))
+            characters += len(chunk.text)
+            if tokens >= MOST_TOKENS or characters >= MOST_CHARACTERS:
+                self.finish_reason = "length"
+                return
 
     def _streamed(self, tokens: Sequence[str], checks: tuple[Check, ...] = ()) -> TokensStreamed:
         self._tokens += tokens
@@ -239,7 +255,7 @@ class _Cited(_Streamed):
     async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[TokensStreamed]:
         """The tokens of each batch, with markers that stand; empty batches are passed over."""
         marking: Marking | None = None
-        async for chunk in stream:
+        async for chunk in self._bounded(stream):
             marking = marking or Marking(await self._evidence)
             self._note(chunk)
             if tokens := marking.feed(self._check.feed(tokens_of(chunk))):
