@@ -3,8 +3,9 @@
 One service is asked the same in both projects, in turn. The chunks are rows in Postgres and vectors
 in Chroma, made of the sentences of this repository's own documents, shuffled, so that words are as
 frequent as in real text. Their vectors are means of the sentences' quick ones, with noise in the
-place of the better ones, which would take an hour to compute. Their index is built in two minutes,
-a third of the service's time, and searched as thoroughly. `make bench` runs it.
+place of the better ones, which would take an hour to compute. Their index is built less thoroughly
+than the service does it, in a third of the time, and searched as thoroughly. `make bench` runs it,
+for some minutes.
 """
 
 import argparse
@@ -88,8 +89,7 @@ async def read() -> Corpus:
 
 
 def prepare(projects: list[str], corpus: Corpus, sizes: Sequence[int], settings: Settings) -> None:
-    """Add the projects to what will be the data of a service; that of 100 000 takes minutes."""
-
+    """Add the projects to what will be the data of a service that does not run yet."""
     vectors._INDEX = CreateHNSWConfiguration(**{**vectors._INDEX, "ef_construction": 50})
 
     async def fill() -> None:

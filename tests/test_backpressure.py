@@ -24,10 +24,11 @@ from graph.nodes import generate
 from graph.nodes.generate import MOST_CHARACTERS
 from graph.postgres import embedded_postgres
 
-MOST_MEMORY = 60e6
-"""Bytes by which one such answer may grow the process."""
+MOST_MEMORY = 150e6
+"""Bytes by which one such answer may grow the process: some 1.5 kB for each of its tokens."""
 
-TOKEN = "word " * 20
+# Many times as many as may be ahead of what is stored.
+TOKEN = "word " * 6
 
 
 @dataclass
