@@ -60,7 +60,6 @@ class Protocol:
     token: bytes
     end: bytes
     headers: Mapping[str, str]
-    share: float = 1
 
     def ask(self, tokens: int, pace: int) -> Question:
         """A question that was never asked before."""
@@ -75,12 +74,12 @@ class Protocol:
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         request = f"POST {self.path} HTTP/1.1\r\n{head}\r\n".encode() + body
-        return Question(number, request, self.token, self.end, int(tokens * self.share))
+        return Question(number, request, self.token, self.end, tokens)
 
 
 def words() -> str:
     """A question to the documents."""
-    return f"What {chance.choice(_ASPECTS)} {chance.choice(_SUBJECTS)} in year {chance.random():f}?"
+    return f"What {chance.choice(_ASPECTS)} {chance.choice(_SUBJECTS)}?"
 
 
 @contextmanager
@@ -144,12 +143,11 @@ def our_streams(project: str, headers: Mapping[str, str]) -> dict[str, Protocol]
             b"event: message\n",
             b"event: done\n",
             headers,
-            0.8,
         )
 
     path = f"/chat/projects/{project}"
     chat = Protocol(
-        path, lambda text: {"message": text}, b"event: text\n", b"event: done\n", headers, 0.8
+        path, lambda text: {"message": text}, b"event: text\n", b"event: done\n", headers
     )
     return {
         "chat": chat,

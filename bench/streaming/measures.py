@@ -1,8 +1,5 @@
 """What is measured of a candidate."""
 
-import asyncio
-import json
-import urllib.request
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 

@@ -1,6 +1,6 @@
 """A model that only streams: OpenAI's chat completions over raw asyncio, 500 000 tokens/s or more.
 
-A prompt orders its answer with the words of `order`. The first token leaves at once; at a pace the
+A prompt orders its answer with what `order` gives. The first token leaves at once; at a pace the
 others follow one by one, each in a write of its own, else all leave in one write. `GET /began`
 tells when the answers to the last orders began, by their numbers, in seconds of `time.monotonic`.
 """
@@ -24,14 +24,17 @@ NAME = "stand-in"
 SAMPLES = ("brief.md", "interview-notes.txt")
 VARIANTS = 8
 
-_ORDER = re.compile(rb"Order (\d+): (\d+) tokens at (\d+) a second")
+# Marks, since a retrieval would look for words and numbers.
+_MARKS = str.maketrans("0123456789 ", "!$%()*+,:;=")
+_DIGITS = bytes.maketrans(b"!$%()*+,:;=", b"0123456789 ")
+_ORDER = re.compile(rb"~([!$%()*+,:;=]+)~")
 _TICK_S = 0.002
 _KEPT = 10_000
 
 
 def order(number: int, tokens: int, pace: int) -> str:
-    """The words that ask for so many tokens, so many a second (0: as fast as they are taken)."""
-    return f"Order {number}: {tokens} tokens at {pace} a second."
+    """What asks for so many tokens, so many a second (0: as fast as they are taken)."""
+    return f"~{number} {tokens} {pace}~".translate(_MARKS)
 
 
 @cache
@@ -177,7 +180,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
 
     def _stream(self, body: bytes) -> None:
-        number, tokens, pace = (int(each) for each in _ORDER.findall(body)[-1])
+        number, tokens, pace = map(int, _ORDER.findall(body)[-1].translate(_DIGITS).split())
         usage = b'"include_usage"' in body
         while len(self._began) > _KEPT:
             del self._began[next(iter(self._began))]

@@ -46,7 +46,7 @@ def process(
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: pin(core),  # noqa: PLW1509 - this process has no other threads yet
+            preexec_fn=lambda: pin(core),
         )
     try:
         yield psutil.Process(child.pid), _found(child, said, address)
