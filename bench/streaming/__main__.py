@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--measure", default=every, help=f"of {every}")
     parser.add_argument("--quick", action="store_true", help="one round, without what takes long")
     parser.add_argument("--write", type=Path, help="the folder of performance.md and .svg")
+    parser.add_argument("-v", action="store_true", help="tell of each try at streams held")
     options = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("bench").setLevel(logging.DEBUG if options.v else logging.WARNING)
     if options.quick:
         options.n = 1
         wanted = options.measure.split(",")

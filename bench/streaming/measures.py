@@ -1,6 +1,7 @@
 """What is measured of a candidate: each gives samples under the names of its rows."""
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,6 +13,8 @@ import httpx
 from bench.streaming.candidates import Candidate
 from bench.streaming.client import Heard, ask_all
 from bench.streaming.processes import cpu_s, memory
+
+log = logging.getLogger(__name__)
 
 CLIENTS = 32
 PACE = 50
@@ -98,15 +101,19 @@ class Bench:
     async def held(self, candidate: Candidate) -> Samples:
         """The most streams that are held, to an eighth."""
         few, most = 0, _FIRST
-        while most <= MOST and await self.holds(candidate, most):
+        while most <= MOST and await self._holds_at_last(candidate, most):
             few, most = most, most * 2
         while most <= MOST and most - few > max(few // 8, 1):
             middle = (few + most) // 2
-            if await self.holds(candidate, middle):
+            if await self._holds_at_last(candidate, middle):
                 few = middle
             else:
                 most = middle
         return {"held": [few]}
+
+    async def _holds_at_last(self, candidate: Candidate, streams: int) -> bool:
+        """Whether so many are held the first or the second time: a machine has other work too."""
+        return await self.holds(candidate, streams) or await self.holds(candidate, streams)
 
     async def holds(self, candidate: Candidate, streams: int) -> bool:
         """Whether so many are whole, and neither stutter nor fall behind the model."""
@@ -114,13 +121,18 @@ class Bench:
         questions = [candidate.protocol.ask(tokens, PACE) for _ in range(streams)]
         late_s = self.held_s + _MOST_BEHIND_S + 1
         heard = await ask_all(candidate.port, questions, ramp_s=1, limit_s=late_s)
-        if not all(each.is_whole for each in heard):
+        wrong = [each.wrong for each in heard if not each.is_whole]
+        if wrong:
+            log.debug("%s, %d: %d not whole: %s", candidate.name, streams, len(wrong), wrong[0])
             await self._settled(candidate)
             return False
         began = await self._began()
-        behind = [each.reads[-1][0] - began[each.number] - (tokens - 1) / PACE for each in heard]
-        gaps = [gap for each in heard for gap in each.gaps()]
-        return p99(gaps) <= _MOST_GAP_S and p99(behind) <= _MOST_BEHIND_S
+        behind = p99(
+            [each.reads[-1][0] - began[each.number] - (tokens - 1) / PACE for each in heard]
+        )
+        gap = p99([gap for each in heard for gap in each.gaps()])
+        log.debug("%s, %d: gap %.3f s, behind %.3f s", candidate.name, streams, gap, behind)
+        return gap <= _MOST_GAP_S and behind <= _MOST_BEHIND_S
 
     async def _settled(self, candidate: Candidate) -> None:
         """Wait until the server has done with what was broken off, or 20 seconds."""
