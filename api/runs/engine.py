@@ -139,7 +139,7 @@ class Runs:
         await self._fair_use.refuse_without_tokens(new.owner_id, new.project_id)
         self._beginning.add(new.id)
         try:
-            await self._beginnings.begin(new, dialect.opening())
+            has_past = await self._beginnings.begin(new, dialect.opening())
             row = RunRow(
                 new.id,
                 new.conversation_id,
@@ -152,7 +152,8 @@ class Runs:
                 question_id=new.question_id,
                 doc_type=new.request.turn.get("doc_type", UNSORTED),
             )
-            self.go_on(row, new.request.turn, pipeline, context, dialect)
+            turn = new.request.turn
+            self.go_on(row, turn, pipeline, context, dialect, has_past=has_past)
         finally:
             self._beginning.discard(new.id)
 
@@ -162,15 +163,26 @@ class Runs:
             await keep(self._pool, [Batch(row.id, 1, opening)])
 
     def go_on(
-        self, row: RunRow, turn: Turn, pipeline: Pipeline, context: Context, dialect: Dialect
+        self,
+        row: RunRow,
+        turn: Turn,
+        pipeline: Pipeline,
+        context: Context,
+        dialect: Dialect,
+        *,
+        has_past: bool = True,
     ) -> None:
-        """Work on a run that is stored as this process' own, its opening too."""
+        """Work on a run that is stored as this process' own, its opening too.
+
+        `has_past`: whether something may have been said before its question.
+        """
         run = Run(row, dialect)
         run.log.append(dialect.opening())
         run.log.note_saved(run.log.seq)
         self._runs[run.id] = run
         self._writer.add(run)
-        run.task = asyncio.create_task(self._work(run, pipeline, turn, context))
+        thread = self._thread(row, context, has_past)
+        run.task = asyncio.create_task(self._work(run, pipeline, turn, context, thread))
 
     def refuse_when_closing(self) -> None:
         """Refuse new runs once the service goes down.
@@ -298,10 +310,11 @@ class Runs:
                 return
             await asyncio.sleep(_LOOK_S)
 
-    async def _work(self, run: Run, pipeline: Pipeline, turn: Turn, context: Context) -> None:
+    async def _work(
+        self, run: Run, pipeline: Pipeline, turn: Turn, context: Context, thread: Thread | None
+    ) -> None:
         terminal: Terminal
         try:
-            thread = self._thread(run.row, context)
             terminal = await run_turn(
                 pipeline, turn, context, thread=thread, emit=run.emit, stop=run.stop
             )
@@ -315,10 +328,10 @@ class Runs:
         finally:
             self._runs.pop(run.id, None)
 
-    def _thread(self, row: RunRow, context: Context) -> Thread | None:
+    def _thread(self, row: RunRow, context: Context, has_past: bool) -> Thread | None:
         if row.conversation_id is None:
             return None
-        most = self._most_recalled(context.model, context.preferred_model)
+        most = self._most_recalled(context.model, context.preferred_model) if has_past else 0
         return Thread(str(row.conversation_id), str(row.id), most)
 
     async def _take_up(self, waiting: Waiting, begin_again: BeginAgain) -> None:
