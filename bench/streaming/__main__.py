@@ -16,7 +16,7 @@ from bench.streaming.candidates import Candidate
 from bench.streaming.chart import chart
 from bench.streaming.measures import Bench, NotWhole, Samples
 from bench.streaming.ours import ours
-from bench.streaming.processes import pin, two_cores
+from bench.streaming.processes import on_core, two_cores
 from bench.streaming.servers import langgraph, langserve, model, raw, sse
 from bench.streaming.tables import Grid, Row, comparison, figures
 
@@ -79,8 +79,8 @@ def servers(names: Sequence[str]) -> Iterator[list[Candidate]]:
     if cores is None:
         console.print("This machine cannot part the cores: servers and clients share them.")
     theirs, own = cores or (None, None)
-    pin(own)
     with ExitStack() as stack:
+        stack.enter_context(on_core(own))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         asked = [stack.enter_context(model(new(scratch, "model"), own))]
         for name in names:

@@ -78,7 +78,10 @@ class Reader(asyncio.Protocol):
         self._transport.write(self._question.request)
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up; what has not ended is late."""
+        if not self.ended.done():
+            self.heard.wrong = "late"
+        self._end()
         if self._transport:
             self._transport.abort()
 
@@ -140,10 +143,4 @@ async def ask_all(
     finally:
         for reader in readers:
             reader.close()
-    return [_told(reader) for reader in readers]
-
-
-def _told(reader: Reader) -> Heard:
-    if not reader.ended.done():
-        reader.heard.wrong = "late"
-    return reader.heard
+    return [reader.heard for reader in readers]

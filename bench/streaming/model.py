@@ -6,10 +6,8 @@ tells when the answers to the last orders began, by their numbers, in seconds of
 """
 
 import asyncio
-import contextlib
 import json
 import re
-import sys
 import time
 from functools import cache
 from itertools import cycle, islice
@@ -207,7 +205,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Serve on a free port, which is printed, until the standard input ends."""
+    """Serve on a free port, which is printed, for good."""
     wheels = Wheels()
     began: dict[int, float] = {}
     loop = asyncio.get_running_loop()
@@ -215,8 +213,7 @@ async def serve() -> None:
         lambda: Connection(wheels, began), "127.0.0.1", 0, backlog=4096
     )
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - read by who started it
-    with contextlib.suppress(KeyboardInterrupt):
-        await loop.run_in_executor(None, sys.stdin.read)
+    await server.serve_forever()
 
 
 def _data(content: dict[str, object]) -> bytes:

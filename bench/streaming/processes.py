@@ -21,10 +21,18 @@ def two_cores() -> tuple[int, int] | None:
     return (cores[0], cores[1]) if len(cores) > 1 else None
 
 
-def pin(core: int | None) -> None:
-    """Keep this process, and the children that it will have, to `core`, if one is given."""
-    if core is not None:
-        os.sched_setaffinity(0, {core})
+@contextmanager
+def on_core(core: int | None) -> Iterator[None]:
+    """Keep this process to `core`, if one is given, and for good the children that it gets."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager
@@ -37,16 +45,15 @@ def process(
 ) -> Iterator[tuple[psutil.Process, re.Match[str]]]:
     """A process on `core`, and the match of `address` in what it prints; ended with the block."""
     said = folder / "out"
-    with said.open("wb") as out:
+    with said.open("wb") as out, on_core(core):
         child = subprocess.Popen(
             command,
             cwd=folder,
             env={**os.environ, **settings},
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: pin(core),
         )
     try:
         yield psutil.Process(child.pid), _found(child, said, address)
