@@ -12,7 +12,6 @@ import time
 from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
-from typing import cast
 
 import httptools
 import uvloop
@@ -130,7 +129,7 @@ class Answer:
     """An answer at a pace."""
 
     def __init__(self, transport: asyncio.Transport, writes: tuple[bytes, ...]) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = transport
         self._writes = iter(writes)
         self.go_on()
 
@@ -158,7 +157,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep whom to answer."""
-        self.transport = cast("asyncio.Transport", transport)
+        self.transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Read on."""

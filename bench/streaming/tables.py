@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from bench.streaming.candidates import Kind
 from bench.streaming.measures import MOST, Samples, p99
@@ -37,7 +37,8 @@ class Grid:
 
     def rich(self) -> Table:
         """For the terminal."""
-        table = Table(*self.columns)
+        first, *others = self.columns
+        table = Table(Column(first, no_wrap=True), *others)
         for row in self.rows:
             table.add_row(*row)
         return table
@@ -87,7 +88,7 @@ def comparison(rows: Sequence[Row]) -> Grid:
     peers = [row for row in rows if row.kind == "peer"]
     model = [row for row in rows if row.kind == "model"]
     relay = [row for row in rows if row.name == "floor: raw relay"]
-    lines = [
+    lines: list[tuple[str, Callable[[Row], str]]] = [
         ("burst, times the best peer's", lambda row: times(row, peers, "burst", max)),
         ("streams held, times the best peer's", lambda row: times(row, peers, "held", max)),
         ("first token alone, ms over the model's own", lambda row: over(row, model)),
