@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from openai import OpenAI
 
+from bench.streaming.__main__ import BEGIN, END, write
 from bench.streaming.candidates import Candidate
 from bench.streaming.client import ask_all
 from bench.streaming.measures import Bench, NotWhole
 from bench.streaming.model import NAME, WINDOW, order, prose
 from bench.streaming.servers import model, raw
+from bench.streaming.tables import Grid, Row
 
 TOKENS = 20
 
@@ -73,3 +77,14 @@ def test_a_refusal_is_no_answer(served: list[Candidate]) -> None:
     nowhere = Candidate("peer", "", served[1].process, served[1].port, served[0].protocol)
     with pytest.raises(NotWhole, match="status 404"):
         asyncio.run(Bench(0).burst(nowhere))
+
+
+def test_tables_and_chart_are_written_and_all_else_stays(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(f"Before\n{BEGIN}\nold\n{END}\nafter\n")
+    row = Row("ours", "ours & more", {"burst": [1000.0, 3000.0, 2000.0]})
+    write(tmp_path, [Grid(["", "burst"], [[row.name, "2"]])], [row])
+    table = "|  | burst |\n| --- | ---: |\n| ours & more | 2 |"
+    assert page.read_text() == f"Before\n{BEGIN}\n\n{table}\n\n{END}\nafter\n"
+    texts = [each.text for each in ElementTree.parse(tmp_path / "performance.svg").iter()]
+    assert ("ours & more" in texts, "2 000" in texts) == (True, True)
