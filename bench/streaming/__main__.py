@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import logging
+import signal
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,8 @@ if not console.is_terminal:
 
 def main() -> None:
     """Measure, print, and write if that is asked for."""
+    # So that the servers are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options = parsed()
     with servers(options.only.split(",")) as candidates:
         measure = Bench(candidates[0].port)
