@@ -100,7 +100,7 @@ class Bench:
 
     async def held(self, candidate: Candidate) -> Samples:
         """The most streams that are held, to an eighth."""
-        few, most = 0, _FIRST
+        few, most = 0, MOST if candidate.kind == "model" else _FIRST
         while most <= MOST and await self._holds_at_last(candidate, most):
             few, most = most, most * 2
         while most <= MOST and most - few > max(few // 8, 1):
