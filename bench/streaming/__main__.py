@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import signal
+import statistics
 import sys
 import tempfile
 from collections import defaultdict
@@ -118,6 +119,7 @@ def sample(bench: Bench, name: str, candidate: Candidate, found: dict[str, Sampl
         return
     for each, values in samples.items():
         found[candidate.name][each] += values
+        console.print(f"{each}: {statistics.median(values):,.1f} {candidate.name}")
 
 
 def write(folder: Path, grids: Sequence[Grid], rows: Sequence[Row]) -> None:
