@@ -39,10 +39,19 @@ class MarkerCheck:
 
     def feed(self, tokens: Sequence[str]) -> list[str]:
         """Takes the next tokens of the model; gives those that may leave now."""
-        text = "".join(tokens)
-        if self._is_plain(text):
-            return self._pass(tokens, text)
-        return [checked for token in tokens for checked in self._check(token)]
+        if not self._waits and _is_plain("".join(tokens)):
+            return self._pass(tokens)
+        out: list[str] = []
+        at = 0
+        while at < len(tokens):
+            end = at if self._waits else _first_not_plain(tokens, at)
+            if end > at:
+                out += self._pass(tokens[at:end])
+                at = end
+            else:
+                out += self._check(tokens[at])
+                at += 1
+        return out
 
     def close(self) -> list[str]:
         """Gives what still waits, once the model has ended: it did not become a marker."""
@@ -50,17 +59,23 @@ class MarkerCheck:
         self._spaces, self._lead, self._marker = [], "", ""
         return [token for token in waiting if token]
 
-    def _is_plain(self, text: str) -> bool:
-        waits = self._marker or self._spaces or self._seam or not self._code.idle
-        return not (waits or "[" in text or "`" in text or "~" in text)
+    @property
+    def _waits(self) -> bool:
+        """Whether what stands in the next token depends on what came before."""
+        return bool(self._marker or self._spaces or self._seam)
 
-    def _pass(self, tokens: Sequence[str], text: str) -> list[str]:
+    def _pass(self, tokens: Sequence[str]) -> list[str]:
+        """Let plain tokens go, but for those at the end that are nothing but spaces."""
         passed = list(filter(None, tokens))
         end = len(passed)
         while end and not passed[end - 1].strip(" "):
             end -= 1
+        spaces = passed[end:]
+        self._code.advance("".join(passed[:end]))
+        if spaces and self._code.inside():
+            self._code.advance("".join(spaces))
+            end = len(passed)
         self._spaces = passed[end:]
-        self._code.advance(text[: len(text) - sum(map(len, self._spaces))])
         if end:
             self._tail = ""
         return passed[:end]
@@ -131,6 +146,17 @@ class MarkerCheck:
         self._code.advance(text)
         self._out.append(text)
         self._tail = (self._tail + text[-_LONGEST:])[-_LONGEST:]
+
+
+def _is_plain(text: str) -> bool:
+    return not ("[" in text or "`" in text or "~" in text)
+
+
+def _first_not_plain(tokens: Sequence[str], start: int) -> int:
+    for at in range(start, len(tokens)):
+        if not _is_plain(tokens[at]):
+            return at
+    return len(tokens)
 
 
 def _would_join(before: str, after: str) -> bool:

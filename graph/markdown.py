@@ -1,22 +1,23 @@
 """Markdown as it streams: what stands in code, and what a line is."""
 
 import re
-from typing import Literal
+from typing import Literal, cast
 
 LineKind = Literal[
     "blank", "text", "item", "heading", "table", "rule", "underline", "fence", "indented"
 ]
 
 _PIECE = re.compile(r"`+|~+|\n|[^`~\n]+")
-_BEGINNINGS: tuple[tuple[LineKind | None, re.Pattern[str]], ...] = (
-    ("blank", re.compile(r"\n")),
-    (None, re.compile(r"(?:#{1,6}|\+|-+|=+|\*+|_+|\d{1,9}[.)]?|`{1,2}|~{1,2})?\Z")),
-    ("heading", re.compile(r"#{1,6}[ \t\n]")),
-    ("table", re.compile(r"\|")),
-    ("underline", re.compile(r"(?:-{2,}|=+)[ \t\n]")),
-    ("rule", re.compile(r"(?:\*{3,}|_{3,})[ \t\n]")),
-    ("item", re.compile(r"(?:[-+*]|\d{1,9}[.)])[ \t\n]")),
-    ("fence", re.compile(r"```|~~~")),
+_BEGINNING = re.compile(
+    r"(?P<blank>\n)"
+    r"|(?P<open>(?:#{1,6}|\+|-+|=+|\*+|_+|\d{1,9}[.)]?|`{1,2}|~{1,2})?\Z)"
+    r"|(?P<heading>#{1,6}[ \t\n])"
+    r"|(?P<table>\|)"
+    r"|(?P<underline>(?:-{2,}|=+)[ \t\n])"
+    r"|(?P<rule>(?:\*{3,}|_{3,})[ \t\n])"
+    r"|(?P<item>(?:[-+*]|\d{1,9}[.)])[ \t\n])"
+    r"|(?P<fence>```|~~~)"
+    r"|(?P<text>)"
 )
 
 _TEXT, _INFO, _FENCE, _CLOSING = "text", "info", "fence", "closing"
@@ -52,8 +53,11 @@ class Code:
 
     def advance(self, text: str) -> None:
         """Takes the next piece of the text."""
-        if self.idle and "`" not in text and "~" not in text:
-            text = text[max(text.rfind("\n"), 0) :]
+        if not (self._run_length or "`" in text or "~" in text):
+            if self._indent >= _NOT_BLANK and self._mode is not _CLOSING and "\n" not in text:
+                return
+            if self.idle:
+                text = text[max(text.rfind("\n"), 0) :]
         for piece in _PIECE.findall(text):
             if piece[0] in "`~":
                 self._extend_run(piece)
@@ -121,7 +125,8 @@ def line_kind(start: str) -> LineKind | None:
     `start` may end with the line's `\\n`. In a quote (`>`) it is what the quoted line is.
     """
     text = start.lstrip(" \t>")
-    kind: LineKind | None = next((kind for kind, begun in _BEGINNINGS if begun.match(text)), "text")
+    begun = _BEGINNING.match(text)
+    kind = cast(LineKind | Literal["open"], begun.lastgroup) if begun else "text"
     if kind == "text" and len(start.expandtabs(4)) - len(text.expandtabs(4)) >= 4:
         return "indented"
-    return kind
+    return None if kind == "open" else kind

@@ -1,7 +1,9 @@
 """Judges the markers of an answer while it streams, and adds those that the model left out."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from graph.prose import Prose, Step
@@ -34,13 +36,10 @@ class Marking:
         self._checks: list[Check] = []
         self._findings: dict[tuple[str, int], Finding] = {}
         self._due: Finding | None = None
-        self._out: list[str] = []
-        self._held: list[str] = []
-        self._token = ""
-        self._sent = 0
-        self._gap: int | None = None
-        self._last = ""
+        self._gap = 0
         self._space = " "
+        self._held: list[str] = []
+        self._last = ""
 
     def feed(self, tokens: Sequence[str]) -> list[str]:
         """Take the next tokens, each marker whole in one of them; give those that may leave."""
@@ -48,31 +47,38 @@ class Marking:
         if self._due is None and self._prose.skip(text):
             self._last = text[-1:] or self._last
             return list(tokens)
-        for token in tokens:
-            self._token, self._sent, self._gap = token, 0, None
-            self._follow(self._prose.read(token))
-            self._end_token()
-        return self._leaving()
+        return self._follow(self._prose.read(text), tokens)
 
     def close(self) -> list[str]:
         """Give what still waits, once the model has ended."""
-        self._token, self._sent, self._gap = "", 0, None
-        self._follow(self._prose.close())
-        return self._leaving()
+        return self._follow(self._prose.close(), [])
 
     def checks(self) -> tuple[Check, ...]:
         """What was found about the markers that left since the last call."""
         checks, self._checks = tuple(self._checks), []
         return checks
 
-    def _follow(self, steps: Iterable[Step]) -> None:
+    def _follow(self, steps: Iterable[Step], tokens: Sequence[str]) -> list[str]:
+        """Let the tokens go as the steps, which begin behind what is held, allow."""
+        out: list[str] = []
+        batch = _Batch([*self._held, *tokens])
+        begin = sum(map(len, self._held))
         for step, at in steps:
             if step == "marker":
                 self._checks.append(Check(self._judged(), "model"))
             elif step == "ended":
-                self._weigh(at)
+                self._weigh(batch.text, begin + at)
             elif self._due:
-                self._settle(self._due if step == "free" else None)
+                out += self._settle(self._due if step == "free" else None, batch, begin + at)
+        if self._due:
+            out += batch.up_to(self._gap)
+            self._gap = 0
+            self._held = batch.rest()
+        else:
+            out += batch.rest()
+            self._held = []
+        self._last = batch.text[-1:] or self._last
+        return out
 
     def _judged(self) -> Finding:
         asked = (self._prose.claim, self._prose.number)
@@ -80,41 +86,50 @@ class Marking:
             self._findings[asked] = self._evidence.judge(*asked)
         return self._findings[asked]
 
-    def _weigh(self, at: int) -> None:
+    def _weigh(self, text: str, at: int) -> None:
         """Look for a source for the sentence that ended at `at`; the gap behind it waits then."""
         sentence = self._prose.sentence
         if not self._prose.marked and not sentence.rstrip().endswith(":"):
             self._due = self._evidence.bearing_out(sentence)
             self._gap = at
-            before = self._token[at - 1] if at else self._last
+            before = text[at - 1] if at else self._last
             self._space = "" if before.isspace() else " "
 
-    def _settle(self, finding: Finding | None) -> None:
-        """Let the gap go, with a marker before it if there is a finding."""
+    def _settle(self, finding: Finding | None, batch: "_Batch", at: int) -> list[str]:
+        """What leaves now that the gap, which ends at `at`, gets a marker or gets none."""
         self._due = None
-        if finding:
-            if self._gap is not None:
-                self._leave(self._token[self._sent : self._gap])
-                self._sent = self._gap
-            self._leave(f"{self._space}[{finding.index}]")
-            self._checks.append(Check(finding, "service"))
-        self._out += self._held
-        self._held = []
+        if finding is None:
+            return [] if batch.in_one_token(self._gap, at) else batch.up_to(self._gap)
+        self._checks.append(Check(finding, "service"))
+        return [*batch.up_to(self._gap), f"{self._space}[{finding.index}]"]
 
-    def _end_token(self) -> None:
-        if self._due is None:
-            self._leave(self._token[self._sent :])
-        elif self._gap is None:
-            self._held.append(self._token[self._sent :])
-        else:
-            self._leave(self._token[self._sent : self._gap])
-            self._held.append(self._token[self._gap :])
-        self._last = self._token[-1:] or self._last
 
-    def _leave(self, text: str) -> None:
-        if text:
-            self._out.append(text)
+class _Batch:
+    """Tokens that leave up to places in their text; a token that goes on there is parted."""
 
-    def _leaving(self) -> list[str]:
-        out, self._out = self._out, []
-        return out
+    def __init__(self, tokens: list[str]) -> None:
+        self.text = "".join(tokens)
+        self._tokens = tokens
+        self._ends = list(accumulate(map(len, tokens)))
+        self._next = 0
+        self._left = 0
+
+    def in_one_token(self, place: int, other: int) -> bool:
+        """Whether the characters at both places came in the same token."""
+        return bisect_right(self._ends, place) == bisect_right(self._ends, other)
+
+    def up_to(self, place: int) -> list[str]:
+        """What has not left yet and stands before `place`."""
+        first, self._next = self._next, bisect_right(self._ends, place)
+        leaving = self._tokens[first : self._next]
+        begin = max(self._left, self._ends[self._next - 1] if self._next else 0)
+        if place > begin:
+            token = self._tokens[self._next]
+            leaving.append(token[: place - begin])
+            self._tokens[self._next] = token[place - begin :]
+        self._left = place
+        return leaving
+
+    def rest(self) -> list[str]:
+        """What has not left yet."""
+        return self._tokens[self._next :]

@@ -9,7 +9,7 @@ from graph.sentences import ends_sentence
 
 Step = tuple[Literal["ended", "free", "taken", "marker"], int]
 
-_SPECIAL = re.compile(r"[\n`~|\[.!?…]")
+_PLAIN = re.compile(r"[^\n`~|\[.!?…]+")
 _ATOM = re.compile(
     r"\n|`+|~+|\||\[[0-9]{1,16}\]|[.!?…]|[\"'”’)*_\]]+|[ \t\r]+|\["
     r"|[^\n`~|\[.!?…\"'”’)*_\] \t\r]+"
@@ -57,11 +57,14 @@ class Prose:
             return self._claim
         return segment if said > 2 else self._text
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether nothing is under way but a sentence."""
+        return self._phase == "inside" and self._code.idle
+
     def skip(self, text: str) -> bool:
         """Take `text` at once if nothing can happen in it."""
-        if self._phase != "inside" or self._start is not None or not self._code.idle:
-            return False
-        if _SPECIAL.search(text):
+        if self._start is not None or not self._is_open or not _PLAIN.fullmatch(text):
             return False
         self._code.advance(text)
         self._add(text)
@@ -74,6 +77,10 @@ class Prose:
             if self._start is not None:
                 taken = yield from self._begin_line(text[at], at)
                 at += taken
+            elif self._is_open and (plain := _PLAIN.match(text, at)):
+                self._code.advance(plain[0])
+                self._add(plain[0])
+                at = plain.end()
             elif atom := _ATOM.match(text, at):
                 yield from self._take(atom[0], at)
                 at = atom.end()

@@ -12,7 +12,8 @@ _SHORT = (
     " pp p ed eds approx resp incl excl ca jan feb mar apr jun jul aug sep sept oct nov dec"
 )
 _ABBREVIATIONS = frozenset(_SHORT.split())
-_LAST_WORD = re.compile(r"[\w.]*\Z")
+# From its end, since a search for what ends a text tries each place.
+_LAST_WORD_BACKWARDS = re.compile(r"[\w.]*")
 # "J. Brook", but not "at 12 V."
 _INITIAL = re.compile(r"(?<!\d)(?<!\d )\b[A-Z]\Z")
 _TAIL = 32
@@ -37,10 +38,10 @@ def ends_sentence(text: str) -> bool:
     if text[-1] != ".":
         return True
     before = text[-_TAIL:-1]
-    last = (_LAST_WORD.search(before) or [""])[0].lower()
+    last = (_LAST_WORD_BACKWARDS.match(before[::-1]) or [""])[0][::-1].lower()
     if before.endswith(".") or last.lstrip(".") in _ABBREVIATIONS:
         return False
-    return not (_INITIAL.search(before) or before.strip().isdigit())
+    return not (_INITIAL.match(before, len(before) - 1) or before.strip().isdigit())
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:

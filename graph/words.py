@@ -66,8 +66,10 @@ _UNIT_NAMES = (
     " euro € dollar $"
 )
 _NEGATIONS = "not no never neither nor none nothing nobody nowhere without cannot unless except"
-_NEGATION = re.compile(rf"\b(?:{_NEGATIONS.replace(' ', '|')}|\w+n['’]t)\b", re.IGNORECASE)
-_NO_NEGATION = re.compile(r"\A\W*no\b\s*[,;:.!–—-]|\bor not\b", re.IGNORECASE)
+# Of a text in lower case.
+_NEGATION = re.compile(rf"\b(?:{_NEGATIONS.replace(' ', '|')})\b|(?<=\w)n['’]t\b")
+_NO_FIRST = re.compile(r"\W*no\b\s*[,;:.!–—-]", re.IGNORECASE)
+_OR_NOT = re.compile(r"\bor not\b", re.IGNORECASE)
 _CLAUSE_ENDS = "but if when because while although though whereas , ; : . ! ? ( ) [ ]"
 _REACH = 4
 _STOP_WORDS = (
@@ -102,12 +104,12 @@ def stem(word: str) -> str:
 
 def negations(text: str) -> int:
     """How often `text` says "not"; "or not" and the "No," that begins an answer don't count."""
-    return len(_NEGATION.findall(_NO_NEGATION.sub("", text)))
+    return len(_NEGATION.findall(_without_no_negation(text).lower()))
 
 
 def is_number(word: Word) -> bool:
     """Tell whether the word is a number."""
-    return _NUMBER.fullmatch(word.form) is not None
+    return word.exact and _NUMBER.fullmatch(word.form) is not None
 
 
 def is_amount(word: Word) -> bool:
@@ -117,14 +119,32 @@ def is_amount(word: Word) -> bool:
 
 def parts(form: str) -> list[str]:
     """What a path, address or assignment is made of; nothing for options and numbers."""
-    found = [] if form.startswith("-") else _PARTS.findall(form)
-    return [part for part in found if part != form and not part.isdigit()]
+    if form.isalnum() or form.startswith("-"):
+        return []
+    return [part for part in _PARTS.findall(form) if part != form and not part.isdigit()]
+
+
+class _Token(NamedTuple):
+    """What a token says by itself; `forms` are (form, exact) of its words."""
+
+    negates: bool
+    is_number: bool
+    is_capital: bool
+    forms: Sequence[tuple[str, bool]]
+
+
+def _without_no_negation(text: str) -> str:
+    if found := _NO_FIRST.match(text):
+        text = text[found.end() :]
+    return _OR_NOT.sub("", text) if "or not" in text.lower() else text
 
 
 def _clauses(text: str) -> Iterator[list[str]]:
     """The tokens of each clause."""
     clause: list[str] = []
-    text = _OFTEN.sub(_as_number, _GLUED.sub(r"\1 ", _NO_NEGATION.sub("", text)))
+    text = _GLUED.sub(r"\1 ", _without_no_negation(text))
+    if "once" in (low := text.lower()) or "twice" in low:
+        text = _OFTEN.sub(_as_number, text)
     for token in _TOKEN.findall(text):
         if token.lower() in _ENDS_CLAUSE:
             yield clause
@@ -141,20 +161,29 @@ def _read(clause: Sequence[str]) -> Iterator[Word]:
     reach, number_before = 0, False
     # "The keeper may do it, but the crew must not": the crew is what is negated.
     ends_in_not = bool(clause) and _is_negation(clause[-1].lower())
-    for at, token in enumerate(clause):
-        low = token.lower().replace("’", "'")
-        if _is_negation(low):
+    for at, text in enumerate(clause):
+        token = _token(text, number_before)
+        if token.negates:
             reach = _REACH
             continue
-        is_name = token[0].isupper() and at > 0 and clause[at - 1] not in _OPENS
-        for form, exact in _forms(token, low, number_before):
+        is_name = token.is_capital and at > 0 and clause[at - 1] not in _OPENS
+        for form, exact in token.forms:
             yield Word(form, exact, reach > 0 or ends_in_not, is_name)
             reach -= 1
-        number_before = low in _NUMBERS or _NUMBER.fullmatch(token) is not None
+        number_before = token.is_number
 
 
 def _is_negation(word: str) -> bool:
     return word in _NOT or word.endswith("n't")
+
+
+# Some 8 MB.
+@lru_cache(maxsize=20_000)
+def _token(text: str, number_before: bool) -> _Token:
+    low = text.lower().replace("’", "'")
+    is_number = low in _NUMBERS or _NUMBER.fullmatch(text) is not None
+    forms = tuple(_forms(text, low, number_before))
+    return _Token(_is_negation(low), is_number, text[0].isupper(), forms)
 
 
 def _forms(token: str, low: str, number_before: bool) -> Iterator[tuple[str, bool]]:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
@@ -87,6 +88,21 @@ class NewRun:
     def question_id(self) -> uuid.UUID | None:
         """The message that it answers."""
         return self.place.question_id if self.place else None
+
+    def row(self) -> RunRow:
+        """The run as it stands once it has begun."""
+        return RunRow(
+            self.id,
+            self.conversation_id,
+            self.project_id,
+            self.owner_id,
+            self.api,
+            "running",
+            seq=0,
+            started_at=datetime.now(UTC),
+            question_id=self.question_id,
+            doc_type=self.request.turn.get("doc_type", UNSORTED),
+        )
 
 
 class Beginnings:
