@@ -14,7 +14,7 @@ READY_DEV := .venv/.ready-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test test-long bench bench-retrieval bench-citations lint format lock
+.PHONY: help setup run demo test test-long bench bench-streaming bench-retrieval bench-citations lint format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -32,19 +32,26 @@ test: $(READY_DEV) ## Run the whole test suite
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # One after the other, with nothing beside them: they measure times.
-test-long: $(READY_DEV) ## Run the tests of cuts, crashes, races and growth in large numbers (half an hour)
+test-long: $(READY_DEV) ## Run the tests of cuts, crashes, races, growth and soaking in large numbers (an hour)
 	CUTS=200 $(BIN)/python -m pytest -s tests/test_cuts.py
 	ROUNDS=30 $(BIN)/python -m pytest -s tests/test_races.py
 	FROZEN_S=20 $(BIN)/python -m pytest -s tests/test_database_faults.py
 	ROUNDS=5 $(BIN)/python -m pytest -s tests/test_replicas.py
 	TURNS=500 $(BIN)/python -m pytest -s tests/test_growth.py
 	KILLS=20 $(BIN)/python -m pytest -s tests/test_killed.py
+	SOAK_S=1800 $(BIN)/python -m pytest -s tests/test_soak.py
 
-bench: $(READY) ## Print the performance tables
+bench: $(READY_DEV) ## Print the performance tables
+	$(BIN)/python -m bench.streaming
 	$(BIN)/python -m bench.first_token
 	$(BIN)/python -m bench.checks
 	$(BIN)/python -m bench.access
 	$(BIN)/python -m bench.growth
+	$(BIN)/python -m bench.many_conversations
+	$(BIN)/python -m bench.many_chunks
+
+bench-streaming: $(READY_DEV) ## Measure the streams beside their peers, and write docs/performance.md
+	$(BIN)/python -m bench.streaming --write docs
 
 bench-retrieval: $(READY_DEV) ## Print how well and how fast passages are found
 	$(BIN)/python -m bench.retrieval

@@ -262,11 +262,12 @@ async def _all(pool: Pool, sql: str, values: dict[str, Any]) -> list[dict[str, A
 
 
 _SELECT_LIST = """
-select c.id, c.title, c.created_at, c.updated_at, count(m.id) as message_count
-from conversations c left join messages m on m.conversation_id = c.id
+select c.id, c.title, c.created_at, c.updated_at,
+    (select count(*) from messages m where m.conversation_id = c.id) as message_count
+from conversations c
 where c.project_id = %(project)s and c.owner_id = %(me)s
     and (%(before)s::timestamptz is null or c.updated_at < %(before)s)
-group by c.id order by c.updated_at desc, c.id limit %(limit)s
+order by c.updated_at desc, c.id limit %(limit)s
 """
 _SELECT_ONE = f"""
 select c.id, c.title, c.project_id

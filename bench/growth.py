@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +30,7 @@ from httpx_sse import connect_sse
 from rich.console import Console
 from rich.table import Table
 
+from api.settings import Settings
 from bench.answers import GENERAL
 from graph.postgres import embedded_postgres
 
@@ -38,11 +39,14 @@ AROUND = 20
 SHORT = 10
 SENTENCES = 17
 
+Measured = dict[str, float]
+
 
 @dataclass(frozen=True)
 class Cost:
     """Milliseconds of one turn: on the clock, and of a CPU in the service and in Postgres."""
 
+    retrieve: float
     first_token: float
     done: float
     service: float
@@ -53,18 +57,21 @@ class Asked:
     """A running service, and the processes of it that take time."""
 
     def __init__(self, http: httpx.Client, service: int, postgres: int) -> None:
-        self._http = http
+        self.http = http
         self._service, self._postgres = psutil.Process(service), psutil.Process(postgres)
         answer = http.post("/projects", json={"name": "bench"}).raise_for_status()
-        self._project = answer.json()["project"]["id"]
+        self.project: str = answer.json()["project"]["id"]
 
-    def turn(self, conversation: str | None) -> tuple[str, Cost]:
+    def turn(
+        self, conversation: str | None, question: str = "", project: str = ""
+    ) -> tuple[str, Cost]:
         """Ask once; gives the conversation's id, and what it cost."""
-        question = f"What of the gauge at post {random.randrange(1000)} must be known?"
+        question = question or f"What of the gauge at post {random.randrange(1000)} must be known?"
+        url = f"/chat/projects/{project or self.project}"
         body = {"message": question, "conversationId": conversation}
         service, postgres = used(self._service), used(self._postgres)
         first, began = 0.0, time.perf_counter()
-        with connect_sse(self._http, "POST", f"/chat/projects/{self._project}", json=body) as sse:
+        with connect_sse(self.http, "POST", url, json=body) as sse:
             for event in sse.iter_sse():
                 if event.event == "meta":
                     conversation = event.json()["conversationId"]
@@ -75,7 +82,8 @@ class Asked:
         assert last.event == "done", last.data
         assert conversation is not None
         seconds = first, done, used(self._service) - service, used(self._postgres) - postgres
-        return conversation, Cost(*(each * 1000 for each in seconds))
+        retrieve = last.json()["timingsMs"]["retrieve"]
+        return conversation, Cost(retrieve, *(each * 1000 for each in seconds))
 
 
 def main() -> None:
@@ -113,8 +121,11 @@ def main() -> None:
 
 
 @contextmanager
-def asked() -> Iterator[tuple[Asked, str]]:
-    """A service that asks a model of this process, and the URL of its database."""
+def asked(prepare: Callable[[Settings], None] | None = None) -> Iterator[tuple[Asked, str]]:
+    """A service that asks a model of this process, and the URL of its database.
+
+    `prepare` is called with where its data will be, before it starts.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         database = stack.enter_context(embedded_postgres(folder / "postgres"))
@@ -122,9 +133,13 @@ def asked() -> Iterator[tuple[Asked, str]]:
             connection.execute("alter system set autovacuum = off")
             connection.execute("select pg_reload_conf()")
         postgres = int((folder / "postgres" / "postmaster.pid").read_text().split("\n")[0])
+        data = folder / "data"
+        if prepare:
+            # Not the service's own model: nothing is asked yet.
+            prepare(Settings(_env_file=None, database_url=database, data_dir=data))
         settings = {
             "DATABASE_URL": database,
-            "DATA_DIR": str(folder / "data"),
+            "DATA_DIR": str(data),
             "OPENAI_BASE_URL": stack.enter_context(answering()),
             "OPENAI_MODEL": "none",
             "OPENAI_CONTEXT_WINDOW": str(WINDOW),
@@ -225,6 +240,16 @@ def show_costs(costs: dict[str, list[Cost]]) -> None:
             f"{statistics.mean(cost.service for cost in each):.1f}",
             f"{statistics.mean(cost.postgres for cost in each):.1f}",
         )
+    Console().print(table)
+
+
+def show_ratios(found: dict[str, list[Measured]]) -> None:
+    """Print the medians of two cases, and how many times as much the second takes."""
+    table = Table("ms, median", *found, "ratio")
+    one, other = found.values()
+    for name in one[0]:
+        few, many = (statistics.median(each[name] for each in rows) for rows in (one, other))
+        table.add_row(name.replace("_", " "), f"{few:.1f}", f"{many:.1f}", f"{many / few:.2f}")
     Console().print(table)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from graph.errors import PromptTooLong
 from graph.events import Warned
@@ -24,7 +25,7 @@ def most_characters(window: int) -> int:
     return (window - answer_share(window)) * MOST_CHARACTERS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """A piece of a prompt that may be cut.
 
@@ -37,7 +38,7 @@ class Part:
     text: str
     wrap: Callable[[str], str] = str
 
-    @property
+    @cached_property
     def block(self) -> str:
         """The text as it stands in the prompt."""
         return self.wrap(self.text)

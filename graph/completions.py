@@ -54,7 +54,8 @@ class Completion:
         self.begun = False
         self.failure: ModelError | None = None
         self._closed = False
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._rest_size = 0
         self._tokens: list[str] = []
         self._tool_calls: list[ToolCallChunk] = []
         self._finish_reason: str | None = None
@@ -73,20 +74,22 @@ class Completion:
 
     def feed(self, data: bytes) -> None:
         """Take in the bytes of one read, cut at any place."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest.append(data)
+        self._rest_size += len(data)
         try:
-            self._parse(lines)
+            if b"\n" in data:
+                self._parse(self._lines())
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             log.debug("the model sent something that is no chunk: %s", type(error).__name__)
             self.failure = ModelUnreachable(OTHER_PROTOCOL)
         except ModelError as error:
             self.failure = error
-        if len(self._rest) > _MAX_EVENT_BYTES:
+        if self._rest_size > _MAX_EVENT_BYTES:
             self.failure = ModelUnreachable(OTHER_PROTOCOL)
 
     def end(self) -> None:
         """The body is over; its last line may lack a line end, or be cut short."""
-        if self._rest and not self.finished:
+        if self._rest_size and not self.finished:
             self.feed(b"\n")
             if isinstance(self.failure, ModelUnreachable):
                 self.failure = None
@@ -108,6 +111,12 @@ class Completion:
         if not is_last:
             return Batch(tokens, calls)
         return Batch(tokens, calls, self._finish_reason, self._model_name, self._usage)
+
+    def _lines(self) -> list[bytes]:
+        """The lines that are whole by now."""
+        *lines, rest = b"".join(self._rest).split(b"\n")
+        self._rest, self._rest_size = [rest], len(rest)
+        return lines
 
     def _parse(self, lines: list[bytes]) -> None:
         for line in lines:

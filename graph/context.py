@@ -5,7 +5,7 @@ from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
 
-from graph.texts.paths import PromptName, prompt_path
+from graph.texts.paths import PROMPT_NAMES, PromptName, prompt_path
 
 
 class Listener(Protocol):
@@ -57,6 +57,11 @@ class Context(BaseModel):
         """Wait until the events so far are passed on, where anybody listens."""
         if self._listener is not None:
             await self._listener.keep_up()
+
+    @property
+    def edits_prompts(self) -> bool:
+        """Whether somebody put a text in place of a prompt."""
+        return any(self.edited_prompt(name) is not None for name in PROMPT_NAMES)
 
     def edited_prompt(self, name: PromptName) -> str | None:
         """The text that somebody put in place of the prompt `name`, null where nobody did."""

@@ -19,6 +19,7 @@ from graph.nodes.generate import generate
 from graph.nodes.load_template import load_template
 from graph.nodes.retrieve import retrieve
 from graph.nodes.search import search
+from graph.pinning import Pinning
 from graph.prompting import Prompting
 from graph.state import Conversation, State, Turn
 from graph.texts.texts import Texts
@@ -47,10 +48,11 @@ def build_pipeline(
 
     `context` may have more fields, which Studio then shows for editing.
     """
+    loader = partial(load_template, texts=texts, pinning=Pinning())
     writer = partial(generate, models=models, prompting=Prompting())
 
     graph = StateGraph(State, context_schema=context, input_schema=Turn, output_schema=Conversation)
-    graph.add_node("load_template", timed("load_template", partial(load_template, texts=texts)))
+    graph.add_node("load_template", timed("load_template", loader))
     graph.add_node("retrieve", timed("retrieve", partial(retrieve, library=library)))
     graph.add_node("search", timed("search", partial(search, web=web)))
     graph.add_node("generate", timed("generate", writer))

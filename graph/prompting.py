@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import blake2b
 
 from graph.budget import Budget, Part
 from graph.context import Context
@@ -18,6 +19,9 @@ from graph.texts.paths import is_json, prompt_path
 from graph.texts.rendering import render
 from graph.texts.wording import type_of
 from graph.tokens import Count, Remembered, byte_count, most_tokens
+
+_SHORT = 50_000
+_MOST_KEPT = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,18 @@ class Prompting:
     def __init__(self) -> None:
         self._fences = Fences()
         self._estimate = Remembered(most_tokens)
+        self._phrases = _Phrases()
+
+    def short(self, state: State, context: Context, window: int) -> Prompt | None:
+        """The prompt for this turn if it is put together within 3 ms, else null.
+
+        Raises:
+            TemplateFailed: as `compose`.
+        """
+        if _length(state) > _SHORT:
+            return None
+        prompt = self._uncut(state, context, window)
+        return self._warned(prompt, state) if prompt else None
 
     def compose(
         self, state: State, context: Context, window: int, count: Count | None = None
@@ -59,7 +75,11 @@ class Prompting:
         prompt = None if count else self._uncut(state, context, window)
         if prompt is None:
             prompt = self._fitted(state, context, Budget(window, count or self._estimate))
-        return replace(prompt, warnings=[*prompt.warnings, *_injections(state, prompt.sources)])
+        return self._warned(prompt, state)
+
+    def _warned(self, prompt: Prompt, state: State) -> Prompt:
+        found = self._injections(state, prompt.sources)
+        return replace(prompt, warnings=[*prompt.warnings, *found]) if found else prompt
 
     def _uncut(self, state: State, context: Context, window: int) -> Prompt | None:
         """The prompt if it fits even where each byte is a token, which is quickly said."""
@@ -131,7 +151,7 @@ class Prompting:
         return self._fences.wrap("document", text, path=path)
 
     def _fitted_sources(self, budget: Budget, state: State) -> list[Source]:
-        found = [*state.get("passages", []), *state.get("web_results", [])]
+        found = _found(state)
         # Numbered by the last one, since the number too takes room.
         parts = [self._source(len(found), source) for source in found]
         kept = set(map(id, budget.fit(parts)))
@@ -157,6 +177,19 @@ class Prompting:
             return {"role": "assistant", "content": message["content"]}
         kind = "note" if message["role"] == "system" else "question"
         return {"role": "user", "content": self._fences.wrap(kind, message["content"])}
+
+    def _injections(self, state: State, sources: Sequence[Source]) -> list[Warned]:
+        places = [
+            ("The message", state["messages"][-1]["content"]),
+            *((f"The source {source['document_name']!r}", source["text"]) for source in sources),
+            *((f"The document {path!r}", text) for path, text in _documents_of(state).items()),
+        ]
+        return [
+            Warned("injection_attempt", f"{place} holds a known injection phrasing: {phrase}.")
+            for place, phrase in dict.fromkeys(
+                (place, phrase) for place, text in places for phrase in self._phrases(text)
+            )
+        ]
 
 
 def _spoken(messages: Sequence[Message]) -> list[Message]:
@@ -206,15 +239,32 @@ def _by_dependency(state: State) -> tuple[dict[str, str], dict[str, str]]:
     return needed, {path: text for path, text in documents.items() if path not in needed}
 
 
-def _injections(state: State, sources: Sequence[Source]) -> list[Warned]:
-    places = [
-        ("The message", state["messages"][-1]["content"]),
-        *((f"The source {source['document_name']!r}", source["text"]) for source in sources),
-        *((f"The document {path!r}", text) for path, text in _documents_of(state).items()),
-    ]
-    return [
-        Warned("injection_attempt", f"{place} holds a known injection phrasing: {phrase}.")
-        for place, phrase in dict.fromkeys(
-            (place, phrase) for place, text in places for phrase in injection_phrases(text)
-        )
-    ]
+def _length(state: State) -> int:
+    """The characters of what a turn brought and found; its words come from the operator."""
+    return (
+        sum(len(message["content"]) for message in state["messages"])
+        + sum(map(len, _documents_of(state).values()))
+        + sum(len(source["text"]) for source in _found(state))
+    )
+
+
+def _found(state: State) -> list[Source]:
+    return [*state.get("passages", []), *state.get("web_results", [])]
+
+
+class _Phrases:
+    """The injection phrasings of texts, of which the same come with many turns.
+
+    Known by their digest are the newest few thousand texts.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, list[str]] = {}
+
+    def __call__(self, text: str) -> list[str]:
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if (found := self._known.get(digest)) is None:
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            found = self._known[digest] = injection_phrases(text)
+        return found

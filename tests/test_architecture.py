@@ -51,6 +51,7 @@ FRAMEWORKS = {
     "jinja2": {"graph/texts/rendering.py"},
     "yaml": {"graph/texts/front_matter.py"},
     "markdown_it": {"graph/checks/outline.py", "graph/knowledge/formats/markdown.py"},
+    "orjson": {"graph/completions.py"},
     "openpyxl": {"graph/knowledge/formats/xlsx.py"},
     "pptx": {"graph/knowledge/formats/pptx.py"},
     "charset_normalizer": {"graph/knowledge/encodings.py"},

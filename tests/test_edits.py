@@ -16,7 +16,7 @@ from api.database.migrations import migrate
 from graph.context import Context
 from graph.errors import RetrievalFailed, TextChanged
 from graph.nodes.load_template import load_template
-from graph.pinning import pin
+from graph.pinning import Pinning, pin
 from graph.postgres import Pool, open_pool
 from graph.texts.document_types import version_of
 from graph.texts.edits import _LOCK, _TAKE_TURNS
@@ -292,9 +292,9 @@ def test_without_its_database_a_turn_fails_and_may_be_tried_again(
     async def scenario() -> None:
         async with open_pool(make_database(postgres_url)) as pool:
             texts = Texts(**folders.settings, pool=pool)
-            await load_template({"messages": []}, runtime, texts=texts)
+            await load_template({"messages": []}, runtime, texts=texts, pinning=Pinning())
         with pytest.raises(RetrievalFailed, match="the database is away") as caught:
-            await load_template({"messages": []}, runtime, texts=texts)
+            await load_template({"messages": []}, runtime, texts=texts, pinning=Pinning())
         assert caught.value.transient
 
     asyncio.run(scenario())

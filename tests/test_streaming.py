@@ -5,7 +5,7 @@ import gzip
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import SecretStr
 from standins.openai import Answer, OpenAIStandIn
 
-from graph.completions import tokens_of
+from graph.completions import Batch, Completion, tokens_of
 from graph.errors import ModelError, ModelRefused, ModelReported, ModelTimedOut, ModelUnreachable
 from graph.streaming import StreamingChatModel
 
@@ -850,6 +850,116 @@ def test_callbacks_hear_of_each_chunk_once(
     callbacks = Callbacks()
     ask(model.base_url, callbacks=[callbacks])
     assert callbacks.seen == seen
+
+
+TOOL_CALL = b"".join(
+    b"data: %s\n\n" % json.dumps({"choices": [choice]}).encode()
+    for choice in (
+        {"delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}},
+        {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}},
+        {"delta": {}, "finish_reason": "tool_calls"},
+    )
+)
+
+
+async def gathered(chat: StreamingChatModel) -> list[Batch | Fault]:
+    """What one question gives through `batches`."""
+    told: list[Batch | Fault] = []
+    try:
+        async for batch in chat.batches("two words"):
+            told.append(batch)
+    except ModelError as error:
+        told.append(Fault(type(error), error.transient, str(error)))
+    return told
+
+
+def joined(told: Sequence[Batch | Fault]) -> list[Any]:
+    """All tokens, and what each batch or fault has beside them."""
+    batches = [one for one in told if isinstance(one, Batch)]
+    return [
+        [token for batch in batches for token in batch.tokens],
+        [list(batch.tool_calls) for batch in batches if batch.tool_calls],
+        [(b.finish_reason, b.model_name, b.usage) for b in batches if b.finish_reason],
+        [one for one in told if isinstance(one, Fault)],
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(["a", " b"]),
+        Answer(["a", " b"], one_write=True),
+        Answer(["a", " b"], one_write=True, end="cut"),
+        Answer(["a", "\ud83d", " b\x00"], one_write=True),
+        Answer(["a"], finish_reason="length"),
+        Answer([]),
+        Answer(body=TOOL_CALL, content_type="text/event-stream"),
+        Answer(status=401),
+    ],
+)
+def test_batches_are_what_astream_gives_heard_or_not(model: OpenAIStandIn, answer: Answer) -> None:
+    callbacks = Callbacks()
+
+    async def each() -> list[list[Batch | Fault]]:
+        chat = chat_with(model.base_url)
+
+        async def asked(_: str) -> list[Batch | Fault]:
+            return await gathered(chat)
+
+        heard = RunnableLambda(asked)
+        told = [await gathered(chat), await heard.ainvoke("", {"callbacks": [callbacks]})]
+        await chat.aclose()
+        return told
+
+    model.will(answer, answer)
+    alone, heard = asyncio.run(each())
+    assert joined(alone) == joined(heard)
+    assert "".join(seen for seen in callbacks.seen if seen[:1] != "<") == "".join(joined(heard)[0])
+    assert len(callbacks.seen) == sum(isinstance(one, Batch) for one in heard) + 1
+
+
+def test_a_long_answer_is_read_in_slices_and_each_byte_once() -> None:
+    tokens = [f" word{number}" for number in range(10_000)]
+    lines = b"".join(
+        b"data: %s\n\n" % json.dumps({"choices": [{"delta": {"content": token}}]}).encode()
+        for token in tokens
+    )
+    answer = Completion("stand-in")
+    batches: list[Batch] = []
+    for at in range(0, len(lines), 1000):
+        answer.feed(lines[at : at + 1000])
+        batches += filter(None, [answer.take()])
+    assert [token for batch in batches for token in batch.tokens] == tokens
+    assert max(len(batch.tokens) for batch in batches) <= 1000 // 40
+
+
+def test_a_burst_leaves_the_loop_to_others_between_its_slices(model: OpenAIStandIn) -> None:
+    tokens = [f" word{number}" for number in range(1000)]
+    model.will(Answer(tokens, one_write=True))
+
+    async def asked() -> tuple[list[Batch | Fault], int]:
+        chat = chat_with(model.base_url)
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        others = asyncio.create_task(turn())
+        async with aclosing(chat.batches("two words")) as batches:  # type: ignore[type-var]
+            told: list[Batch | Fault] = [await anext(batches)]
+            turns = 0
+            told += [batch async for batch in batches]
+        others.cancel()
+        await chat.aclose()
+        return told, turns
+
+    told, turns = asyncio.run(asked())
+    assert joined(told)[0] == tokens
+    assert len(told) > 5
+    assert turns >= len(told) - 1
 
 
 def test_callbacks_hear_of_each_chunk_once_in_an_event_stream(model: OpenAIStandIn) -> None:

@@ -8,8 +8,9 @@ from operator import itemgetter
 from typing import Any
 
 from psycopg import AsyncConnection
+from psycopg.types.json import Json
 
-from api.wire import Frame
+from api.wire import Frame, as_json
 from graph.postgres import Pool
 
 NEWS = "run_news"
@@ -69,13 +70,17 @@ async def frames_kept(connection: AsyncConnection[Any], run_id: uuid.UUID) -> li
 
 
 def _columns(batches: Sequence[Batch]) -> dict[str, Any]:
-    return {
-        "ids": [batch.run_id for batch in batches],
-        "seqs": [batch.first for batch in batches],
-        "counts": [len(batch.frames) for batch in batches],
-        "events": [lines_of(batch.frames) for batch in batches],
-        "channel": NEWS,
-    }
+    # psycopg writes lists in Python, character by character.
+    rows = [
+        {
+            "run_id": str(batch.run_id),
+            "seq": batch.first,
+            "count": len(batch.frames),
+            "events": lines_of(batch.frames),
+        }
+        for batch in batches
+    ]
+    return {"batches": Json(rows, dumps=as_json), "channel": NEWS}
 
 
 def _batch(row: Mapping[str, Any], after: int) -> Batch:
@@ -98,11 +103,12 @@ def _frames(lines: str) -> list[Frame]:
 # The runs are locked until the batches are there, so that who takes a log away finds all of it.
 _KEEP = """
 with batches as (
-    select * from unnest(%(ids)s::uuid[], %(seqs)s::int[], %(counts)s::int[], %(events)s::text[])
-        as b(run_id, seq, count, events)
+    select * from json_to_recordset(%(batches)s)
+        as b(run_id uuid, seq int, count int, events text)
 ),
 held as (
-    select id from runs where id = any(%(ids)s::uuid[]) and status = 'running' and is_followable
+    select id from runs
+    where id in (select run_id from batches) and status = 'running' and is_followable
     order by id for share
 ),
 kept as (

@@ -37,6 +37,8 @@ from graph.tokens import guessed_tokens
 log = logging.getLogger(__name__)
 
 _CUT_SHORT: dict[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
+MOST_TOKENS, MOST_CHARACTERS = 131_072, 1_000_000
+"""Of one answer: as much as the largest models give. Some never come to an end by themselves."""
 
 
 class Generated(TypedDict):
@@ -172,6 +174,8 @@ async def _prompt(
     window: int,
 ) -> Prompt:
     """The prompt; where an estimate would cut it, the model's own tokenizer has the last word."""
+    if (short := prompting.short(state, context, window)) is not None:
+        return short
     # In a thread: `project_context` may be megabytes, which are scanned and measured.
     compose = partial(prompting.compose, state, context, window)
     try:
@@ -195,10 +199,21 @@ class _Streamed:
 
     async def read(self, stream: AsyncIterator[Batch]) -> AsyncIterator[TokensStreamed]:
         """The tokens of each batch; empty batches are passed over."""
-        async for batch in stream:
+        async for batch in self._bounded(stream):
             self._note(batch)
             if tokens := list(filter(None, batch.tokens)):
                 yield self._streamed(tokens)
+
+    async def _bounded(self, stream: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
+        """The stream up to the most that an answer may have: not every model comes to an end."""
+        tokens = characters = 0
+        async for batch in stream:
+            yield batch
+            tokens += len(batch.tokens)
+            characters += len(batch.text)
+            if tokens >= MOST_TOKENS or characters >= MOST_CHARACTERS:
+                self.finish_reason = "length"
+                return
 
     def _streamed(self, tokens: Sequence[str], checks: tuple[Check, ...] = ()) -> TokensStreamed:
         self._tokens += tokens
@@ -237,7 +252,7 @@ class _Cited(_Streamed):
     async def read(self, stream: AsyncIterator[Batch]) -> AsyncIterator[TokensStreamed]:
         """The tokens of each batch, with markers that stand; empty batches are passed over."""
         marking: Marking | None = None
-        async for batch in stream:
+        async for batch in self._bounded(stream):
             marking = marking or Marking(await self._evidence)
             self._note(batch)
             if tokens := marking.feed(self._check.feed(batch.tokens)):

@@ -5,7 +5,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from psycopg import AsyncConnection
 from psycopg.errors import UndefinedTable
@@ -13,6 +15,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from graph.errors import TextChanged
+from graph.looks import Looks
 from graph.postgres import Pool
 from graph.texts.document_types import version_of
 from graph.texts.wording import NOTHING, Replacement, Replacements, Text, TextSet, counting
@@ -67,15 +70,16 @@ class Edits:
         self._projects: OrderedDict[str, tuple[int, Replacements]] = OrderedDict()
         self._recorded: set[tuple[str, str]] = set()
         self._remembered: dict[str | None, set[str]] = {}
+        self._looks: WeakValueDictionary[str | None, Looks[tuple[Replacements, Replacements]]] = (
+            WeakValueDictionary()
+        )
 
     async def of(self, project_id: str | None) -> tuple[Replacements, Replacements]:
         """The edits for the whole service, and the project's own; the same objects as before
         where there is nothing new. None in a database without tables."""
-        try:
-            async with self._pool.connection() as connection:
-                return await self._newest(connection, project_id)
-        except UndefinedTable:
-            return NOTHING, NOTHING
+        if (looks := self._looks.get(project_id)) is None:
+            looks = self._looks[project_id] = Looks(partial(self._look, project_id))
+        return await looks.see()
 
     async def save(
         self,
@@ -175,6 +179,13 @@ class Edits:
         values = {"path": path, "version": version, "project": project_id}
         rows = await self._rows(_SELECT_VERSION, values)
         return Version(**rows[0]) if rows else None
+
+    async def _look(self, project_id: str | None) -> tuple[Replacements, Replacements]:
+        try:
+            async with self._pool.connection() as connection:
+                return await self._newest(connection, project_id)
+        except UndefinedTable:
+            return NOTHING, NOTHING
 
     async def _newest(
         self, connection: Connection, project_id: str | None

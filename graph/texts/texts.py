@@ -5,8 +5,10 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+from graph.looks import Looks
 from graph.postgres import Pool
 from graph.texts.edits import Edits, Noted, Used, Version
 from graph.texts.files import Files, Snapshot
@@ -25,6 +27,7 @@ class Texts:
 
     def __init__(self, prompts_dir: Path, templates_dir: Path, pool: Pool | None = None) -> None:
         self._files = Files(prompts_dir, templates_dir)
+        self._reading = Looks(partial(asyncio.to_thread, self._files.read))
         self._edits = Edits(pool) if pool is not None else None
         self._recorded: Snapshot | None = None
         self._made: dict[tuple[int, ...], tuple[Snapshot, Replacements, Replacements, Wording]] = {}
@@ -34,10 +37,11 @@ class Texts:
 
         What is no project's id is taken for none.
         """
-        files = await asyncio.to_thread(self._files.read)
         if self._edits is None:
-            return await self._wording(files, NOTHING, NOTHING)
-        edits, own = await self._edits.of(_uuid(project_id))
+            return await self._wording(await self._reading.see(), NOTHING, NOTHING)
+        files, (edits, own) = await asyncio.gather(
+            self._reading.see(), self._edits.of(_uuid(project_id))
+        )
         if files is not self._recorded:
             await self._edits.record(files.contents)
             self._recorded = files

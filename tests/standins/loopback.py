@@ -40,11 +40,14 @@ Handler = Callable[[web.Request, Recorded], Awaitable[web.StreamResponse]]
 
 
 class Journal:
-    """The requests of one server in order of arrival, safe to read from any thread."""
+    """The requests of one server in order of arrival, safe to read from any thread.
 
-    def __init__(self) -> None:
+    The newest `most` of them; null for all.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
         self._changed = threading.Condition()
-        self._requests: list[Recorded] = []
+        self._requests: deque[Recorded] = deque(maxlen=most)
         self._closed = False
 
     @property

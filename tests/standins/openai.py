@@ -88,17 +88,18 @@ class OpenAIStandIn:
     `base_url` ends in /v1. Ids count up and `created` is constant, so that answers compare equal.
     Any model name and any API key are accepted. Embeddings wait while `embeddings_may_pass` is
     not set, and are then refused unless `embeddings_status` is 200. `tokenize` gives the tokens
-    that a text is at `/tokenize`, or the status of a refusal: OpenAI has no such address.
+    that a text is at `/tokenize`, or the status of a refusal: OpenAI has no such address. It
+    remembers the newest `most` requests, or all.
     """
 
-    def __init__(self, models: Sequence[str] = ("stand-in",)) -> None:
+    def __init__(self, models: Sequence[str] = ("stand-in",), *, most: int | None = None) -> None:
         self.base_url = ""
         self.embeddings_status = 200
         self.tokenize: Callable[[str], list[int] | int] = _no_tokenizer
         self.embeddings_may_pass = threading.Event()
         self.embeddings_may_pass.set()
         self._models = list(models)
-        self._journal = Journal()
+        self._journal = Journal(most)
         self._answers = Script(Answer(["The", " answer", "."]))
         self._ids = numbered("chatcmpl")
         self._open = ExitStack()
