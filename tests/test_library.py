@@ -19,9 +19,11 @@ from conftest import make_database
 from langchain_core.embeddings import Embeddings
 from pydantic import SecretStr
 
+import graph.knowledge.corpora as corpora_module
 import graph.knowledge.embeddings as embeddings_module
 import graph.knowledge.library as library_module
 from graph.errors import RetrievalFailed
+from graph.knowledge.batching import Questions
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.library import Library
@@ -89,6 +91,7 @@ class Shelf:
     pool: Pool
     vectors: Vectors
     library: Library
+    rest: tuple[Passages, Embedder, StaticModel]
     project_id: str = field(default_factory=lambda: str(uuid4()))
 
     async def add_row(self, name: str, status: str = "processing") -> str:
@@ -143,7 +146,8 @@ async def open_shelf(
 ) -> AsyncIterator[Shelf]:
     async with open_pool(database_url) as pool:
         with Vectors.open_embedded(folder, model.name) as vectors:
-            yield Shelf(pool, vectors, Library(vectors, Passages(pool), model, static))
+            rest = (Passages(pool), model, static)
+            yield Shelf(pool, vectors, Library(vectors, *rest), rest)
 
 
 def test_a_question_finds_the_passages_with_their_pages_best_first(
@@ -557,7 +561,7 @@ def test_the_whole_texts_of_documents_are_given_by_name_the_newest_first(
             about = "update documents set mime_type = %s where id = %s"
             await shelf.run(about, mime_type, document)
             await shelf.run("insert into document_files values (%s, %s)", document, content)
-        elsewhere = Shelf(shelf.pool, shelf.vectors, shelf.library)
+        elsewhere = Shelf(shelf.pool, shelf.vectors, shelf.library, shelf.rest)
         await elsewhere.add_row("d.md", "indexed")
         names = ["docs/A.md", "b.json", "c.html", "d.md", "long.txt", "none.md"]
         found = await shelf.library.documents(shelf.project_id, names)
@@ -600,3 +604,71 @@ def test_too_few_vectors_are_not_taken_for_all(endpoint: Endpoint) -> None:
     embedder = remote_embeddings(endpoint.url, None, "embed-1")
     with pytest.raises(RetrievalFailed, match="did not answer with embeddings"):
         asyncio.run(embedder.embed_documents(["a", "b"]))
+
+
+def test_what_is_in_memory_of_a_small_project_is_what_the_stores_would_find(
+    on_shelf: Callable[..., Any],
+) -> None:
+    async def scenario(shelf: Shelf) -> list[list[tuple[object, float]]]:
+        refined = await shelf.add(HANDBOOK)
+        await shelf.library.refine(shelf.project_id, refined)
+        await shelf.add([Chunk(0, None, "", "The pump and the valve need care.")], "care.md")
+        remembered = await shelf.found("At which pressure does the valve open?")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(corpora_module, "MOST_CHUNKS", -1)
+            other = Library(shelf.vectors, *shelf.rest)
+            question = Question("At which pressure does the valve open?")
+            stored = await other.search(shelf.project_id, question, limit=9)
+        return [
+            [((p.chunk, p.text, p.context, p.places), round(p.score, 5)) for p in found]
+            for found in (remembered, stored)
+        ]
+
+    remembered, stored = on_shelf(scenario)
+    assert remembered == stored
+    assert len(stored) == 4
+
+
+def test_what_another_process_changes_is_not_found_as_it_was(on_shelf: Callable[..., Any]) -> None:
+    async def scenario(shelf: Shelf) -> list[list[str]]:
+        first = await shelf.add(HANDBOOK)
+        other = Library(shelf.vectors, *shelf.rest)
+
+        async def seen() -> list[str]:
+            found = await other.search(shelf.project_id, Question("valve pressure"), limit=9)
+            return sorted(passage.text for passage in found)
+
+        before = await seen()
+        second = await shelf.add_row("new.md")
+        await shelf.library.index(shelf.project_id, second, [Chunk(0, None, "", "Valve rust.")])
+        unpublished = await seen()
+        await shelf.run("update documents set status = 'indexed' where id = %s", second)
+        published = await seen()
+        await shelf.run("delete from documents where id = %s", first)
+        return [before, unpublished, published, await seen()]
+
+    three = [CAT, PUMP, VALVE]
+    assert on_shelf(scenario) == [three, three, [*three, "Valve rust."], ["Valve rust."]]
+
+
+def test_questions_at_the_same_time_each_get_their_own_vector() -> None:
+    batches: list[list[str]] = []
+
+    def embed(texts: list[str]) -> list[list[float]]:
+        batches.append(texts)
+        if "bad" in texts:
+            raise ValueError("bad")
+        return [[float(len(text))] for text in texts]
+
+    questions = Questions(embed)
+
+    async def ask() -> list[object]:
+        asked = ("a", "bad", "cc", "dd", "dd")
+        return await asyncio.gather(*map(questions.vector, asked), return_exceptions=True)
+
+    for _ in range(2):  # in two event loops
+        a, bad, *rest = asyncio.run(ask())
+        assert (a, str(bad), rest) == ([1.0], "bad", [[2.0]] * 3)
+    # What is known already is not embedded again.
+    assert sum(batch == ["a"] for batch in batches) <= 2
+    assert batches[-1] == ["bad"]

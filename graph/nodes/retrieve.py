@@ -35,9 +35,11 @@ async def retrieve(state: State, runtime: Runtime[Context], *, library: Library)
     if not project_id:
         return {"passages": [], "documents": {}}
     try:
+        searching = _passages(state, project_id, runtime.context.top_k, library)
+        if not _needed(state):
+            return {"passages": await searching, "documents": {}}
         passages, documents = await asyncio.gather(
-            _passages(state, project_id, runtime.context.top_k, library),
-            _documents(state, project_id, library),
+            searching, _documents(state, project_id, library)
         )
     except ValueError as error:
         raise RetrievalFailed(f"{project_id!r} is no project id, which is a UUID.") from error
