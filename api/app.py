@@ -26,6 +26,7 @@ from api import (
     knowledge,
     langserve,
     legacy,
+    metrics,
     people,
     projects,
     providers,
@@ -44,8 +45,11 @@ from api.fair_use import FairUse, Limits
 from api.hosts import KnownHosts
 from api.ingestion import Ingestion
 from api.limits import BodyLimit
+from api.measuring import Metrics
+from api.origins import Origins
 from api.other_vectors import warn_of_other_vectors
 from api.runs import routes as runs
+from api.runs.course import Watch, Watchers
 from api.runs.dialects import Dialects
 from api.runs.engine import Runs
 from api.runs.transcripts import Transcripts
@@ -123,6 +127,13 @@ async def open_parts(
         build = partial(build_pipeline, texts=texts, library=library, web=web, models=models)
         threads = Threads(saver)
         fair_use = FairUse(pool, Limits.of(settings))
+        measured = Metrics()
+        watchers: list[Watch] = [measured.run_ended]
+        if settings.otel_exporter_otlp_endpoint:
+            # Nobody else needs it.
+            from api.spans import open_spans  # noqa: PLC0415
+
+            watchers.append(await stack.enter_async_context(open_spans(settings)))
         runs = Runs(
             pool,
             fair_use,
@@ -132,6 +143,7 @@ async def open_parts(
             reruns=settings.chat_on_crash == "rerun",
             price_of=models.price,
             most_recalled=models.most_recalled,
+            watch=Watchers(*watchers),
         )
         pipeline, forgetful_pipeline = build(checkpoints=saver), build()
         turns = Turns(
@@ -155,7 +167,8 @@ async def open_parts(
         # Only the embedded server is the service's own.
         clean = None if settings.database_url else partial(scrub, url)
         erasure = Erasure(pool, library, threads, runs, clean)
-        stack.push_async_callback(_cancelled, asyncio.create_task(erasure.work()))
+        for work in (erasure.work(), measured.work(runs, pool)):
+            stack.push_async_callback(_cancelled, asyncio.create_task(work))
 
         yield Parts(
             settings=settings,
@@ -173,6 +186,7 @@ async def open_parts(
             turns=turns,
             ingestion=ingestion,
             erasure=erasure,
+            metrics=measured,
         )
 
 
@@ -211,10 +225,12 @@ def create_app(
         expose_headers=["X-Run-Id", "Retry-After", "ETag"],
         allow_credentials=True,
     )
+    if chosen.otel_exporter_otlp_endpoint:
+        app.add_middleware(Origins)
     add_error_handlers(app)
     for part in (
-        health, docs, people, chat, conversations, runs, projects, grants, documents, providers,
-        drafting, legacy, knowledge, document_types, texts, keys, usage, audit,
+        health, metrics, docs, people, chat, conversations, runs, projects, grants, documents,
+        providers, drafting, legacy, knowledge, document_types, texts, keys, usage, audit,
     ):  # fmt: skip
         app.include_router(part.router)
     refuse_unguarded(app)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from fastapi import APIRouter
 from pydantic import BaseModel, StringConstraints
 
-from api.access.rules import Caller, GuardedRoute, UsableProject
+from api.access.rules import Caller, GuardedRoute, Use
 from api.active_html import strip_active_html
 from api.conversations import own_conversation
 from api.dependencies import Parts, Service
@@ -64,7 +64,8 @@ async def get_config(service: Service, caller: Caller) -> ChatConfig:
 
 @router.post("/projects/{project_id}", response_class=EventStream, responses=chat_stream_docs())
 async def ask(
-    project_id: UsableProject,
+    project_id: uuid.UUID,
+    access: Use,
     body: Question,
     service: Service,
     caller: Caller,
@@ -79,6 +80,7 @@ async def ask(
     asked = Asked(
         question=question,
         project_id=project_id,
+        brief=access.brief,
         conversation_id=body.conversation_id,
         may_create=body.conversation_id is None,
         mode=body.mode,

@@ -9,6 +9,7 @@ from api.access.credentials import Credentials
 from api.erasure import Erasure
 from api.fair_use import FairUse
 from api.ingestion import Ingestion
+from api.measuring import Metrics
 from api.runs.engine import Runs
 from api.settings import Settings
 from api.turns import Turns
@@ -43,6 +44,7 @@ class Parts:
     turns: Turns
     ingestion: Ingestion
     erasure: Erasure
+    metrics: Metrics
 
 
 async def get_parts(request: Request) -> Parts:

@@ -10,19 +10,18 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.access.principals import Principal
-from api.access.resolver import access_to
+from api.access.resolver import Access, access_to
 from api.access.rules import NO_PROJECT, Caller, GuardedRoute, rule
 from api.active_html import strip_active_html
 from api.dependencies import Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal, invalid
 from api.projects import NewProject, insert_project
-from api.runs.beginning import FOREIGN_CONVERSATION
 from api.runs.dialects import Told
 from api.runs.ending import citation_row, warning_row
 from api.runs.keys import RequestKey, key_for
 from api.schema import CLEAN, SAFE, CleanText
 from api.streams import drafting_stream_docs
-from api.turns import Asked, project_row
+from api.turns import Asked
 from api.wire import EventStream, Frame, as_json_string, frame
 from graph.errors import (
     ModelRefused,
@@ -78,12 +77,12 @@ async def draft(
         service, body.doc_type or UNSORTED, caller=caller, project_id=body.project_id
     )
     service.runs.refuse_when_closing()
-    await _enter_project(service, caller, body.project_id)
+    access = await _enter_project(service, caller, body.project_id)
     await service.fair_use.count_project_request(body.project_id)
-    await _check_conversation(service, caller, body)
     asked = Asked(
         question=question,
         project_id=body.project_id,
+        brief=access.brief,
         conversation_id=body.conversation_id,
         doc_type=doc_type,
         user_name=one_line(body.user_name, 100),
@@ -164,23 +163,15 @@ async def known_doc_type(
     return name
 
 
-async def _enter_project(service: Parts, caller: Principal, project_id: uuid.UUID) -> None:
+async def _enter_project(service: Parts, caller: Principal, project_id: uuid.UUID) -> Access:
     """Make the project on first use, then owned by the caller, or refuse who may not use it."""
-    if await project_row(service.pool, project_id) is None:
+    access = await access_to(service.pool, caller, project_id)
+    if access is None:
         await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
-    if await access_to(service.pool, caller, project_id) is None:
+        access = await access_to(service.pool, caller, project_id)
+    if access is None:
         raise Refusal(403, "forbidden", NO_PROJECT)
-
-
-async def _check_conversation(service: Parts, caller: Principal, body: StreamRequest) -> None:
-    async with service.pool.connection() as connection:
-        cursor = await connection.execute(
-            "select owner_id, project_id from conversations where id = %s",
-            (body.conversation_id,),
-        )
-        row = await cursor.fetchone()
-    if row and (row["owner_id"] != caller.id or row["project_id"] != body.project_id):
-        raise Refusal(403, "forbidden", FOREIGN_CONVERSATION)
+    return access
 
 
 class DraftingDialect:

@@ -1,6 +1,6 @@
 """Refusals with a status, in the shape that each of the two APIs documents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +12,9 @@ from graph.errors import PipelineError, RetrievalFailed, TemplateFailed
 from graph.postgres import UNREACHABLE
 
 DRAFTING_PREFIX = "/api/v1"
+
+Answer = Callable[[Request, Exception], Awaitable[Response]]
+"""Answers a request that an error has ended."""
 
 
 class Refusal(Exception):
@@ -76,14 +79,26 @@ def refusal_response(path: str, refusal: Refusal) -> JSONResponse:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer each kind of error in the documented shape."""
-    app.add_exception_handler(Refusal, _on_refusal)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http)
-    for error in UNREACHABLE:
-        app.add_exception_handler(error, _on_database_away)
-    app.add_exception_handler(PipelineError, _on_pipeline_error)
-    app.add_exception_handler(Exception, _on_unexpected)
+    """Answer each kind of error in the documented shape, and count it."""
+    answers: list[tuple[type[Exception], Answer]] = [
+        (Refusal, _on_refusal),
+        (RequestValidationError, _on_invalid),
+        (HTTPException, _on_http),
+        *((error, _on_database_away) for error in UNREACHABLE),
+        (PipelineError, _on_pipeline_error),
+        (Exception, _on_unexpected),
+    ]
+    for error, answer in answers:
+        app.add_exception_handler(error, _counted(answer))
+
+
+def _counted(answer: Answer) -> Answer:
+    async def counting(request: Request, error: Exception) -> Response:
+        response = await answer(request, error)
+        request.state.parts.metrics.request_refused(response.status_code)
+        return response
+
+    return counting
 
 
 async def _on_refusal(request: Request, error: Exception) -> Response:

@@ -79,6 +79,11 @@ class FairUse:
         self._limits = limits or Limits()
         self._counters = Counters(pool)
 
+    @property
+    def limits_runs(self) -> bool:
+        """Whether there is a limit on how many runs go on at the same time."""
+        return bool(self._limits.user_runs or self._limits.project_runs)
+
     async def count_request(self, caller: Principal) -> None:
         """Count a request of `caller`.
 

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from psycopg.rows import DictRow
 from pydantic import BaseModel, StringConstraints
 
+from api.access.resolver import brief_of
 from api.access.rules import Caller, GuardedRoute, UsableProject, require, rule
 from api.dependencies import Service
 from api.errors import DRAFTING_PREFIX, Refusal
 from api.progress import GONE
 from api.projects import NewProject, insert_project
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText
-from api.turns import project_row
 from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.questions import understood
 from graph.knowledge.ranking import Passage
@@ -74,7 +74,7 @@ async def ingestible_project(
     project_id: uuid.UUID, request: Request, service: Service, caller: Caller
 ) -> uuid.UUID:
     """The project of the path, whose documents the caller may change if it is there."""
-    if await project_row(service.pool, project_id) is not None:
+    if await brief_of(service.pool, project_id) is not None:
         await require(request, service.pool, caller, project_id, "edit")
     return project_id
 

@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +17,7 @@ from graph.settings import Address, PipelineSettings
 
 LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "::1"]
+_HEADER = r"[!#-'*+.0-9A-Z^-z|~-]+ *=[ !#-+.-:<-\[\]-~-]*"
 _KEY_OF_A_PAIR = r"-----BEGIN |ssh-|ecdsa-|\{"
 
 
@@ -102,6 +104,13 @@ class Settings(PipelineSettings):
         "INFO", description="What goes to the log."
     )
     log_format: Literal["text", "json"] = Field("text", description="One line a record.")
+    otel_exporter_otlp_endpoint: Address | None = Field(
+        None, description="An OpenTelemetry collector, to which traces of runs are sent."
+    )
+    otel_exporter_otlp_headers: SecretStr | None = Field(
+        None, description="What it is sent beside them, as `name=value,name=value`."
+    )
+    otel_service_name: str = Field("archwright", description="The service's name in traces.")
 
     @field_validator("api_key", "jwt_secret")
     @classmethod
@@ -118,6 +127,17 @@ class Settings(PipelineSettings):
             raise ValueError(
                 "must be a shared secret; for tokens signed with a key pair set JWT_JWKS_URL"
             )
+        return value
+
+    @field_validator("otel_exporter_otlp_headers")
+    @classmethod
+    def _are_headers(cls, value: SecretStr | None) -> SecretStr | None:
+        # The libraries that read them would put a wrong one into the log, with its value.
+        for header in value.get_secret_value().split(",") if value else ():
+            plain = unquote(header)
+            is_text = plain.isascii() and plain.isprintable()
+            if not (is_text and re.fullmatch(_HEADER, header.strip())):
+                raise ValueError("must be as name=value or name=value,name=value, URL-encoded")
         return value
 
     @field_validator("cors_origin_regex")

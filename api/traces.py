@@ -1,7 +1,7 @@
 """What stored answers and the logs of runs hold of documents, and how it goes with a document."""
 
 import uuid
-from collections.abc import Iterable, Set
+from collections.abc import Set
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -23,18 +23,6 @@ async def erase_traces(
         await connection.execute(statement, about)
 
 
-async def names_left(
-    connection: AsyncConnection[DictRow], project_id: uuid.UUID, names: Iterable[str]
-) -> set[str]:
-    """Those of the names that are still names of documents in the project.
-
-    They stay until the transaction ends: who erases one of them waits, and then finds what the
-    transaction stored.
-    """
-    cursor = await connection.execute(_NAMES_LEFT, (project_id, list(names)))
-    return {row["name"] for row in await cursor.fetchall()}
-
-
 def without_quotes(citations: list[dict[str, Any]], names: Set[str]) -> list[dict[str, Any]]:
     """The citations as they are stored: quoting only web pages and documents of these names."""
     return [
@@ -47,9 +35,6 @@ def _is_erased(citation: dict[str, Any], names: Set[str]) -> bool:
     return citation["documentId"] is not None and citation["documentName"] not in names
 
 
-_NAMES_LEFT = """
-select name from documents where project_id = %s and name = any(%s) order by id for key share
-"""
 _ERASE_QUOTES = """
 update messages set citations = (
     select jsonb_agg(

@@ -4,8 +4,8 @@ import textwrap
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
+from api.access.resolver import Brief, brief_of
 from api.errors import Refusal, not_found
 from api.runs.beginning import NewRun, Place, Request
 from api.runs.dialects import Api, Dialects, Told
@@ -28,12 +28,14 @@ _MOST_RACES = 5
 class Asked:
     """A question as a request brings it, checked and sanitized.
 
-    Without a project (legacy) nothing is stored. A conversation that does not exist is made where
-    `may_create` allows it; `history` counts only then. Without an id a new one begins.
+    Without a project and its brief (legacy) nothing is stored. A conversation that does not exist
+    is made where `may_create` allows it; `history` counts only then. Without an id a new one
+    begins.
     """
 
     question: str
     project_id: uuid.UUID | None = None
+    brief: Brief | None = None
     conversation_id: uuid.UUID | None = None
     may_create: bool = True
     mode: Mode = "docs"
@@ -90,7 +92,8 @@ class Turns:
     async def begin_again(self, waiting: Waiting) -> None:
         """Begin a run that has taken the place of one which a crash has ended."""
         row, request = waiting.row, Request(**waiting.request)
-        context, told = await self._prepared(row.project_id, request.model, row.told())
+        brief = await self._brief(row.project_id) if row.project_id else None
+        context, told = await self._prepared(brief, request.model, row.told())
         dialect = self._dialects[row.api](told)
         await self._runs.keep_opening(row, dialect)
         self._runs.go_on(row, request.turn, self._pipeline_of(row.api), context, dialect)
@@ -106,7 +109,7 @@ class Turns:
         run_id, place = uuid.uuid4(), _place(asked, earlier)
         replaces = earlier.id if earlier else None
         told = Told(run_id, place.conversation_id if place else None, asked.doc_type)
-        context, told = await self._prepared(asked.project_id, asked.model, told)
+        context, told = await self._prepared(asked.brief, asked.model, told)
         question_id = place.question_id if place else uuid.uuid4()
         request = Request(_pipeline_turn(asked, question_id), asked.model, told.model)
         new = NewRun(run_id, owner_id, api, request, place, key, replaces)
@@ -114,23 +117,23 @@ class Turns:
         return run_id
 
     async def _prepared(
-        self, project_id: uuid.UUID | None, model: str | None, told: Told
+        self, brief: Brief | None, model: str | None, told: Told
     ) -> tuple[Context, Told]:
         """How the project wants it done, with which model, and what the run will say of that."""
         context = Context(model=model, answer_id=str(told.run_id))
-        if project_id:
-            context = _context_for(await self._project(project_id), model, told.run_id)
+        if brief:
+            context = _context_for(brief, model, told.run_id)
         await self._models.refresh()
         chosen = self._models.resolve(context.model, context.preferred_model)
         may_change = self._models.fallback(chosen) is not None
         told = replace(told, model=chosen.name, may_change=may_change)
         return with_model(context, chosen), told
 
-    async def _project(self, project_id: uuid.UUID) -> dict[str, Any]:
-        project = await project_row(self._pool, project_id)
-        if project is None:
+    async def _brief(self, project_id: uuid.UUID) -> Brief:
+        brief = await brief_of(self._pool, project_id)
+        if brief is None:
             raise not_found("project")
-        return project
+        return brief
 
     def _pipeline_of(self, api: Api) -> Pipeline:
         return self._forgetful_pipeline if api == "legacy" else self._pipeline
@@ -167,27 +170,17 @@ def _pipeline_turn(asked: Asked, question_id: uuid.UUID) -> Turn:
     return {**turn, "project_id": str(asked.project_id)} if asked.project_id else turn
 
 
-def _context_for(project: dict[str, Any], model: str | None, answer_id: uuid.UUID) -> Context:
+def _context_for(brief: Brief, model: str | None, answer_id: uuid.UUID) -> Context:
     """How this project wants its questions answered."""
-    settings = {key: value for key, value in project["settings"].items() if value is not None}
+    settings = {key: value for key, value in brief.settings.items() if value is not None}
     return Context(
         model=model,
         preferred_model=settings.pop("model", None),
-        project_name=project["name"],
-        instructions=project["instructions"],
+        project_name=brief.name,
+        instructions=brief.instructions,
         answer_id=str(answer_id),
         **settings,
     )
-
-
-async def project_row(pool: Pool, project_id: uuid.UUID) -> dict[str, Any] | None:
-    """Name, instructions and settings of a project, as its turns need them."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(
-            "select name, instructions, settings from projects where id = %s",
-            (project_id,),
-        )
-        return await cursor.fetchone()
 
 
 def with_model(context: Context, chosen: Resolved) -> Context:

@@ -174,9 +174,13 @@ def _answer(rows: Sequence[dict[str, Any]]) -> UsageAnswer:
 
 
 _SELECT = """
-select *, prompt_tokens + completion_tokens as total_tokens from usage
+select day, project_id, user_id, provider, model, sum(runs) as runs,
+    sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens,
+    sum(prompt_tokens + completion_tokens) as total_tokens, sum(cost) as cost
+from usage
 where day between %(first)s and %(last)s
     and (%(project)s::uuid is null or project_id = %(project)s)
     and (%(user)s::uuid is null or user_id = %(user)s)
+group by day, project_id, user_id, provider, model
 order by day desc, project_id, user_id, provider, model
 """

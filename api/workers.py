@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from rich.console import Console
@@ -73,7 +74,11 @@ def serve_with(count: int, settings: Settings) -> None:
     set_up_logging(settings.log_level, settings.log_format)
     out = Console(highlight=False, soft_wrap=True)
     signals = _Signals()
-    with bound_socket(settings) as listener, _Workers(count, listener, signals) as workers:
+    with (
+        bound_socket(settings) as listener,
+        TemporaryDirectory(prefix="archwright-metrics-", ignore_cleanup_errors=True) as metrics,
+        _Workers(count, listener, signals, metrics) as workers,
+    ):
         here = address(settings, listener)
         with ExitStack() as stack:
             with out.status(f"Starting {embedded_parts(settings)}…"):
@@ -164,10 +169,12 @@ def _keep_alive(servers: Sequence[ChildServer], over: threading.Event) -> None:
 class _Workers:
     """The processes. They load the service at once, and open it when they have their task."""
 
-    def __init__(self, count: int, listener: socket.socket, signals: _Signals) -> None:
+    def __init__(
+        self, count: int, listener: socket.socket, signals: _Signals, metrics: str
+    ) -> None:
         self._listener = listener
         self._signals = signals
-        self._all = [_Worker(listener) for _ in range(count)]
+        self._all = [_Worker(listener, metrics) for _ in range(count)]
 
     def __enter__(self) -> "_Workers":
         return self
@@ -231,9 +238,10 @@ class _Workers:
 class _Worker:
     """A process, and after it the one that replaces it; `said` is the last that it said."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, metrics: str) -> None:
         self._task: Task | None = None
         self._listener = listener
+        self._metrics = metrics
         self._pause = _SHORTEST_PAUSE_S
         self._start()
 
@@ -248,6 +256,7 @@ class _Worker:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "api.worker", *map(str, handles)],
                 pass_fds=handles,
+                env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._metrics},
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C in the terminal is for the parent, which tells the workers.
                 start_new_session=True,
@@ -308,5 +317,13 @@ class _Worker:
         # Without its line it is none of ours any more, should it still hang.
         self._child.kill()
         code = self._child.wait()
+        self._forget_gauges()
         if self.said is None:
             self.said = Failed(f"It ended while it was being started, with exit code {code}.")
+
+    def _forget_gauges(self) -> None:
+        """What stood in the process as it ended is over; what it has counted stays."""
+        # Nobody else here needs it.
+        from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
+
+        mark_process_dead(self._child.pid, self._metrics)  # type: ignore[no-untyped-call]

@@ -25,6 +25,7 @@ from api.dependencies import Parts
 from api.projects import NewProject, insert_project
 from api.settings import Settings
 from bench.plain import PlainBM25, PlainChroma, pieces_of
+from graph.knowledge.library import Library
 from graph.knowledge.minilm import MiniLM
 from graph.knowledge.places import Place
 from graph.knowledge.postings import Matches
@@ -176,7 +177,7 @@ class Bench:
         if terms:
             matches = await self._library._passages.match(self._project, question.terms, 200)
         if vectors:
-            hits = await self._library._nearest(self._project, question)
+            hits = await nearest(self._library, self._project, question)
         return fuse(matches, hits)
 
 
@@ -219,6 +220,13 @@ def is_hit(answer: dict[str, Any], passage: Found) -> bool:
     words = _words(answer["quote"])
     shared = sum(word in set(_words(passage.text)) for word in words)
     return passage.page in answer["pages"] and shared >= _ENOUGH_WORDS * len(words)
+
+
+async def nearest(library: Library, project: str, question: Question) -> list[Hit]:
+    """What the vectors alone find."""
+    outline = await library._passages.outline(project)
+    vector = await library._embedder.embed_query(question.whole)
+    return await library._searching.nearest(project, vector, outline.quick)
 
 
 def _found(passage: Passage) -> Found:

@@ -25,7 +25,7 @@ from api.app import open_parts
 from api.dependencies import Parts
 from api.projects import NewProject, insert_project
 from api.settings import Settings
-from bench.retrieval import DATA, insert_document
+from bench.retrieval import DATA, insert_document, nearest
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.questions import understood
 from graph.knowledge.reading import read
@@ -112,7 +112,7 @@ async def timed(parts: Parts, project: str, questions: Sequence[str]) -> list[st
         asked = understood(question)
         whole.append(await took(library.search(project, asked, limit=LIMIT)))
         terms.append(await took(library._passages.match(project, asked.terms, 200)))
-        vectors.append(await took(library._nearest(project, asked)))
+        vectors.append(await took(nearest(library, project, asked)))
     whole, terms, vectors = whole[10:], terms[10:], vectors[10:]
     p95 = statistics.quantiles(whole, n=20)[-1]
     medians = [statistics.median(times) for times in (whole, terms, vectors)]

@@ -13,11 +13,11 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     empty_checkpoint,
+    get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 
 from graph.postgres import UNREACHABLE, Pool, advisory_lock, patiently
 from graph.state import Message
@@ -29,16 +29,19 @@ _SAID = "messages"
 
 
 class Transcript(Protocol):
-    """What was said, which is kept elsewhere, and whether a run may still write."""
+    """What was said, which is kept elsewhere, and whether a run may still write.
+
+    `holding` is a query that gives a row if the run `%(run)s` is going on. It cannot end before
+    the statement does of which this is a part.
+    """
+
+    holding: str
 
     async def recall(self, thread_id: str, run_id: str | None, most: int) -> list[Message]:
         """What was said before the run's question, oldest first; without a run, all of it.
 
         Of more than `most` characters, the newest messages that have so many together.
         """
-
-    async def holds(self, connection: AsyncConnection[DictRow], run_id: str | None) -> bool:
-        """Whether the run is going on. It cannot end before the transaction does."""
 
 
 class Checkpoints(AsyncPostgresSaver):
@@ -58,11 +61,14 @@ class Checkpoints(AsyncPostgresSaver):
         self._said = said
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The thread's checkpoint, with what was said in its messages; null if there is neither."""
+        """The thread's checkpoint, with what was said in its messages; null if there is neither.
+
+        A run needs what was said and nothing else, so that it is given a new checkpoint.
+        """
         its = config["configurable"]
-        thread_id, most = its["thread_id"], its.get("most", sys.maxsize)
-        stored = await super().aget_tuple(config)
-        messages = await self._said.recall(thread_id, its.get("run_id"), most)
+        thread_id, run_id, most = its["thread_id"], its.get("run_id"), its.get("most", sys.maxsize)
+        stored = None if run_id else await super().aget_tuple(config)
+        messages = await self._said.recall(thread_id, run_id, most) if most else []
         if stored is None:
             if not messages:
                 return None
@@ -108,11 +114,16 @@ class Checkpoints(AsyncPostgresSaver):
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> None:
         its = config["configurable"]
-        async with self._pool.connection() as connection, connection.transaction():
-            if await self._said.holds(connection, its.get("run_id")):
-                saver = AsyncPostgresSaver(connection, serde=self.serde)
-                await saver.adelete_thread(its["thread_id"])
-                await saver.aput(config, checkpoint, metadata, {})
+        values = {
+            "run": its.get("run_id"),
+            "thread": its["thread_id"],
+            "namespace": its["checkpoint_ns"],
+            "id": checkpoint["id"],
+            "checkpoint": Jsonb(checkpoint),
+            "metadata": Jsonb(get_serializable_checkpoint_metadata(config, metadata)),
+        }
+        async with self._pool.connection() as connection:
+            await connection.execute(_PUT.format(holding=self._said.holding), values)
 
 
 async def open_checkpoints(pool: Pool, said: Transcript) -> Checkpoints:
@@ -132,3 +143,17 @@ class Threads:
     async def forget(self, thread_ids: list[str]) -> None:
         """Delete all that the threads held."""
         await self._saver.aprune(thread_ids, strategy="delete")
+
+
+# Nothing but this one row is ever written of a thread.
+_PUT = """
+with held as ({holding}),
+others as (
+    delete from checkpoints using held
+    where thread_id = %(thread)s and checkpoint_ns = %(namespace)s and checkpoint_id <> %(id)s
+)
+insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)
+select %(thread)s, %(namespace)s, %(id)s, %(checkpoint)s, %(metadata)s from held
+on conflict (thread_id, checkpoint_ns, checkpoint_id)
+do update set checkpoint = excluded.checkpoint, metadata = excluded.metadata
+"""

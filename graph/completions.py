@@ -1,9 +1,12 @@
-"""One streamed chat completion: the bytes of an OpenAI-style stream in, chunks out."""
+"""One streamed chat completion: the bytes of an OpenAI-style stream in, batches out."""
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
@@ -24,8 +27,28 @@ _FINISH_REASONS = frozenset({"stop", "length", "content_filter", "tool_calls"})
 _MAX_EVENT_BYTES = 4 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one read brought: tokens as the model cut them; joined they are the text.
+
+    The last one of an answer has `finish_reason` (stop, length, content_filter or tool_calls) and
+    `model_name`, and `usage` if the endpoint counts.
+    """
+
+    tokens: Sequence[str]
+    tool_calls: Sequence[ToolCallChunk] = ()
+    finish_reason: str | None = None
+    model_name: str | None = None
+    usage: UsageMetadata | None = None
+
+    @property
+    def text(self) -> str:
+        """The tokens, joined."""
+        return "".join(self.tokens)
+
+
 class Completion:
-    """One streamed answer: bytes in, chunks out; a failure waits until its tokens are taken."""
+    """One streamed answer: bytes in, batches out; a failure waits until its tokens are taken."""
 
     def __init__(self, model_name: str) -> None:
         self.begun = False
@@ -75,26 +98,16 @@ class Completion:
         if not self.finished and self.failure is None:
             self.failure = ModelUnreachable(BROKE_OFF)
 
-    def take(self) -> ChatGenerationChunk | None:
-        """All that came since the last call as one chunk; null if that is nothing."""
+    def take(self) -> Batch | None:
+        """All that came since the last call; null if that is nothing."""
         is_last = self._closed and self.failure is None
         if not (self._tokens or self._tool_calls or is_last):
             return None
-        text, tokens = _cleaned(self._tokens)
-        message = AIMessageChunk(
-            content=text,
-            additional_kwargs={"tokens": tokens} if tokens else {},
-            tool_call_chunks=self._tool_calls,
-        )
+        tokens, calls = _cleaned(self._tokens), self._tool_calls
         self._tokens, self._tool_calls = [], []
-        return self._as_last(message) if is_last else ChatGenerationChunk(message=message)
-
-    def _as_last(self, message: AIMessageChunk) -> ChatGenerationChunk:
-        ending = {"finish_reason": self._finish_reason, "model_name": self._model_name}
-        message.response_metadata = {"model_provider": "openai", **ending}
-        message.usage_metadata = self._usage
-        message.chunk_position = "last"
-        return ChatGenerationChunk(message=message, generation_info=ending)
+        if not is_last:
+            return Batch(tokens, calls)
+        return Batch(tokens, calls, self._finish_reason, self._model_name, self._usage)
 
     def _parse(self, lines: list[bytes]) -> None:
         for line in lines:
@@ -102,7 +115,7 @@ class Completion:
                 continue
             data = line[5:].strip()
             if data.startswith(b"{"):
-                self._note(json.loads(data.decode()))
+                self._note(_loaded(data))
             elif data == b"[DONE]":
                 self.close()
                 return
@@ -145,13 +158,59 @@ class Completion:
         self._model_name = str(model_name or self._model_name)
 
 
-def _cleaned(tokens: list[str]) -> tuple[str, list[str]]:
-    """The text of `tokens` and the tokens, without characters that must not be stored."""
+def chunk_of(batch: Batch) -> ChatGenerationChunk:
+    """`batch` as LangChain knows it."""
+    message = AIMessageChunk(
+        content=batch.text,
+        additional_kwargs={"tokens": batch.tokens} if batch.tokens else {},
+        tool_call_chunks=list(batch.tool_calls),
+    )
+    if batch.finish_reason is None:
+        return ChatGenerationChunk(message=message)
+    ending = {"finish_reason": batch.finish_reason, "model_name": batch.model_name}
+    message.response_metadata = {"model_provider": "openai", **ending}
+    message.usage_metadata = batch.usage
+    message.chunk_position = "last"
+    return ChatGenerationChunk(message=message, generation_info=ending)
+
+
+def batch_of(chunk: AIMessageChunk) -> Batch:
+    """The batch that `chunk` was made of; another model's chunk counts as one token."""
+    ending = chunk.response_metadata
+    return Batch(
+        tokens_of(chunk),
+        chunk.tool_call_chunks,
+        ending.get("finish_reason"),
+        ending.get("model_name"),
+        chunk.usage_metadata,
+    )
+
+
+def tokens_of(chunk: AIMessageChunk) -> tuple[str, ...]:
+    """The tokens that `chunk` holds, as the model cut them; joined they are its text.
+
+    A chunk of another model, which keeps no boundaries, counts as one token.
+    """
+    tokens = chunk.additional_kwargs.get("tokens")
+    if tokens is None:
+        return (str(chunk.text),) if chunk.text else ()
+    return tuple(tokens)
+
+
+def _loaded(data: bytes) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # Stricter than the standard library's, which takes NaN and half of a surrogate pair.
+        return json.loads(data.decode())
+
+
+def _cleaned(tokens: list[str]) -> list[str]:
+    """`tokens` without characters that must not be stored."""
     text = "".join(tokens)
     if clean(text) == text:
-        return text, tokens
-    tokens = [cleaned for cleaned in map(clean, tokens) if cleaned]
-    return "".join(tokens), tokens
+        return tokens
+    return [cleaned for cleaned in map(clean, tokens) if cleaned]
 
 
 def _usage(counted: dict[str, Any]) -> UsageMetadata:

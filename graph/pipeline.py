@@ -65,12 +65,13 @@ def build_pipeline(
     return graph.compile(checkpointer=checkpoints, name="archwright")
 
 
-def after_retrieve(state: State) -> Literal["search", "generate"]:
+# Coroutines, since LangGraph calls a plain function in a thread.
+async def after_retrieve(state: State) -> Literal["search", "generate"]:
     """The modes `web` and `deep` search the web, `docs` does not."""
     return "search" if state.get("mode", "docs") != "docs" else "generate"
 
 
-def after_generate(state: State) -> Literal["check", "__end__"]:
+async def after_generate(state: State) -> Literal["check", "__end__"]:
     """A draft is checked, an answer is not."""
     return "check" if state.get("template") else "__end__"
 
@@ -80,13 +81,21 @@ def timed(step: Step, node: Callable[[State, Runtime[Context]], Awaitable[object
 
     async def run(state: State, runtime: Runtime[Context]) -> object:
         started = time.perf_counter()
-        changed = await node(state, _with_context(runtime))
+        runtime = _heard(runtime)
+        changed = await node(state, runtime)
         runtime.stream_writer(StepFinished(step, (time.perf_counter() - started) * 1000))
+        await runtime.context.keep_up()
         return changed
 
     return run
 
 
-def _with_context(runtime: Runtime[Context]) -> Runtime[Context]:
-    """LangServe and Studio may start a run without a context."""
-    return runtime if runtime.context else runtime.override(context=Context())
+def _heard(runtime: Runtime[Context]) -> Runtime[Context]:
+    """The runtime whose writer is the run's listener, if it has one.
+
+    LangServe and Studio may start a run without a context.
+    """
+    context = runtime.context or Context()
+    if listener := context.listener:
+        return runtime.override(context=context, stream_writer=listener.tell)
+    return runtime if runtime.context else runtime.override(context=context)

@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import os
-import socket
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from getpass import getuser
 from pathlib import Path
 from tempfile import gettempdir
@@ -21,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from graph.settings import PipelineSettings
+from graph.silence import CheckedPool
 
 with warnings.catch_warnings():
     # It says on import that XDG_RUNTIME_DIR is not set, which is usual in containers.
@@ -37,8 +37,7 @@ _LITTLE_KEPT = {
     "log_error_verbosity": "terse",
     "log_min_error_statement": "panic",
 }
-_CHECK_S = 1.0
-_LOOKS = 4
+_PREPARE_AFTER = 2
 
 WAIT_S = 4.5
 """How long a request waits for a connection before it is told that the database is away."""
@@ -106,14 +105,14 @@ def _keep_little(url: str) -> None:
 async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
     """A pool whose connections are checked when they are taken, with autocommit and dict rows.
 
-    Statements are not prepared, so that pgbouncer in transaction mode may stand between.
+    Statements are prepared, unless a pooler such as pgbouncer stands between.
     """
     options: dict[str, Any] = {
         "prepare_threshold": None,
         "row_factory": dict_row,
         "connect_timeout": 5,
     }
-    pool: Pool = AsyncConnectionPool(
+    pool = CheckedPool(
         url,
         kwargs=options,
         min_size=2,
@@ -122,60 +121,25 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
         # Gives an attempt up before its pauses grow to minutes; the next request begins anew.
         reconnect_timeout=WAIT_S - 1,
         configure=_configure,
-        check=_check,
-        open=False,
     )
     await pool.open()
+    watching = asyncio.create_task(pool.watch())
     try:
         await pool.wait(timeout=30)
         yield pool
     finally:
+        watching.cancel()
         await pool.close()
 
 
 async def _configure(connection: AsyncConnection[DictRow]) -> None:
     # Not among the options: the job queue gives it too, for a connection of its own.
     await connection.set_autocommit(True)
-
-
-async def _check(connection: AsyncConnection[DictRow]) -> None:
-    """Refuse a connection that does not answer. The pool's time limit does not cover its check."""
-    probe = asyncio.ensure_future(AsyncConnectionPool.check_connection(connection))
-    probe.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-    try:
-        # Several times, so that a process that got no time does not take that for silence: after
-        # the first look that came too late it reads what has come.
-        for _ in range(_LOOKS):
-            if (await asyncio.wait({probe}, timeout=_CHECK_S / _LOOKS))[0]:
-                break
-    finally:
-        if not probe.done():
-            _hang_up(connection)
-            await _end_of(probe)
-    await probe
-
-
-async def _end_of(probe: asyncio.Future[None]) -> None:
-    """Wait for what fails in a moment, however often the waiting is cancelled.
-
-    After that the pool closes the connection, and closed under the probe it takes the process down.
-    """
-    while not probe.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({probe})
-
-
-def _hang_up(connection: AsyncConnection[DictRow]) -> None:
-    """End the connection from below, so that what waits on it fails by itself.
-
-    To cancel a query, psycopg asks the server, which is silent; and a connection that is closed
-    under a query is memory that is freed under it: the process may die of it.
-    """
-    with (
-        suppress(OSError),
-        socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line,
-    ):
-        line.shutdown(socket.SHUT_RDWR)
+    # A pooler answers as a process that is none of Postgres', and gives each transaction another
+    # one, which does not know what was prepared with the last.
+    row = await (await connection.execute("select pg_backend_pid() as pid")).fetchone()
+    if row and row["pid"] == connection.info.backend_pid:
+        connection.prepare_threshold = _PREPARE_AFTER
 
 
 def is_unreachable(error: BaseException) -> bool:

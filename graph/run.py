@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Durability
@@ -138,18 +139,22 @@ async def _stream(
 ) -> None:
     # Written once, at the end; without a thread there is nothing to write.
     durability: Durability | None = "exit" if config else None
-    stream = pipeline.astream(
-        turn, config, context=context, stream_mode="custom", durability=durability
-    )
-    async for event in stream:
-        await gathered.add(cast(Event, event))
+    heard = context.heard_by(gathered)
+    stream = pipeline.astream(turn, config, context=heard, stream_mode=[], durability=durability)
+    try:
+        async for _ in stream:
+            pass
+    except Exception:
+        await gathered.keep_up()
+        raise
 
 
 class _Gathered:
-    """What a run has brought so far. Passes each event on as it comes."""
+    """What a run has brought so far. Passes each event on in the order that they come."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
+        self._waiting: deque[Event] = deque()
         self._started = time.perf_counter()
         self._tokens: list[str] = []
         self._checks: list[Check] = []
@@ -160,7 +165,16 @@ class _Gathered:
         self._generated: AnswerGenerated | None = None
         self._checked: DraftChecked | None = None
 
-    async def add(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        self._waiting.append(event)
+
+    async def keep_up(self) -> None:
+        while self._waiting:
+            event = self._waiting.popleft()
+            self._note(event)
+            await self._emit(event)
+
+    def _note(self, event: Event) -> None:
         if isinstance(event, TokensStreamed):
             if not self._tokens:
                 self._timings["first_token"] = self._elapsed()
@@ -178,7 +192,6 @@ class _Gathered:
             self._generated = event
         elif isinstance(event, DraftChecked):
             self._checked = event
-        await self._emit(event)
 
     @property
     def text(self) -> str:

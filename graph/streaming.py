@@ -1,4 +1,4 @@
-"""A chat model whose stream yields, as one chunk, all tokens that one read brought."""
+"""A chat model whose stream yields, as one batch, all tokens that one read brought."""
 
 import asyncio
 import inspect
@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.callbacks import AsyncCallbackManager, AsyncCallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import ensure_config
 from langchain_openai import ChatOpenAI
 from pydantic import PrivateAttr, SecretStr
 from yarl import URL
 
 from graph.addresses import Reach
-from graph.completions import Completion
+from graph.completions import Batch, Completion, batch_of, chunk_of
 from graph.connections import (
     AWAY,
     LOST,
@@ -36,30 +38,22 @@ from graph.uses import Uses
 log = logging.getLogger(__name__)
 
 _AFTERWORD_S = 5.0
+# Some 80 tokens: what one stream may take of a burst before the others have their turn.
+_SLICE_BYTES = 16 * 1024
 _TOKENIZE = "tokenize"
 _NO_ANSWER = "The model's endpoint did not answer within {:g} seconds."
 
 
-def tokens_of(chunk: AIMessageChunk) -> tuple[str, ...]:
-    """The tokens that `chunk` holds, as the model cut them; joined they are its text.
-
-    A chunk of another model, which keeps no boundaries, counts as one token.
-    """
-    tokens = chunk.additional_kwargs.get("tokens")
-    if tokens is None:
-        return (str(chunk.text),) if chunk.text else ()
-    return tuple(tokens)
-
-
 class StreamingChatModel(ChatOpenAI):
-    """A ChatOpenAI (chat completions only) with an HTTP client of its own for `astream`.
+    """A ChatOpenAI (chat completions only) with an HTTP client of its own for its streams.
 
-    Each chunk holds what one read from the socket brought; `tokens_of` gives its tokens. The last
-    chunk has `finish_reason` (stop, length, content_filter or tool_calls) and `model_name` in
-    `response_metadata`, and `usage_metadata` if the endpoint counts. Nothing is ever retried.
+    Each batch holds what one read from the socket brought, each chunk of `astream` a batch;
+    `tokens_of` gives its tokens. The last chunk has `finish_reason` (stop, length, content_filter
+    or tool_calls) and `model_name` in `response_metadata`, and `usage_metadata` if the endpoint
+    counts. Nothing is ever retried.
     A `model_copy` shares the connections, and so their end in `aclose`. Times are in seconds.
 
-    `astream` raises, with the tokens before it already yielded:
+    `batches` and `astream` raise, with the tokens before it already yielded:
         ModelTimedOut: not connected, no first token, or no read after it in time.
         ModelUnreachable: not reached, broke off, or another protocol.
         ModelRefused: another status than 2xx.
@@ -115,6 +109,15 @@ class StreamingChatModel(ChatOpenAI):
         except TimeoutError as error:
             raise ModelTimedOut(_NO_ANSWER.format(timeout_s)) from error
 
+    async def batches(self, asked: LanguageModelInput) -> AsyncIterator[Batch]:
+        """What `astream` gives, without LangChain's work on each chunk where nobody hears it."""
+        if self._is_heard():
+            async for chunk in self.astream(asked):
+                yield batch_of(chunk)
+        else:
+            async for batch in self._answer(asked, None, {}):
+                yield batch
+
     async def _astream(
         self,
         messages: list[BaseMessage],
@@ -124,19 +127,26 @@ class StreamingChatModel(ChatOpenAI):
         stream_usage: bool | None = None,
         **kwargs: Any,  # noqa: ANN401 - as in ChatOpenAI
     ) -> AsyncIterator[ChatGenerationChunk]:
+        async for batch in self._answer(messages, stop, kwargs):
+            chunk = chunk_of(batch)
+            # astream and ainvoke announce chunks themselves and give no run_manager;
+            # stream_events v3 gives one and leaves it to us, as it does to ChatOpenAI.
+            if run_manager:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _answer(
+        self, asked: LanguageModelInput, stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> AsyncIterator[Batch]:
         started = asyncio.get_running_loop().time()
         answer = Completion(self.model_name)
         async with self._uses.one(self.aclose):
-            response = await self._ask(self._body(messages, stop, kwargs), started)
+            response = await self._ask(self._body(asked, stop, kwargs), started)
             try:
                 while not answer.ended:
                     await self._read(response, answer, started)
-                    if chunk := answer.take():
-                        # astream and ainvoke announce chunks themselves and give no run_manager;
-                        # stream_events v3 gives one and leaves it to us, as it does to ChatOpenAI.
-                        if run_manager:
-                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                        yield chunk
+                    if batch := answer.take():
+                        yield batch
                 if answer.failure:
                     raise answer.failure
                 await read_leftovers(response)
@@ -144,6 +154,13 @@ class StreamingChatModel(ChatOpenAI):
                 # Not release(), which may wait: a cancelled run hangs up at once. A response that
                 # was read to its end has given its connection back before this.
                 response.close()
+
+    def _is_heard(self) -> bool:
+        """Whether anybody is told what is asked: a tracer, LangGraph's `messages`, a callback."""
+        callbacks = ensure_config().get("callbacks")
+        return bool(
+            AsyncCallbackManager.configure(callbacks, self.callbacks, self.verbose).handlers
+        )
 
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:  # noqa: ANN401 - as in ChatOpenAI
         self._must_be_free()
@@ -180,10 +197,10 @@ class StreamingChatModel(ChatOpenAI):
         return any(f".{host}".endswith(name) for name in (".openai.com", ".azure.com"))
 
     def _body(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+        self, asked: LanguageModelInput, stop: list[str] | None, kwargs: dict[str, Any]
     ) -> bytes:
         options = {**kwargs, "stream": True, "stream_options": {"include_usage": True}}
-        payload = self._get_request_payload(messages, stop=stop, **options)
+        payload = self._get_request_payload(asked, stop=stop, **options)
         more = payload.pop("extra_body", None) or {}
         return json.dumps({**payload, **more}).encode()
 
@@ -238,9 +255,13 @@ class StreamingChatModel(ChatOpenAI):
         self, response: aiohttp.ClientResponse, answer: Completion, started: float
     ) -> None:
         """Wait for one read and hand it to `answer`, which keeps what is wrong with it."""
+        content = response.content
         try:
-            async with asyncio.timeout_at(self._deadline(answer, started)):
-                data = await response.content.readany()
+            if data := content.read_nowait(_SLICE_BYTES):
+                await asyncio.sleep(0)
+            else:
+                async with asyncio.timeout_at(self._deadline(answer, started)):
+                    data = await content.read(_SLICE_BYTES)
         except TimeoutError as error:
             self._too_late(answer, error)
         except LOST as error:

@@ -161,6 +161,7 @@ OPERATIONS: list[Operation] = [
     Operation("GET", "/openapi.json", "known"),
     Operation("GET", "/docs", "known"),
     Operation("GET", "/docs/{name}", "known"),
+    Operation("GET", "/metrics", "admin"),
     # People
     Operation("GET", "/me", "known"),
     Operation("GET", "/users", "known"),

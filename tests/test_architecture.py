@@ -60,6 +60,8 @@ FRAMEWORKS = {
     "typer": {"api/cli.py"},
     "jwt": {"api/access/jwks.py", "api/access/tokens.py"},
     "procrastinate": {"api/queue.py"},
+    "prometheus_client": {"api/measuring.py", "api/workers.py"},
+    "opentelemetry": {"api/spans.py"},
     "limits": {"api/counters.py", "api/fair_use.py", "api/settings.py"},
 }
 COMPOSITION_ROOTS = {"api/settings.py", "graph/studio.py"}

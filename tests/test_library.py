@@ -256,7 +256,7 @@ def test_documents_that_are_not_indexed_yet_do_not_crowd_out_those_that_are(
         await shelf.add(HANDBOOK)
         return await shelf.texts_found("valve pressure")
 
-    assert on_shelf(scenario) == [VALVE]
+    assert on_shelf(scenario)[0] == VALVE
 
 
 def test_indexing_again_is_harmless_and_replaces_what_was_there(

@@ -15,9 +15,10 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 from pydantic import SecretStr
 
+from graph.completions import tokens_of
 from graph.errors import ModelRefused, ModelUnreachable
 from graph.local_model import BUNDLED_NAME, LocalModel, find_weights
-from graph.streaming import StreamingChatModel, tokens_of
+from graph.streaming import StreamingChatModel
 
 ROOT = Path(__file__).resolve().parent.parent
 PARENT = """

@@ -359,15 +359,19 @@ def test_a_run_that_is_held_cannot_end_before_who_holds_it(
     conversation = Conversation(rows)
     run = conversation.run(conversation.say("Why?"))
 
-    async def hold(pool: Pool) -> list[bool]:
-        said = Transcripts(pool)
-        async with pool.connection() as connection, connection.transaction():
-            held = [await said.holds(connection, one) for one in (run, None, str(uuid.uuid4()))]
-            rows.execute("set lock_timeout = '100ms'")
-            with pytest.raises(LockNotAvailable):
-                rows.execute(end, (run,))
-        rows.execute(end, (run,))
-        async with pool.connection() as connection, connection.transaction():
-            return [*held, await said.holds(connection, run)]
+    async def hold(pool: Pool) -> list[int]:
+        async with pool.connection() as connection:
 
-    assert with_pool(url, hold) == [True, False, False, False]
+            async def held(one: str | None) -> int:
+                cursor = await connection.execute(Transcripts.holding, {"run": one})
+                return cursor.rowcount
+
+            async with connection.transaction():
+                before = [await held(one) for one in (run, None, str(uuid.uuid4()))]
+                rows.execute("set lock_timeout = '100ms'")
+                with pytest.raises(LockNotAvailable):
+                    rows.execute(end, (run,))
+            rows.execute(end, (run,))
+            return [*before, await held(run)]
+
+    assert with_pool(url, hold) == [1, 0, 0, 0]

@@ -24,6 +24,7 @@ from standins.openai import Answer, OpenAIStandIn
 
 from api.database.migrations import migrate
 from graph import models as models_module
+from graph.completions import tokens_of
 from graph.errors import ModelRefused, ModelTimedOut, ModelUnreachable
 from graph.local_model import BUNDLED_NAME
 from graph.models import Models, Offer, Resolved, open_models
@@ -32,7 +33,7 @@ from graph.postgres import open_pool
 from graph.providers import ModelEntry, Provider, Providers
 from graph.secrets import Secrets
 from graph.settings import PipelineSettings
-from graph.streaming import StreamingChatModel, tokens_of
+from graph.streaming import StreamingChatModel
 
 NOWHERE = "http://127.0.0.1:9/v1"
 

@@ -6,21 +6,30 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ormsgpack
+import psycopg
+import pytest
 from conftest import make_database
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from api.runs.transcripts import Transcripts
+from graph import silence
 from graph.checkpoints import open_checkpoints
 from graph.postgres import embedded_postgres, open_pool
 
 IMPATIENT = """
 import asyncio, sys
 from contextlib import suppress
+import graph.silence
 from graph.postgres import open_pool
+
+# Each connection is asked whether it lives.
+graph.silence._FRESH_S = 0
 
 async def relay(reader, writer, silent):
     with suppress(OSError):
@@ -78,8 +87,10 @@ def test_who_stops_waiting_for_a_silent_database_does_not_take_the_process_down(
 
 
 def test_a_process_that_got_no_time_does_not_take_that_for_a_silent_database(
-    postgres_url: str,
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(silence, "_FRESH_S", 0)
+
     async def scenario() -> int:
         async with open_pool(postgres_url) as pool:
 
@@ -99,6 +110,36 @@ def test_a_process_that_got_no_time_does_not_take_that_for_a_silent_database(
     assert asyncio.run(scenario()) == 0
 
 
+def test_a_connection_that_was_ended_just_now_is_not_given(postgres_url: str) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        async with open_pool(postgres_url) as pool:
+            async with pool.connection() as connection, pool.connection() as other:
+                pid = connection.info.backend_pid
+                await other.execute("select pg_terminate_backend(%s, 5000)", (pid,))
+            found = []
+            for _ in range(2):
+                async with pool.connection() as connection:
+                    cursor = await connection.execute("select 1 as answer")
+                    found += await cursor.fetchall()
+            return found
+
+    assert asyncio.run(scenario()) == [{"answer": 1}] * 2
+
+
+def test_a_statement_is_given_up_when_the_database_falls_silent_under_it(postgres_url: str) -> None:
+    async def scenario() -> int:
+        async with relayed(postgres_url) as (url, is_heard), open_pool(url) as pool:
+            async with pool.connection() as connection:
+                # It may take its time as long as the database answers others.
+                patient = await connection.execute("select pg_sleep(3)")
+                is_heard.clear()
+                with pytest.raises(psycopg.OperationalError):
+                    await asyncio.wait_for(connection.execute("select 1"), 30)
+            return patient.rowcount
+
+    assert asyncio.run(scenario()) == 1
+
+
 def test_an_embedded_server_ends_with_its_last_user_even_if_another_was_killed(
     scratch: Path,
 ) -> None:
@@ -109,15 +150,73 @@ def test_an_embedded_server_ends_with_its_last_user_even_if_another_was_killed(
     assert not (scratch / "own" / "postmaster.pid").exists()
 
 
-def test_statements_are_not_prepared_so_that_pgbouncer_may_stand_between(postgres_url: str) -> None:
-    async def prepared() -> list[dict[str, Any]]:
-        async with open_pool(make_database(postgres_url)) as pool, pool.connection() as connection:
+@pytest.mark.parametrize(("pooled", "prepared"), [(False, 1), (True, 0)])
+def test_statements_are_prepared_unless_a_pooler_stands_between(
+    postgres_url: str, pooled: bool, prepared: int
+) -> None:
+    async def scenario() -> int:
+        async with (
+            relayed(make_database(postgres_url), pooled=pooled) as (url, _),
+            open_pool(url) as pool,
+            pool.connection() as connection,
+        ):
             for _ in range(10):
                 await connection.execute("select %s", (1,))
-            cursor = await connection.execute("select name from pg_prepared_statements")
-            return await cursor.fetchall()
+            cursor = await connection.execute("select from pg_prepared_statements")
+            return cursor.rowcount
 
-    assert asyncio.run(prepared()) == []
+    assert asyncio.run(scenario()) == prepared
+
+
+@asynccontextmanager
+async def relayed(url: str, *, pooled: bool = False) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """The database by way of a relay, which is silent while the event is not set.
+
+    One that is `pooled` tells another process' id than Postgres, as pgbouncer does.
+    """
+    is_heard = asyncio.Event()
+    is_heard.set()
+    address, folder = url.split("?host=")
+
+    its = _BACKEND_KEY if pooled else b""
+    serving: set[asyncio.Task[None] | None] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, its: bytes) -> None:
+        while data := await reader.read(65536):
+            await is_heard.wait()
+            at = data.find(its) if its else -1
+            writer.write(data if at < 0 else _with_another_id(data, at + len(its)))
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        inner, outer = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")
+        try:
+            with suppress(OSError, asyncio.CancelledError):
+                await asyncio.gather(pump(reader, outer, b""), pump(inner, writer, its))
+        finally:
+            for each in (writer, outer):
+                each.close()
+                with suppress(OSError):
+                    await each.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"{address}?host=127.0.0.1&port={port}", is_heard
+    finally:
+        server.close()
+        for task in filter(None, serving):
+            task.cancel()
+        await asyncio.wait({task for task in serving if task}, timeout=10)
+
+
+# The message BackendKeyData: its length in bytes, then the id and a secret.
+_BACKEND_KEY = b"K\x00\x00\x00\x0c"
+
+
+def _with_another_id(data: bytes, at: int) -> bytes:
+    return data[:at] + (7).to_bytes(4) + data[at + 4 :]
 
 
 def test_a_checkpoint_that_was_tampered_with_imports_and_calls_nothing(postgres_url: str) -> None:

@@ -19,8 +19,9 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import SecretStr
 from standins.openai import Answer, OpenAIStandIn
 
+from graph.completions import tokens_of
 from graph.errors import ModelError, ModelRefused, ModelReported, ModelTimedOut, ModelUnreachable
-from graph.streaming import StreamingChatModel, tokens_of
+from graph.streaming import StreamingChatModel
 
 AWAY = "The model cannot be reached. Check the provider's base URL, or try again later."
 BROKE_OFF = "The model's stream broke off before the answer was complete. Try again."

@@ -22,7 +22,7 @@ from standins.openai import Answer, OpenAIStandIn
 from api.access.principals import LOCAL_USER, Principal
 from api.access.rules import signed_in
 from api.fair_use import FairUse
-from api.runs.accounts import Spent, add_run, cost_of, spent_on
+from api.runs.accounts import ADDED, Spent, columns_of, cost_of, fold, spent_on
 from api.runs.beginning import Beginnings, NewRun, Place, Request
 from api.runs.ending import End, Endings
 from api.runs.rows import RunRow
@@ -252,7 +252,10 @@ def test_a_day_is_one_of_utc_wherever_the_database_is(service: Service) -> None:
             user = uuid.uuid4()
             for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
                 await connection.execute(f"set timezone to '{zone}'")
-                await add_run(connection, user, None, SPENT)
+                about = {"owner": user, "project": None}
+                await connection.execute(ADDED, {**about, **columns_of(SPENT)})
+            await fold(connection)
+            await fold(connection)
             sql = "select day, project_id, runs, cost from usage where user_id = %s"
             return await (await connection.execute(sql, (user,))).fetchall()
 

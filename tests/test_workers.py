@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,9 +14,19 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 from conftest import upload
+from sse import read
+from standins.collector import CollectorStandIn
 from standins.openai import Answer, OpenAIStandIn
 from test_documents import search
-from test_server import SERVE, Draft, Process, environment, refused, wait_until
+from test_server import (
+    SERVE,
+    Draft,
+    Process,
+    drafting_body,
+    environment,
+    refused,
+    wait_until,
+)
 
 from graph.knowledge.ownership import Ownership, VectorsInUse
 from graph.postgres import embedded_postgres
@@ -77,8 +87,18 @@ def assert_gone(processes: list[psutil.Process], within_s: float = 10) -> None:
 
 
 @pytest.fixture(scope="module")
-def settings(shared_model: OpenAIStandIn) -> dict[str, str]:
-    return {"OPENAI_BASE_URL": shared_model.base_url, "OPENAI_MODEL": "stand-in"}
+def collector() -> Iterator[CollectorStandIn]:
+    with CollectorStandIn() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def settings(shared_model: OpenAIStandIn, collector: CollectorStandIn) -> dict[str, str]:
+    return {
+        "OPENAI_BASE_URL": shared_model.base_url,
+        "OPENAI_MODEL": "stand-in",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +165,30 @@ def test_what_one_worker_took_in_each_finds(service: Workers, http: httpx.Client
     assert "41 cm" in found[0]
 
 
+def test_each_worker_tells_the_metrics_of_all_and_sends_its_traces(
+    service: Workers,
+    http: httpx.Client,
+    shared_model: OpenAIStandIn,
+    collector: CollectorStandIn,
+) -> None:
+    shared_model.will(Answer(["One", " two"]))
+    body = {"message": "Which?", "doc_type": "UNSORTED"}
+    for worker in service.workers:
+        with alone(worker, service.workers):
+            events = read(http, "POST", "/api/v1/chat/generate", json=body)
+        collector.trace_of(events[0].id.split(":")[0])
+    for worker in service.workers:
+        with alone(worker, service.workers):
+            assert metric(http, 'runs_total{api="legacy",outcome="stop"}') == 2
+            assert metric(http, 'tokens_streamed_total{api="legacy"}') == 4
+            assert metric(http, 'first_token_seconds_count{api="legacy"}') == 2
+
+
+def metric(http: httpx.Client, name: str) -> float:
+    found = re.findall(f"^archwright_{re.escape(name)} (.+)$", http.get("/metrics").text, re.M)
+    return float(found[0])
+
+
 def test_the_parent_owns_the_vectors(service: Workers, folder: Path) -> None:
     with pytest.raises(VectorsInUse, match=f"in use by process {service.child.pid}"):
         Ownership(folder / "data/chroma")
@@ -184,8 +228,28 @@ def test_the_replacement_serves(service: Workers, http: httpx.Client) -> None:
         assert http.get("/api/v1/system/health").json()["status"] == "OK"
 
 
+def test_what_was_open_in_a_worker_that_is_killed_is_open_no_more(
+    service: Workers, http: httpx.Client, shared_model: OpenAIStandIn
+) -> None:
+    shared_model.will(Answer(["One "], end="hang"))
+    ours, theirs = service.workers
+    with ExitStack() as streams:
+        with alone(ours, service.workers):
+            draft = http.stream("POST", "/api/v1/chat/stream", json=drafting_body("Which?"))
+            run_id = streams.enter_context(draft).headers["x-run-id"]
+        with alone(theirs, service.workers):
+            streams.enter_context(http.stream("GET", f"/runs/{run_id}/stream"))
+        wait_until(lambda: metric(http, "streams_open") == 2, 20)
+        theirs.kill()
+        wait_until(lambda: metric(http, "streams_open") == 1, 20)
+        assert metric(http, 'runs_total{api="legacy",outcome="stop"}') == 2
+        http.post(f"/runs/{run_id}/stop").raise_for_status()
+    wait_until(lambda: len(service.workers) == 2, 20)
+    wait_until(lambda: metric(http, "streams_open") == 0, 20)
+
+
 def test_sigterm_lets_a_run_finish_and_leaves_no_process(
-    service: Workers, shared_model: OpenAIStandIn
+    service: Workers, shared_model: OpenAIStandIn, collector: CollectorStandIn
 ) -> None:
     shared_model.will(Answer(["one ", "two ", "three"], delay_s=0.5))
     draft, everything, began = Draft(service.url), service.everything(), time.monotonic()
@@ -194,6 +258,7 @@ def test_sigterm_lets_a_run_finish_and_leaves_no_process(
     assert time.monotonic() - began < 15
     [(name, data)] = draft.terminal
     assert (name, data["full_response"]) == ("done", "one two three")
+    assert collector.trace_of(data["metadata"]["run_id"], within_s=0)
     assert_gone(everything, 1)
     assert "Traceback" not in service.err
     assert "other vectors" not in service.err

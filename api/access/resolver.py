@@ -1,7 +1,7 @@
 """What a caller may do in a project: one SQL expression, used wherever projects are read."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from api.access.principals import Principal
@@ -13,11 +13,21 @@ AccessSource = Literal["platform", "owner", "direct", "group", "public"]
 
 
 @dataclass(frozen=True, slots=True)
+class Brief:
+    """How a project wants its turns done; `settings` as it stores them."""
+
+    name: str
+    instructions: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
-    """What a caller may do in a project, and why."""
+    """What a caller may do in a project, and why. `brief` spares who asks about it a look."""
 
     tier: Tier
     source: AccessSource
+    brief: Brief | None = field(default=None, compare=False)
 
     def allows(self, needed: Tier) -> bool:
         """Whether this tier includes `needed`."""
@@ -66,10 +76,22 @@ async def access_to(pool: Pool, caller: Principal, project_id: uuid.UUID) -> Acc
     async with pool.connection() as connection:
         cursor = await connection.execute(_SELECT, {**about(caller), "id": project_id})
         row = await cursor.fetchone()
-    return Access(row["access_tier"], row["access_source"]) if row else None
+    if row is None:
+        return None
+    return Access(row.pop("access_tier"), row.pop("access_source"), Brief(**row))
 
 
+async def brief_of(pool: Pool, project_id: uuid.UUID) -> Brief | None:
+    """How a project wants its turns done; null where there is no such project."""
+    async with pool.connection() as connection:
+        row = await (await connection.execute(_SELECT_BRIEF, (project_id,))).fetchone()
+    return Brief(**row) if row else None
+
+
+_BRIEF = "p.name, p.instructions, p.settings"
 _SELECT = f"""
-select access_tier, access_source from {ACCESS} access
+select access_tier, access_source, {_BRIEF}
+from {ACCESS} access join projects p on p.id = access.project_id
 where project_id = %(id)s and access_tier is not null
 """
+_SELECT_BRIEF = f"select {_BRIEF} from projects p where p.id = %s"

@@ -76,19 +76,30 @@ async def admin(caller: Caller) -> Principal:
     return caller
 
 
-def in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, uuid.UUID]]:
-    """The rule for a route about the project of its path or query."""
+def access_in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, Access]]:
+    """The rule for a route about the project of its path or query, which gives the access."""
 
     @rule(f"tier {needed} of the project")
     async def allowed(
         project_id: uuid.UUID, request: Request, service: Service, caller: Caller
+    ) -> Access:
+        return await require(request, service.pool, caller, project_id, needed)
+
+    return allowed
+
+
+def in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, uuid.UUID]]:
+    """The same rule, which gives the project's id."""
+
+    async def allowed(
+        project_id: uuid.UUID, _: Annotated[Access, Depends(access_in_project(needed))]
     ) -> uuid.UUID:
-        await require(request, service.pool, caller, project_id, needed)
         return project_id
 
     return allowed
 
 
+Use = Annotated[Access, Depends(access_in_project("use"))]
 UsableProject = Annotated[uuid.UUID, Depends(in_project("use"))]
 EditableProject = Annotated[uuid.UUID, Depends(in_project("edit"))]
 OwnProject = Annotated[uuid.UUID, Depends(in_project("full"))]

@@ -1,6 +1,5 @@
 """What each run used and what that costs, added up by day, project, user and model."""
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -60,35 +59,51 @@ def _used(terminal: Terminal) -> Usage:
     return answer.estimate
 
 
-async def add_run(
-    connection: AsyncConnection[Any],
-    user_id: uuid.UUID,
-    project_id: uuid.UUID | None,
-    spent: Spent,
-) -> None:
-    """Add a run to the accounts; as a part of the transaction that ends it, which comes once."""
-    values = {
-        "user": user_id,
-        "project": project_id,
+def columns_of(spent: Spent) -> dict[str, object]:
+    """What `ADDED` adds."""
+    return {
         "provider": spent.provider,
         "model": spent.model,
         "prompt_tokens": spent.usage.prompt_tokens,
         "completion_tokens": spent.usage.completion_tokens,
         "cost": spent.cost,
     }
-    await connection.execute(_ADD, values)
+
+
+async def fold(connection: AsyncConnection[Any]) -> None:
+    """Make one row of those that runs have added for the same day, user, project and model."""
+    await connection.execute(_FOLD)
 
 
 # A day is one of UTC, and is the one on which the run ended.
-_ADD = """
-insert into usage as u (day, project_id, user_id, provider, model, runs, prompt_tokens,
+ADDED = """
+insert into usage (day, project_id, user_id, provider, model, runs, prompt_tokens,
     completion_tokens, cost)
-values ((now() at time zone 'utc')::date, %(project)s, %(user)s, %(provider)s, %(model)s, 1,
+values ((now() at time zone 'utc')::date, %(project)s, %(owner)s, %(provider)s, %(model)s, 1,
     %(prompt_tokens)s, %(completion_tokens)s, %(cost)s)
-on conflict (day, user_id, coalesce(project_id, '00000000-0000-0000-0000-000000000000'),
-    coalesce(provider, ''), coalesce(model, ''))
-do update set runs = u.runs + 1,
-    prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = u.completion_tokens + excluded.completion_tokens,
-    cost = coalesce(u.cost + excluded.cost, u.cost, excluded.cost)
+"""
+"""Adds a run to the accounts, as a part of the transaction that ends it, which comes once.
+
+A row of its own, since runs that change the same row would wait for each other's end.
+"""
+
+# Of the days that may still grow. What another process folds meanwhile is gone here.
+_FOLD = """
+with many as (
+    select day, user_id, project_id, provider, model from usage
+    where day >= (now() at time zone 'utc')::date - 7
+    group by day, user_id, project_id, provider, model having count(*) > 1
+),
+folded as (
+    delete from usage u using many m
+    where u.day = m.day and u.user_id = m.user_id
+        and (u.project_id, u.provider, u.model)
+            is not distinct from (m.project_id, m.provider, m.model)
+    returning u.*
+)
+insert into usage
+    (day, project_id, user_id, provider, model, runs, prompt_tokens, completion_tokens, cost)
+select day, project_id, user_id, provider, model, sum(runs), sum(prompt_tokens),
+    sum(completion_tokens), sum(cost)
+from folded group by day, project_id, user_id, provider, model
 """

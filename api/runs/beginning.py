@@ -4,18 +4,20 @@ import asyncio
 import json
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json
 
 from api.errors import Refusal, not_found
 from api.fair_use import FairUse
 from api.runs.dialects import Api
-from api.runs.keys import Key, KeyTaken, claim
+from api.runs.keys import CLAIMED, RECLAIMED, Key, KeyTaken
 from api.runs.rows import RunRow
 from api.runs.stored_log import lines_of
 from api.wire import Frame
@@ -87,6 +89,21 @@ class NewRun:
         """The message that it answers."""
         return self.place.question_id if self.place else None
 
+    def row(self) -> RunRow:
+        """The run as it stands once it has begun."""
+        return RunRow(
+            self.id,
+            self.conversation_id,
+            self.project_id,
+            self.owner_id,
+            self.api,
+            "running",
+            seq=0,
+            started_at=datetime.now(UTC),
+            question_id=self.question_id,
+            doc_type=self.request.turn.get("doc_type", UNSORTED),
+        )
+
 
 class Beginnings:
     """Stores the beginnings of runs for one process."""
@@ -96,8 +113,10 @@ class Beginnings:
         self._process_id = process_id
         self._fair_use = fair_use
 
-    async def begin(self, new: NewRun, opening: Sequence[Frame] = ()) -> None:
-        """Store key, question, empty answer, run and its first events in one transaction.
+    async def begin(self, new: NewRun, opening: Sequence[Frame] = ()) -> bool:
+        """Store key, question, empty answer, run and its first events, all at once.
+
+        Tells whether something was said before the question.
 
         Raises:
             KeyTaken: the key has begun another run meanwhile.
@@ -105,10 +124,10 @@ class Beginnings:
                 else's or of another project, or gone; 429, too many runs are going on. Nothing is
                 stored then.
         """
-        request = await _as_json(new.request)
+        values = await self._values(new, opening)
         for _ in range(_MOST_RACES):
             try:
-                return await self._begin(new, request, opening)
+                return await self._begin(new, values)
             except UniqueViolation as error:
                 if error.diag.constraint_name != "one_run_at_a_time":
                     raise
@@ -116,36 +135,42 @@ class Beginnings:
                 raise _second(run_id)
         raise _second(None)
 
-    async def _begin(self, new: NewRun, request: str, opening: Sequence[Frame]) -> None:
-        async with self._pool.connection() as connection, connection.transaction():
-            # Before the key: who erases the conversation locks them in this order.
-            is_new = new.place and await _enter_conversation(connection, new, new.place)
-            if new.key and not await claim(connection, new.owner_id, new.key, new.id, new.replaces):
-                raise KeyTaken
-            if new.place:
-                await _insert_turn(connection, new, new.place, new.place.history if is_new else ())
-            await self._insert_run(connection, new, request, opening)
+    async def _begin(self, new: NewRun, values: dict[str, object]) -> bool:
+        async with self._pool.connection() as connection, self._undoing(connection, new):
+            begun = await _store(connection, new, values)
+            if new.replaces:
+                await _insert_answer_again(connection, new.replaces, new.id)
             await self._fair_use.refuse_one_run_more(connection, new.owner_id, new.project_id)
+        return not begun["is_new"] or bool(new.place and new.place.history)
 
-    async def _insert_run(
-        self,
-        connection: AsyncConnection[Any],
-        new: NewRun,
-        request: str,
-        opening: Sequence[Frame],
-    ) -> None:
-        values = (
-            new.id,
-            new.conversation_id,
-            new.owner_id,
-            self._process_id,
-            new.question_id,
-            new.api,
-            request,
-            len(opening),
-            lines_of(opening),
-        )
-        await connection.execute(_INSERT_RUN, values)
+    def _undoing(
+        self, connection: AsyncConnection[Any], new: NewRun
+    ) -> AbstractAsyncContextManager[object]:
+        """A transaction where something may be refused that is stored already."""
+        may_be_refused = new.key is not None or self._fair_use.limits_runs
+        return connection.transaction() if may_be_refused else nullcontext()
+
+    async def _values(self, new: NewRun, opening: Sequence[Frame]) -> dict[str, object]:
+        place, key = new.place, new.key
+        return {
+            "run": new.id,
+            "owner": new.owner_id,
+            "process": self._process_id,
+            "api": new.api,
+            "request": await _as_json(new.request),
+            "conversation": new.conversation_id,
+            "project": new.project_id,
+            "question": new.question_id,
+            "title": place and place.title,
+            "doc_type": place and place.doc_type,
+            "messages": Json(_messages(new, place) if place else []),
+            "route": key and key.api,
+            "key": key and key.key,
+            "hash": key and key.body_hash,
+            "replaces": new.replaces,
+            "count": len(opening),
+            "events": lines_of(opening),
+        }
 
     async def _running(self, conversation_id: uuid.UUID | None) -> uuid.UUID | None:
         """The run that goes on in a conversation, null where it has ended by now."""
@@ -164,40 +189,46 @@ async def insert_next(
         await _insert_answer_again(connection, row.id, next_run_id)
 
 
-async def _insert_turn(
-    connection: AsyncConnection[Any], new: NewRun, place: Place, history: Sequence[Message]
-) -> None:
-    if new.replaces:
-        return await _insert_answer_again(connection, new.replaces, new.id)
-    meta = Jsonb(place.metadata) if place.metadata is not None else None
-    about = (place.conversation_id, place.doc_type)
-    rows = [
-        *((m["id"], *about, m["role"], m["content"], "complete", None) for m in history),
-        (place.question_id, *about, "user", place.question, "complete", meta),
-        (new.id, *about, "assistant", "", "streaming", None),
-    ]
-    async with connection.cursor() as cursor:
-        await cursor.executemany(_INSERT_MESSAGE, rows)
-
-
-async def _enter_conversation(connection: AsyncConnection[Any], new: NewRun, place: Place) -> bool:
-    """Lock the conversation's row, and make it where it may be made: then true."""
-    values = {
-        "id": place.conversation_id,
-        "project": place.project_id,
-        "owner": new.owner_id,
-        "title": place.title,
-    }
-    sql = _INSERT_CONVERSATION if place.may_create else _ENTER_CONVERSATION
+async def _store(
+    connection: AsyncConnection[Any], new: NewRun, values: dict[str, object]
+) -> dict[str, Any]:
     try:
-        row = await (await connection.execute(sql, values)).fetchone()
+        row = await (await connection.execute(_statement(new), values)).fetchone()
     except ForeignKeyViolation:
         raise not_found("project") from None
-    if row is None and not place.may_create:
+    if row is None and new.place and not new.place.may_create:
         raise not_found("conversation")
     if row is None:
         raise Refusal(403, "forbidden", FOREIGN_CONVERSATION)
-    return bool(row["is_new"])
+    if not row["has_begun"]:
+        raise KeyTaken
+    return cast(dict[str, Any], row)
+
+
+def _statement(new: NewRun) -> str:
+    if new.place is None:
+        return _BEGIN[_NOWHERE, _claim(new)]
+    entered = _CREATED if new.place.may_create else _ENTERED
+    return _BEGIN[entered, _claim(new)]
+
+
+def _claim(new: NewRun) -> str:
+    if new.key is None:
+        return _UNCLAIMED
+    return CLAIMED if new.replaces is None else RECLAIMED
+
+
+def _messages(new: NewRun, place: Place) -> list[dict[str, object]]:
+    """What was said before (only in a new conversation), the question and the empty answer."""
+    if new.replaces:
+        return []
+    question = {"id": str(place.question_id), "role": "user", "content": place.question}
+    answer = {"id": str(new.id), "role": "assistant", "content": ""}
+    return [
+        *({**message, "is_history": True} for message in place.history),
+        {**question, "metadata": place.metadata},
+        {**answer, "status": "streaming"},
+    ]
 
 
 def _second(run_id: uuid.UUID | None) -> Refusal:
@@ -222,29 +253,52 @@ async def _as_json(request: Request) -> str:
     return await asyncio.to_thread(dumps) if request.turn.get("project_context") else dumps()
 
 
-_INSERT_CONVERSATION = """
+_CREATED = """
 insert into conversations as c (id, project_id, owner_id, title)
-values (%(id)s, %(project)s, %(owner)s, %(title)s)
+values (%(conversation)s, %(project)s, %(owner)s, %(title)s)
 on conflict (id) do update set updated_at = now()
 where (c.project_id, c.owner_id) = (excluded.project_id, excluded.owner_id)
 returning xmax = 0 as is_new
 """
-_ENTER_CONVERSATION = """
+_ENTERED = """
 update conversations set updated_at = now()
-where id = %(id)s and project_id = %(project)s and owner_id = %(owner)s returning false as is_new
+where id = %(conversation)s and project_id = %(project)s and owner_id = %(owner)s
+returning false as is_new
 """
-_INSERT_MESSAGE = """
-insert into messages (id, conversation_id, doc_type, role, content, status, metadata)
-values (%s, %s, %s, %s, %s, %s, %s)
-"""
-_INSERT_RUN = """
-with run as (
+_NOWHERE = "select true as is_new"
+_UNCLAIMED = "select from entered"
+# One statement, in this order: who erases the conversation locks it first.
+_STATEMENT = """
+with entered as ({entered}),
+claimed as ({claim}),
+begun as (select is_new from entered where exists (select from claimed)),
+said as (
+    insert into messages (id, conversation_id, doc_type, role, content, status, metadata)
+    select m.id, %(conversation)s, %(doc_type)s, m.role, m.content,
+        coalesce(m.status, 'complete'), m.metadata
+    from begun, rows from (json_to_recordset(%(messages)s) as (
+        id uuid, role text, content text, status text, metadata jsonb, is_history boolean
+    )) with ordinality as m
+    where begun.is_new or m.is_history is not true
+    order by m.ordinality
+),
+run as (
     insert into runs (id, conversation_id, owner_id, status, process_id, question_id, api, request)
-    values (%s, %s, %s, 'running', %s, %s, %s, %s) returning id
+    select %(run)s, %(conversation)s, %(owner)s, 'running', %(process)s, %(question)s, %(api)s,
+        %(request)s
+    from begun returning id
+),
+opened as (
+    insert into run_events (run_id, seq, count, events)
+    select id, 1, %(count)s, %(events)s from run where %(count)s > 0
 )
-insert into run_events (run_id, seq, count, events)
-select id, 1, count, events from run, (values (%s, %s)) as opening(count, events) where count > 0
+select entered.is_new, begun.is_new is not null as has_begun from entered left join begun on true
 """
+_BEGIN = {
+    (entered, claim): _STATEMENT.format(entered=entered, claim=claim)
+    for entered in (_CREATED, _ENTERED, _NOWHERE)
+    for claim in (_UNCLAIMED, CLAIMED, RECLAIMED)
+}
 _SELECT_RUNNING = "select id from runs where conversation_id = %s and status = 'running'"
 _INSERT_NEXT = """
 with passed_on as (update runs set request = null where id = %(run)s)

@@ -1,10 +1,11 @@
-"""Deletes what is kept of runs for a while only: logs, keys, and runs without conversation."""
+"""Deletes what is kept of runs for a while only (logs, keys, legacy runs), and folds accounts."""
 
 import asyncio
 import logging
 from datetime import timedelta
 
 from api.fair_use import FairUse
+from api.runs.accounts import fold
 from api.runs.keys import forget_old
 from graph.postgres import UNREACHABLE, Pool
 
@@ -26,12 +27,13 @@ async def clean_for_ever(pool: Pool, fair_use: FairUse, retention: timedelta) ->
 
 
 async def clean(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:
-    """Delete logs of runs that ended longer than `retention` ago, and what else has expired."""
+    """Delete what has expired, such as logs of runs that ended longer than `retention` ago."""
     async with pool.connection() as connection:
         await forget_old(connection)
         await connection.execute(_DELETE_LOGS, (retention,))
         await connection.execute(_DELETE_UNREMEMBERED, (retention,))
         await fair_use.forget_expired(connection)
+        await fold(connection)
 
 
 # Some at once, and not those that another process deletes already. As long as a key leads to a

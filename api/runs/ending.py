@@ -5,19 +5,19 @@ ended, so that of two processes that would end it one does and the other learns 
 """
 
 import uuid
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from psycopg import AsyncConnection
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from api.fair_use import FairUse
-from api.runs.accounts import Spent, add_run
+from api.runs.accounts import ADDED, Spent, columns_of
 from api.runs.beginning import insert_next
 from api.runs.rows import RunRow
-from api.runs.stored_log import Batch, keep_last
-from api.traces import names_left, without_quotes
+from api.runs.stored_log import NEWS, Batch, lines_of
+from api.traces import without_quotes
 from graph.events import Answer, Citation, Warned
 from graph.postgres import Pool
 from graph.state import Source
@@ -29,6 +29,7 @@ class End:
 
     `batches` end with the terminal event. They are the whole log, and take the place of what is
     kept of it, unless they are to be `added` to that. `web_sources`: what the web search found.
+    `documents`: those, names by id, that it showed and that is not noted in its row yet.
     """
 
     row: RunRow
@@ -36,6 +37,7 @@ class End:
     batches: Sequence[Batch]
     spent: Spent
     web_sources: Sequence[Source] = ()
+    documents: Mapping[str, str] = field(default_factory=dict)
     added: bool = False
 
 
@@ -52,16 +54,14 @@ class Endings:
         May be repeated without harm, also where it is not known whether it was stored.
         """
         async with self._pool.connection() as connection, connection.transaction():
-            names = await self._enter(connection, end)
-            cursor = await connection.execute(_LOCK, (end.row.id,))
-            row = await cursor.fetchone()
-            if row is None:
+            run = await _lock(connection, end)
+            if run["status"] is None:
                 return False
-            if row["status"] != "running":
-                return (row["status"], row["seq"]) == (end.row.status, end.row.seq)
-            if row["process_id"] != process_id:
+            if run["status"] != "running":
+                return (run["status"], run["seq"]) == (end.row.status, end.row.seq)
+            if run["process_id"] != process_id:
                 return False
-            await self.store(connection, end, names)
+            await self.store(connection, end, frozenset(run["names"] or ()))
             return True
 
     async def store(
@@ -69,50 +69,37 @@ class Endings:
     ) -> None:
         """Store the end of a run whose row the connection's transaction has locked, and judged.
 
-        `names`: those of the cited documents that are still there, see `names_left`.
+        `names`: those of the documents that it cites or shows that are still there.
         """
-        row, error = end.row, end.row.error
-        await connection.execute(
-            _END_RUN,
-            (
-                row.status,
-                row.seq,
-                row.finish_reason,
-                error and Jsonb(error),
-                row.is_retryable,
-                row.next_run_id,
-                row.next_run_id is not None,
-                row.id,
-            ),
-        )
-        if row.conversation_id and row.project_id:
-            await _store_answer(connection, end, row.project_id, names)
-        await keep_last(connection, end.batches, added=end.added)
+        row = end.row
+        await connection.execute(_STORE, _values(end, names))
         if row.next_run_id:
             await insert_next(connection, row, row.next_run_id)
         # Last, since other runs wait for these rows.
-        await add_run(connection, row.owner_id, row.project_id, end.spent)
         await self._fair_use.count_tokens(
             connection, row.owner_id, row.project_id, end.spent.usage.total_tokens
         )
 
-    async def _enter(self, connection: AsyncConnection[Any], end: End) -> set[str]:
-        """Lock what whoever erases a conversation or a document locks before the run's row.
 
-        Gives the names of cited documents that are still there.
-        """
-        row = end.row
-        if not (row.conversation_id and row.project_id):
-            return set()
-        await connection.execute(_LOCK_CONVERSATION, (row.conversation_id,))
-        cited = {citation.source["document_name"] for citation in end.answer.citations}
-        return await names_left(connection, row.project_id, cited)
+async def _lock(connection: AsyncConnection[Any], end: End) -> dict[str, Any]:
+    """The run as it stands; null in all columns where it is gone.
+
+    First is locked what whoever erases a conversation or a document locks before the run's row.
+    `names` are those of the documents that are still there.
+    """
+    cited = {citation.source["document_name"] for citation in end.answer.citations}
+    values = {
+        "conversation": end.row.conversation_id,
+        "project": end.row.project_id,
+        "names": [*cited, *end.documents.values()],
+        "run": end.row.id,
+    }
+    [row] = await (await connection.execute(_LOCK, values)).fetchall()
+    return cast(dict[str, Any], row)
 
 
-async def _store_answer(
-    connection: AsyncConnection[Any], end: End, project_id: uuid.UUID, names: Set[str]
-) -> None:
-    """Keep the answer, what is cited as it was cited, and all that the web search found.
+def _values(end: End, names: Set[str]) -> dict[str, Any]:
+    """What is cited is kept as it was cited, and all that the web search found.
 
     So the chunk ids resolve whatever becomes of the documents. What was erased while the run was
     going on is not quoted again.
@@ -120,26 +107,46 @@ async def _store_answer(
     answer, row = end.answer, end.row
     citations = [citation_row(citation) for citation in answer.citations]
     cited = [citation.source for citation in answer.citations]
-    kept = {source["id"]: source for source in (*cited, *end.web_sources)}
-    await connection.execute(
-        _END_MESSAGE,
-        (
-            answer.text,
-            "complete" if row.status == "done" else row.status,
-            Jsonb(without_quotes(citations, names)),
-            answer.prompt_version,
-            answer.template_version,
-            row.id,
-        ),
-    )
-    await connection.cursor().executemany(
-        _INSERT_PASSAGE,
-        [
-            _passage_row(row.id, project_id, source)
-            for source in kept.values()
-            if source["document_id"] is None or source["document_name"] in names
-        ],
-    )
+    kept = {source["id"]: source for source in (*cited, *end.web_sources) if row.project_id}
+    shows_erased = not names >= set(end.documents.values())
+    *earlier, last = end.batches[-2:]
+    return {
+        "run": row.id,
+        "status": row.status,
+        "seq": row.seq,
+        "finish_reason": row.finish_reason,
+        "error": row.error and Jsonb(row.error),
+        "is_retryable": row.is_retryable,
+        "next": row.next_run_id,
+        "documents": list(end.documents),
+        "names": list(end.documents.values()),
+        "shows_erased": shows_erased,
+        "project": row.project_id,
+        "owner": row.owner_id,
+        "answer": answer.text,
+        "answer_status": "complete" if row.status == "done" else row.status,
+        "citations": Jsonb(without_quotes(citations, names)),
+        "prompt_version": answer.prompt_version,
+        "template_version": answer.template_version,
+        "passages": Json([_passage(one) for one in kept.values() if _is_there(one, names)]),
+        "added": end.added,
+        **_columns("earlier", earlier[0] if earlier else None),
+        **_columns("last", last),
+        "channel": NEWS,
+        **columns_of(end.spent),
+    }
+
+
+def _columns(name: str, batch: Batch | None) -> dict[str, Any]:
+    return {
+        f"{name}_seq": batch and batch.first,
+        f"{name}_count": batch and len(batch.frames),
+        f"{name}_events": batch and lines_of(batch.frames),
+    }
+
+
+def _is_there(source: Source, names: Set[str]) -> bool:
+    return source["document_id"] is None or source["document_name"] in names
 
 
 def citation_row(citation: Citation) -> dict[str, Any]:
@@ -164,36 +171,79 @@ def warning_row(warning: Warned) -> dict[str, Any]:
     return {"code": warning.code, "message": message, "line": warning.line}
 
 
-def _passage_row(
-    message_id: uuid.UUID, project_id: uuid.UUID, source: Source
-) -> tuple[str | int | uuid.UUID | None, ...]:
-    return (
-        message_id,
-        source["id"],
-        project_id,
-        source["document_id"],
-        source["document_name"],
-        source["page_number"],
-        source["url"],
-        source["text"],
-        source["context"],
-    )
+def _passage(source: Source) -> dict[str, Any]:
+    return {
+        "chunk_id": source["id"],
+        "document_id": source["document_id"],
+        "document_name": source["document_name"],
+        "page_number": source["page_number"],
+        "url": source["url"],
+        "snippet": source["text"],
+        "context": source["context"],
+    }
 
 
-_LOCK_CONVERSATION = "select from conversations where id = %s for no key update"
-_LOCK = "select status, seq, process_id from runs where id = %s for no key update"
-_END_RUN = """
-update runs set status = %s, seq = %s, finish_reason = %s, error = %s, is_retryable = %s,
-    next_run_id = %s, ended_at = now(), request = case when %s then request end
-where id = %s
+# Each waits for the one before: without columns to compare, it is read before anything else.
+_LOCK = """
+with entered as (select id from conversations where id = %(conversation)s for no key update),
+named as (
+    select d.name from documents d
+    where d.project_id = %(project)s and d.name = any(%(names)s)
+        and (select count(*) from entered) >= 0
+    order by d.id for key share
+),
+locked as (
+    select status, seq, process_id from runs
+    where id = %(run)s and (select count(*) from named) >= 0 for no key update
+)
+select locked.*, (select array_agg(name) from named) as names
+from (values (1)) as always left join locked on true
 """
-_INSERT_PASSAGE = """
-insert into cited_passages (message_id, chunk_id, project_id, document_id, document_name,
-    page_number, url, snippet, context)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
-"""
-_END_MESSAGE = """
-update messages set content = %s, status = %s, citations = %s,
-    prompt_version = %s, template_version = %s
-where id = %s
+# The batches of a whole log begin with the first event.
+_STORE = f"""
+with accounted as ({ADDED}),
+ended as (
+    update runs set status = %(status)s, seq = %(seq)s, finish_reason = %(finish_reason)s,
+        error = %(error)s, is_retryable = %(is_retryable)s, next_run_id = %(next)s,
+        ended_at = now(),
+        request = case when %(next)s::uuid is not null then request end,
+        documents = case when %(shows_erased)s then '{{}}'
+            else documents || %(documents)s::uuid[] end,
+        document_names = case when %(shows_erased)s then '{{}}'
+            else document_names || %(names)s::text[] end,
+        is_followable = is_followable and not %(shows_erased)s
+    where id = %(run)s returning is_followable
+),
+answered as (
+    update messages set content = %(answer)s, status = %(answer_status)s,
+        citations = %(citations)s, prompt_version = %(prompt_version)s,
+        template_version = %(template_version)s
+    where id = %(run)s
+),
+cited as (
+    insert into cited_passages (message_id, chunk_id, project_id, document_id, document_name,
+        page_number, url, snippet, context)
+    select %(run)s, p.chunk_id, %(project)s, p.document_id, p.document_name, p.page_number, p.url,
+        p.snippet, p.context
+    from json_to_recordset(%(passages)s) as p (chunk_id uuid, document_id uuid,
+        document_name text, page_number int, url text, snippet text, context text)
+    on conflict do nothing
+),
+erased as (
+    delete from run_events
+    where run_id = %(run)s and not %(added)s
+        and seq <> all (array[coalesce(%(earlier_seq)s, 0), %(last_seq)s])
+        or run_id = %(run)s and %(shows_erased)s
+),
+kept as (
+    insert into run_events (run_id, seq, count, events)
+    select %(run)s, b.seq, b.count, b.events
+    from ended, (values
+        (%(earlier_seq)s::int, %(earlier_count)s::int, %(earlier_events)s::text),
+        (%(last_seq)s, %(last_count)s, %(last_events)s)
+    ) as b (seq, count, events)
+    where ended.is_followable and b.seq is not null
+    on conflict (run_id, seq) do update set count = excluded.count, events = excluded.events
+)
+select pg_notify(%(channel)s, %(run)s::text)
 """

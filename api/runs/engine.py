@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import cast
 
@@ -16,26 +16,28 @@ from api.runs.accounts import PriceOf, no_price
 from api.runs.beginning import Beginnings, NewRun
 from api.runs.bell import listen
 from api.runs.cleaning import clean_for_ever
+from api.runs.course import Watch, unwatched
 from api.runs.dialects import Dialect, Dialects
 from api.runs.ending import Endings
 from api.runs.finishing import Finishing
+from api.runs.following import Following
 from api.runs.leases import LEASE_S, Lease
 from api.runs.mirrors import Mirrors
 from api.runs.recovery import Recovery, Waiting
 from api.runs.rows import STOPS, RunRow, RunRows
 from api.runs.run import Run
+from api.runs.starts import Start, Starts
 from api.runs.stops import Stops
 from api.runs.stored_log import NEWS, Batch, keep
 from api.runs.upkeep import Upkeep
 from api.runs.writer import LogWriter
-from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, encode
 from graph.context import Context
 from graph.errors import InternalFailure
 from graph.events import Answer, Failed, Terminal
 from graph.pipeline import Pipeline
 from graph.postgres import UNREACHABLE, Pool
 from graph.run import Thread, run_turn
-from graph.state import UNSORTED, Turn
+from graph.state import Turn
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Runs:
         cancel_on_disconnect: bool = False,
         reruns: bool = True,
         price_of: PriceOf = no_price,
+        watch: Watch = unwatched,
         most_recalled: MostRecalled = lambda *_: 0,
     ) -> None:
         self._pool = pool
@@ -74,19 +77,24 @@ class Runs:
         self._most_recalled = most_recalled
         self._dialects = dialects
         self._retention = retention
-        self._cancel_on_disconnect = cancel_on_disconnect
         self._lease = Lease(pool)
         self._rows = RunRows(pool)
         process_id = self._lease.process_id
         self._beginnings = Beginnings(pool, process_id, fair_use)
         endings = Endings(pool, fair_use)
         self._recovery = Recovery(
-            pool, endings, process_id, dialects, reruns=reruns, price_of=price_of
+            pool, endings, process_id, dialects, reruns=reruns, price_of=price_of, watch=watch
         )
         self._writer = LogWriter(pool, self._rows)
         self._mirrors = Mirrors(pool, dialects)
-        self._finishing = Finishing(endings, self._writer, self._recovery, process_id, price_of)
+        self._finishing = Finishing(
+            endings, self._writer, self._recovery, process_id, price_of, watch
+        )
         self._runs: dict[uuid.UUID, Run] = {}
+        self._following = Following(
+            self._runs, self._mirrors, cancel_on_disconnect=cancel_on_disconnect
+        )
+        self._starts = Starts()
         self._beginning: set[uuid.UUID] = set()
         self._stops = Stops(self._rows, process_id, self._runs)
         self._is_closing = False
@@ -96,6 +104,10 @@ class Runs:
     def process_id(self) -> uuid.UUID:
         """The id of this process among those of the service."""
         return self._lease.process_id
+
+    def load(self) -> tuple[int, int]:
+        """How many runs this process works on, and how many readers of streams it has."""
+        return len(self._runs), self._following.readers
 
     @asynccontextmanager
     async def open(
@@ -138,23 +150,16 @@ class Runs:
         self.refuse_when_closing()
         await self._fair_use.refuse_without_tokens(new.owner_id, new.project_id)
         self._beginning.add(new.id)
+        start = await self._starts.enter()
         try:
-            await self._beginnings.begin(new, dialect.opening())
-            row = RunRow(
-                new.id,
-                new.conversation_id,
-                new.project_id,
-                new.owner_id,
-                new.api,
-                "running",
-                seq=0,
-                started_at=datetime.now(UTC),
-                question_id=new.question_id,
-                doc_type=new.request.turn.get("doc_type", UNSORTED),
-            )
-            self.go_on(row, new.request.turn, pipeline, context, dialect)
+            has_past = await self._beginnings.begin(new, dialect.opening())
+        except BaseException:
+            start.leave()
+            raise
         finally:
             self._beginning.discard(new.id)
+        turn = new.request.turn
+        self.go_on(new.row(), turn, pipeline, context, dialect, has_past=has_past, start=start)
 
     async def keep_opening(self, row: RunRow, dialect: Dialect) -> None:
         """Store how a run that was taken up opens, before it goes on."""
@@ -162,15 +167,28 @@ class Runs:
             await keep(self._pool, [Batch(row.id, 1, opening)])
 
     def go_on(
-        self, row: RunRow, turn: Turn, pipeline: Pipeline, context: Context, dialect: Dialect
+        self,
+        row: RunRow,
+        turn: Turn,
+        pipeline: Pipeline,
+        context: Context,
+        dialect: Dialect,
+        *,
+        has_past: bool = True,
+        start: Start | None = None,
     ) -> None:
-        """Work on a run that is stored as this process' own, its opening too."""
-        run = Run(row, dialect)
+        """Work on a run that is stored as this process' own, its opening too.
+
+        `has_past`: whether something may have been said before its question. `start` is left once
+        its model is asked.
+        """
+        run = Run(row, dialect, start)
         run.log.append(dialect.opening())
         run.log.note_saved(run.log.seq)
         self._runs[run.id] = run
         self._writer.add(run)
-        run.task = asyncio.create_task(self._work(run, pipeline, turn, context))
+        thread = self._thread(row, context, has_past)
+        run.task = asyncio.create_task(self._work(run, pipeline, turn, context, thread))
 
     def refuse_when_closing(self) -> None:
         """Refuse new runs once the service goes down.
@@ -223,7 +241,7 @@ class Runs:
         row = await self.get(run_id, owner_id)
         if not row.has_stream(self._retention):
             raise _stream_gone()
-        return self._follow(row, after)
+        return self._following.follow(row, after)
 
     async def begun(self, run_id: uuid.UUID, owner_id: uuid.UUID) -> AsyncIterator[bytes]:
         """The bytes of the stream of a run that a request has begun, or found by its key.
@@ -233,34 +251,11 @@ class Runs:
         """
         run = self._runs.get(run_id)
         if run and not run.was_followed:
-            return self._follow(run.row, 0)
+            return self._following.follow(run.row, 0)
         row = await self.get(run_id, owner_id)
         if not row.is_followable:
             raise _stream_gone()
-        return self._follow(row, 0)
-
-    async def _follow(self, row: RunRow, after: int) -> AsyncIterator[bytes]:
-        """A comment goes out at once; then what this process knows, then what Postgres has."""
-        yield OPENED
-        if run := self._runs.get(row.id):
-            async with self._reading(run):
-                async for first, frames in run.log.follow(after, silence_s=KEEP_ALIVE_S):
-                    after = first + len(frames) - 1
-                    yield encode(str(row.id), first, frames) if frames else KEEP_ALIVE
-            if run.log.has_ended:
-                return
-        async for first, frames in self._mirrors.follow(row, after, silence_s=KEEP_ALIVE_S):
-            yield encode(str(row.id), first, frames) if frames else KEEP_ALIVE
-
-    @asynccontextmanager
-    async def _reading(self, run: Run) -> AsyncIterator[None]:
-        run.readers, run.was_followed = run.readers + 1, True
-        try:
-            yield
-        finally:
-            run.readers -= 1
-            if self._cancel_on_disconnect and not run.readers:
-                run.stop.ask("asked")
+        return self._following.follow(row, 0)
 
     async def close(self, grace_s: float) -> None:
         """Take no new runs, let the others end for `grace_s` seconds, then close what is left."""
@@ -298,10 +293,11 @@ class Runs:
                 return
             await asyncio.sleep(_LOOK_S)
 
-    async def _work(self, run: Run, pipeline: Pipeline, turn: Turn, context: Context) -> None:
+    async def _work(
+        self, run: Run, pipeline: Pipeline, turn: Turn, context: Context, thread: Thread | None
+    ) -> None:
         terminal: Terminal
         try:
-            thread = self._thread(run.row, context)
             terminal = await run_turn(
                 pipeline, turn, context, thread=thread, emit=run.emit, stop=run.stop
             )
@@ -313,12 +309,13 @@ class Runs:
         try:
             await self._finishing.finish(run, terminal)
         finally:
+            run.has_started()
             self._runs.pop(run.id, None)
 
-    def _thread(self, row: RunRow, context: Context) -> Thread | None:
+    def _thread(self, row: RunRow, context: Context, has_past: bool) -> Thread | None:
         if row.conversation_id is None:
             return None
-        most = self._most_recalled(context.model, context.preferred_model)
+        most = self._most_recalled(context.model, context.preferred_model) if has_past else 0
         return Thread(str(row.conversation_id), str(row.id), most)
 
     async def _take_up(self, waiting: Waiting, begin_again: BeginAgain) -> None:

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import replace
 
 from api.runs.accounts import PriceOf, spent_on
+from api.runs.course import Ended, Watch
 from api.runs.dialects import error_of
 from api.runs.ending import End, Endings
 from api.runs.log import JUMP
@@ -34,12 +35,14 @@ class Finishing:
         recovery: Recovery,
         process_id: uuid.UUID,
         price_of: PriceOf,
+        watch: Watch,
     ) -> None:
         self._endings = endings
         self._writer = writer
         self._recovery = recovery
         self._process_id = process_id
         self._price_of = price_of
+        self._watch = watch
 
     async def finish(self, run: Run, terminal: Terminal) -> None:
         """Store the end of `run`, then show it.
@@ -47,6 +50,7 @@ class Finishing:
         Readers of a run that another process has closed go on with what that one says. While the
         end cannot be stored this goes on; its readers are told after a while.
         """
+        run.course.end()
         if isinstance(terminal, Failed) and isinstance(terminal.error, ServiceStopping):
             next_run_id = self._recovery.successor_of(run.row)
             terminal = Failed(went_down(next_run_id), terminal.answer, next_run_id)
@@ -85,7 +89,11 @@ class Finishing:
 
     def _show(self, run: Run, terminal: Terminal, first: int, *, is_mine: bool) -> None:
         if is_mine:
-            run.log.append(run.dialect(terminal), last=True, first=first)
+            frames = run.dialect(terminal)
+            run.log.append(frames, last=True, first=first)
+            row = ended(run.row, terminal, error_of(terminal, frames))
+            spent = spent_on(terminal, self._price_of)
+            self._watch(Ended(row, terminal.answer, spent, run.course))
         else:
             log.warning("run %s was closed by another process", run.id)
             run.log.abandon()
@@ -112,4 +120,5 @@ class Finishing:
             batches=run.whole_log(frames, first),
             spent=spent_on(terminal, self._price_of),
             web_sources=run.web_sources,
+            documents=run.documents,
         )

@@ -57,29 +57,6 @@ def _hash(body: BaseModel, about: Sequence[uuid.UUID]) -> bytes:
     return hashlib.sha256("\n".join(said).encode()).digest()
 
 
-async def claim(
-    connection: AsyncConnection[Any],
-    owner_id: uuid.UUID,
-    key: Key,
-    run_id: uuid.UUID,
-    replaces: uuid.UUID | None,
-) -> bool:
-    """Let `key` name `run_id`; false where another request was faster, for whose end it waits.
-
-    `replaces`: the run that the key has led to until now.
-    """
-    values = {
-        "owner": owner_id,
-        "route": key.api,
-        "key": key.key,
-        "hash": key.body_hash,
-        "run": run_id,
-        "replaces": replaces,
-    }
-    sql = _INSERT if replaces is None else _REPLACE
-    return (await connection.execute(sql, values)).rowcount == 1
-
-
 async def run_of(pool: Pool, owner_id: uuid.UUID, key: Key) -> RunRow | None:
     """The run that `key` leads to, the last one where it was asked again; null for a new key.
 
@@ -105,18 +82,28 @@ async def forget_old(connection: AsyncConnection[Any]) -> None:
     await connection.execute(_DELETE_OLD)
 
 
-# A key stands for a day; one that is older names a new run.
-_INSERT = """
+CLAIMED = """
 insert into run_keys as k (owner_id, route, key, body_hash, run_id)
-values (%(owner)s, %(route)s, %(key)s, %(hash)s, %(run)s)
+select %(owner)s, %(route)s, %(key)s, %(hash)s, %(run)s from entered
 on conflict (owner_id, route, key) do update
 set body_hash = excluded.body_hash, run_id = excluded.run_id, created_at = now()
 where k.created_at < now() - interval '24 hours'
+returning run_id
 """
-_REPLACE = """
+"""Lets a key name a run, in the statement that begins it; nothing where it names another one.
+
+Who is slower waits for the end of the faster one. A key stands for a day; one that is older names
+a new run.
+"""
+
+RECLAIMED = """
 update run_keys set run_id = %(run)s, created_at = now()
+from entered
 where owner_id = %(owner)s and route = %(route)s and key = %(key)s and run_id = %(replaces)s
+returning run_id
 """
+"""Lets a key that has led to the run `replaces` until now name the new one."""
+
 _SELECT = f"""
 select {COLUMNS}, k.body_hash from run_keys k join runs r on r.id = k.run_id {JOINED}
 where k.owner_id = %s and k.route = %s and k.key = %s

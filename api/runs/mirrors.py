@@ -47,6 +47,11 @@ class Mirrors:
         self._news: set[uuid.UUID] = set()
         self._wake = asyncio.Event()
 
+    @property
+    def readers(self) -> int:
+        """How many readers follow such a run."""
+        return sum(mirror.readers for mirror in self._mirrors.values())
+
     def heard(self, run_ids: Iterable[uuid.UUID]) -> None:
         """There is news of these runs."""
         if followed := self._mirrors.keys() & set(run_ids):

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from api.runs.accounts import PriceOf, spent_on
+from api.runs.course import Course, Ended, Watch, unwatched
 from api.runs.dialects import Dialects, error_of, text_of
 from api.runs.ending import End, Endings
 from api.runs.log import JUMP
@@ -57,6 +58,7 @@ class Recovery:
         *,
         reruns: bool,
         price_of: PriceOf,
+        watch: Watch = unwatched,
     ) -> None:
         self._pool = pool
         self._endings = endings
@@ -64,6 +66,7 @@ class Recovery:
         self._dialects = dialects
         self._reruns = reruns
         self._price_of = price_of
+        self._watch = watch
 
     async def close_abandoned(self) -> None:
         """Close all runs whose process is dead, and those that were stopped before they began."""
@@ -88,6 +91,7 @@ class Recovery:
             end = await self._end(connection, RunRow(**found), request, is_stopped=is_stopped)
             await self._endings.store(connection, end)
         log.warning("run %s was closed: nobody works on it any more", run_id)
+        self._watch(Ended(end.row, end.answer, end.spent, Course.unseen(end.row)))
 
     async def take_up(self) -> list[Waiting]:
         """Take up runs that wait for a process, a few at once."""

@@ -1,18 +1,23 @@
 """Runs as they are told and looked for: the rows of the table `runs`."""
 
+import json
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
+from psycopg.types.json import Json
+
 from api.runs.dialects import Api, Told
-from api.traces import names_left
 from graph.events import Failed, Terminal
 from graph.postgres import Pool
 from graph.state import UNSORTED
 
 Status = Literal["running", "done", "stopped", "failed"]
+
+_as_json = partial(json.dumps, default=str)
 
 STOPS = "run_stops"
 """The channel on which a process is told that a run of its own is to end."""
@@ -53,6 +58,16 @@ class RunRow:
     def told(self, model: str = "") -> Told:
         """What its events say of it."""
         return Told(self.id, self.conversation_id, self.doc_type, model)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The documents, `ids` and `names`, of a project whose passages a run shows."""
+
+    run_id: uuid.UUID
+    project_id: uuid.UUID
+    ids: Sequence[str]
+    names: Sequence[str]
 
 
 def ended(row: RunRow, terminal: Terminal, error: dict[str, Any] | None) -> RunRow:
@@ -98,23 +113,14 @@ class RunRows:
         rows = await self._values(_SELECT_STANDING, (process_id,))
         return {row["id"]: row["stop_asked"] for row in rows}
 
-    async def note_documents(
-        self, run_id: uuid.UUID, project_id: uuid.UUID, documents: Mapping[str, str]
-    ) -> None:
-        """Note of which documents (names by id) a run shows passages, so that its log goes too.
+    async def note_documents(self, shown: Sequence[Shown]) -> None:
+        """Note of which documents runs show passages, so that their logs go with these.
 
         Where one of them was erased meanwhile, nothing of the run's stream is kept.
         """
-        async with self._pool.connection() as connection, connection.transaction():
-            names = set(documents.values())
-            has_all = await names_left(connection, project_id, names) == names
-            values = {
-                "documents": list(documents) if has_all else [],
-                "names": list(names) if has_all else [],
-                "has_all": has_all,
-                "run": run_id,
-            }
-            await connection.execute(_NOTE_DOCUMENTS, values)
+        values = Json([asdict(one) for one in shown], dumps=_as_json)
+        async with self._pool.connection() as connection:
+            await connection.execute(_NOTE_DOCUMENTS, (values,))
 
     async def release(self, process_id: uuid.UUID, run_ids: Sequence[uuid.UUID]) -> None:
         """Let others take up what a process has not begun, though it is its own."""
@@ -149,10 +155,33 @@ with asked as (
 select pg_notify(%(channel)s, id::text) from asked
 """
 _SELECT_STANDING = "select id, stop_asked from runs where process_id = %s and status = 'running'"
+# Who erases a document locks its row first, and the runs that show it, by their ids, after that.
 _NOTE_DOCUMENTS = """
-update runs set documents = %(documents)s::uuid[], document_names = %(names)s,
-    is_followable = %(has_all)s
-where id = %(run)s and is_followable
+with shown as (
+    select * from json_to_recordset(%s)
+        as s (run_id uuid, project_id uuid, ids uuid[], names text[])
+),
+named as (
+    select d.project_id, d.name from documents d
+    where exists (select from shown s where s.project_id = d.project_id and d.name = any(s.names))
+    order by d.id for key share
+),
+locked as (
+    select id from runs
+    where id in (select run_id from shown) and is_followable and (select count(*) from named) >= 0
+    order by id for no key update
+),
+judged as (
+    select s.*, s.names <@ array(
+        select n.name from named n where n.project_id = s.project_id
+    ) as has_all
+    from shown s join locked on locked.id = s.run_id
+)
+update runs r set
+    documents = case when has_all then ids else '{}' end,
+    document_names = case when has_all then names else '{}' end,
+    is_followable = has_all
+from judged where r.id = judged.run_id
 """
 _RELEASE = """
 update runs set process_id = null

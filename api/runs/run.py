@@ -5,12 +5,14 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from api.runs.course import Course
 from api.runs.dialects import Dialect
 from api.runs.log import RunLog
-from api.runs.rows import RunRow
+from api.runs.rows import RunRow, Shown
+from api.runs.starts import Start
 from api.runs.stored_log import Batch
 from api.wire import Frame
-from graph.events import Event, SourcesFound
+from graph.events import Event, PromptComposed, SourcesFound
 from graph.run import Stop
 from graph.state import Source
 
@@ -24,10 +26,12 @@ class Run:
 
     row: RunRow
     dialect: Dialect
+    start: Start | None = None
     log: RunLog = field(default_factory=RunLog)
     stop: Stop = field(default_factory=Stop)
     web_sources: list[Source] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)
+    course: Course = field(default_factory=Course)
     readers: int = 0
     was_followed: bool = False
     task: asyncio.Task[None] = field(init=False)
@@ -42,6 +46,9 @@ class Run:
 
         Waits where the log is too far ahead of what is stored of it.
         """
+        self.course.note(event)
+        if isinstance(event, PromptComposed):
+            self.has_started()
         if isinstance(event, SourcesFound):
             self.web_sources = [source for source in event.sources if source["url"]]
             self.documents = {
@@ -50,6 +57,18 @@ class Run:
         if frames := self.dialect(event):
             self.log.append(frames)
             await self.log.room()
+
+    def has_started(self) -> None:
+        """Make room for others to start: what is to be done before the model is asked is done."""
+        if self.start:
+            self.start.leave()
+
+    def shown(self) -> Shown | None:
+        """The documents whose passages it showed, as far as that is not noted; null for none."""
+        if not (self.documents and self.row.project_id):
+            return None
+        names = list(self.documents.values())
+        return Shown(self.id, self.row.project_id, list(self.documents), names)
 
     def whole_log(self, frames: Sequence[Frame], first: int) -> list[Batch]:
         """All that it said, and the last `frames`, of which the first has number `first`."""

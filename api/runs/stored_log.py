@@ -44,18 +44,6 @@ async def keep(pool: Pool, batches: Sequence[Batch]) -> None:
         await connection.execute(_KEEP, _columns(batches))
 
 
-async def keep_last(
-    connection: AsyncConnection[Any], batches: Sequence[Batch], *, added: bool
-) -> None:
-    """Keep the last batches of a run, whose row the connection's transaction has locked.
-
-    Unless they are to be `added`, they take the place of what is kept: one row is a tenth of many.
-    """
-    if not added:
-        await connection.execute(_DELETE, (batches[0].run_id,))
-    await connection.execute(_KEEP_LAST, _columns(batches))
-
-
 async def read(pool: Pool, after: Mapping[uuid.UUID, int]) -> dict[uuid.UUID, Kept]:
     """What is kept of these runs after the given numbers; runs that are gone are left out."""
     async with pool.connection() as connection:
@@ -124,17 +112,6 @@ kept as (
 ),
 told as (select id, row_number() over () / 200 as part from held)
 select pg_notify(%(channel)s, string_agg(id::text, ' ')) from told group by part
-"""
-_DELETE = "delete from run_events where run_id = %s"
-_KEEP_LAST = """
-with kept as (
-    insert into run_events (run_id, seq, count, events)
-    select b.* from unnest(%(ids)s::uuid[], %(seqs)s::int[], %(counts)s::int[], %(events)s::text[])
-        as b(run_id, seq, count, events)
-    join runs r on r.id = b.run_id and r.is_followable
-    on conflict (run_id, seq) do update set count = excluded.count, events = excluded.events
-)
-select pg_notify(%(channel)s, id::text) from (select distinct unnest(%(ids)s::uuid[]) as id) as told
 """
 # One statement, so that a run that is over comes with all that it said.
 _READ = """

@@ -1,14 +1,16 @@
 """What was said in a conversation, read for the model from where it stands: the messages."""
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-
 from graph.postgres import Pool
 from graph.state import Message
 
 
 class Transcripts:
-    """Reads conversations as the pipeline remembers them."""
+    """Reads conversations as the pipeline remembers them.
+
+    `holding` is a query that gives a row if the run `%(run)s` is going on, and keeps it so.
+    """
+
+    holding = "select from runs where id = %(run)s and status = 'running' for share"
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -24,12 +26,7 @@ class Transcripts:
             rows = await (await connection.execute(_RECALL, values)).fetchall()
         return [{"role": r["role"], "content": r["content"], "id": str(r["id"])} for r in rows]
 
-    async def holds(self, connection: AsyncConnection[DictRow], run_id: str | None) -> bool:
-        """Whether the run is going on. It cannot end before the connection's transaction does."""
-        return (await connection.execute(_HOLD, (run_id,))).rowcount == 1
 
-
-_HOLD = "select from runs where id = %s and status = 'running' for share"
 _SPOKEN = """
 m.conversation_id = %(conversation)s
     and m.status <> 'streaming' and not m.is_superseded and m.content <> ''

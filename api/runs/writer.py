@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import uuid
+from collections.abc import Sequence
 
 from api.runs.rows import RunRows
 from api.runs.run import Run
@@ -32,7 +33,7 @@ class LogWriter:
         """Write nothing of `run` any more but what is being written, for whose end it waits."""
         self._runs.pop(run.id, None)
         async with self._writing:
-            await self._note_documents(run)
+            pass
 
     async def work(self) -> None:
         """Write for ever."""
@@ -51,14 +52,16 @@ class LogWriter:
             new = [(run, first, frames) for run, first, frames in new if frames]
             if not new:
                 return
-            for run, _, _ in new:
-                await self._note_documents(run)
+            await self._note_documents([run for run, _, _ in new])
             await keep(self._pool, [Batch(run.id, first, frames) for run, first, frames in new])
             for run, first, frames in new:
                 run.log.note_saved(first + len(frames) - 1)
 
-    async def _note_documents(self, run: Run) -> None:
-        """Before its log shows them: who erases one of them must find the run."""
-        if run.documents and run.row.project_id:
-            await self._rows.note_documents(run.id, run.row.project_id, run.documents)
-            run.documents = {}
+    async def _note_documents(self, runs: Sequence[Run]) -> None:
+        """Before their logs show them: who erases one of them must find the runs."""
+        noted = [(run, run.documents) for run in runs]
+        if shown := [one for run in runs if (one := run.shown())]:
+            await self._rows.note_documents(shown)
+        for run, documents in noted:
+            if run.documents is documents:
+                run.documents = {}

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from graph.errors import RetrievalFailed
 from graph.knowledge import minilm
+from graph.knowledge.batching import Questions
 from graph.knowledge.minilm import MiniLM
 from graph.knowledge.static_model import StaticModel, unit
 
@@ -108,12 +109,13 @@ def remote_embeddings(
 class _Mixture(Embeddings):
     """Unit vectors of two parts, whose cosine is the mean of both models' cosines.
 
-    The base class runs these methods in threads for its async ones.
+    The base class runs `embed_documents` in a thread for its async one.
     """
 
     def __init__(self, static: StaticModel, minilm: MiniLM | None) -> None:
         self._static = static
         self._minilm = minilm
+        self._questions = Questions(self.embed_documents)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         quick = self._static.embed(texts)
@@ -126,6 +128,9 @@ class _Mixture(Embeddings):
 
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text])[0]
+
+    async def aembed_query(self, text: str) -> list[float]:
+        return await self._questions.vector(text)
 
 
 async def _embed_patiently(model: Embeddings, texts: list[str]) -> list[list[float]]:

@@ -6,22 +6,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from heapq import nlargest
-from operator import attrgetter
 from uuid import UUID, uuid5
 
 from graph.errors import DocumentTooLarge, RetrievalFailed
 from graph.knowledge.chunking import Chunk
-from graph.knowledge.embeddings import QUICK_COSINE, Embedder, local_embeddings, remote_embeddings
+from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.encodings import decode
-from graph.knowledge.evidence import speaks_of
 from graph.knowledge.passages import Passages, Surroundings
-from graph.knowledge.places import Place, place_of, record_of
+from graph.knowledge.places import record_of
 from graph.knowledge.questions import Question
-from graph.knowledge.ranking import Hit, Passage, fuse, passages
+from graph.knowledge.ranking import Passage
 from graph.knowledge.reading import LIMITS_ALONE, Reading, read
 from graph.knowledge.rebuilding import Rebuilding
-from graph.knowledge.reranking import CANDIDATES, Reranker
+from graph.knowledge.reranking import Reranker
+from graph.knowledge.searching import Searching
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
@@ -39,9 +37,6 @@ _INDEXING_AT_ONCE = 2
 _READING_AT_ONCE = 2
 # A thread ends only with its batch, for which the service's end has to wait.
 _REFINED_AT_ONCE = 16
-_CANDIDATES, _SEEN = 200, 250
-# What the best passages don't speak of, those after them hardly do.
-_TELLING = 8
 _LINE_ENDS = re.compile("\r\n?")
 
 
@@ -63,8 +58,7 @@ class Library:
         self._vectors = vectors
         self._passages = passages
         self._embedder = embedder
-        self._static = static
-        self._reranker = reranker
+        self._searching = Searching(vectors, passages, embedder, static, reranker)
         self._room = asyncio.Semaphore(_INDEXING_AT_ONCE)
         self._reading = asyncio.Semaphore(_READING_AT_ONCE)
         self._alone = asyncio.Lock()
@@ -79,14 +73,7 @@ class Library:
         """
         if not question.text.strip() or limit < 1:
             return []
-        matches, hits = await asyncio.gather(
-            self._passages.match(project_id, question.terms, _CANDIDATES),
-            self._nearest(project_id, question),
-        )
-        found = await self._best(project_id, question, fuse(matches, hits), limit)
-        if not floor or any(hit.cosine >= self._embedder.near for hit in hits[:1]):
-            return found
-        return found if await self._speak_of(question, found[:_TELLING]) else []
+        return await self._searching.search(project_id, question, limit, floor=floor)
 
     async def surroundings(self, chunk_id: str) -> Surroundings | None:
         """Give a chunk with the text around it; an unknown id gives None."""
@@ -136,6 +123,7 @@ class Library:
             await self._passages.store(project_id, document_id, _numbered(document_id, chunks))
             report("storing", len(chunks), len(chunks))
             await self._embed(project_id, document_id, chunks, report)
+        self._searching.forget(project_id)
         return len(chunks)
 
     async def refine(self, project_id: str, document_id: str) -> None:
@@ -151,18 +139,22 @@ class Library:
             await self._add(project_id, document_id, batch, quick=False)
         if not await self._forgotten(project_id, document_id):
             await self._passages.mark_refined(document_id)
+        self._searching.forget(project_id)
 
     async def reindex(self, project_id: str, *, progress: Progress | None = None) -> None:
         """Make all vectors of a project anew from its chunks; may be interrupted and repeated."""
         rebuilding = Rebuilding(self._vectors, self._passages, self._embedder)
         await rebuilding.rebuild(project_id, progress or _silent)
+        self._searching.forget(project_id)
 
     async def forget_document(self, project_id: str, document_id: str) -> None:
         """Delete a document's vectors; its text goes with its row."""
+        self._searching.forget(project_id)
         await self._vectors.delete_document(project_id, document_id)
 
     async def forget_project(self, project_id: str) -> None:
         """Delete a project's vectors; its text goes with its rows."""
+        self._searching.forget(project_id)
         await self._vectors.delete_project(project_id)
 
     async def store_id(self) -> UUID:
@@ -176,48 +168,6 @@ class Library:
     async def count(self, project_id: str) -> int:
         """Count the project's vectors."""
         return await self._vectors.count(project_id)
-
-    async def _speak_of(self, question: Question, found: Sequence[Passage]) -> bool:
-        texts = [f"{p.chunk.document_name} {p.chunk.heading}\n{p.text}" for p in found]
-        return await asyncio.to_thread(speaks_of, question.text, texts, self._static)
-
-    async def _nearest(self, project_id: str, question: Question) -> list[Hit]:
-        vector = await self._embedder.embed_query(question.whole)
-        found, quick = await asyncio.gather(
-            self._vectors.search(project_id, vector, _SEEN), self._quick_ones(project_id)
-        )
-        hits = [_hit(record, cosine, quick) for record, cosine in found]
-        return nlargest(_CANDIDATES, hits, key=attrgetter("cosine"))
-
-    async def _quick_ones(self, project_id: str) -> set[str]:
-        """The documents whose vectors are still the quick ones."""
-        return await self._passages.unrefined(project_id) if self._embedder.quick else set()
-
-    async def _best(
-        self,
-        project_id: str,
-        question: Question,
-        ranked: Sequence[tuple[Place, float]],
-        limit: int,
-    ) -> list[Passage]:
-        if self._reranker is None:
-            return await self._shown(project_id, ranked, limit)
-        found = await self._shown(project_id, ranked, max(limit, CANDIDATES))
-        order = await self._reranker.order(question.whole, [passage.text for passage in found])
-        return [found[at] for at in order[:limit]]
-
-    async def _shown(
-        self, project_id: str, ranked: Sequence[tuple[Place, float]], limit: int
-    ) -> list[Passage]:
-        """The best passages; more candidates are read where many are gone or stand in others."""
-        reach = 2 * limit + 16
-        while True:
-            best = ranked[:reach]
-            stored = await self._passages.fetch(project_id, [place for place, _ in best])
-            found = await asyncio.to_thread(passages, best, stored, limit)
-            if len(found) == limit or reach >= len(ranked):
-                return found
-            reach *= 4
 
     async def _embed(
         self,
@@ -307,13 +257,6 @@ def _open_vectors(settings: PipelineSettings, embedding_model: str) -> Vectors:
 def _numbered(document_id: str, chunks: Sequence[Chunk]) -> list[tuple[str, Chunk]]:
     namespace = UUID(document_id)
     return [(str(uuid5(namespace, str(chunk.position))), chunk) for chunk in chunks]
-
-
-def _hit(record: str, cosine: float, quick: set[str]) -> Hit:
-    """A quick vector has nothing in its better half, and so a cosine that is smaller by that."""
-    place = place_of(record)
-    is_quick = place[0] in quick
-    return Hit(place, cosine * QUICK_COSINE if is_quick else cosine, is_quick)
 
 
 def _texts(files: dict[str, bytes]) -> dict[str, str]:

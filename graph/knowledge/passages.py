@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -15,26 +15,37 @@ from graph.knowledge import postings
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.places import Place
-from graph.knowledge.postings import Matches
-from graph.knowledge.ranking import StoredChunk
+from graph.knowledge.postings import Matches, Posting
+from graph.knowledge.ranking import REACH, StoredChunk
 from graph.postgres import UNREACHABLE, Pool
-
-_REACH = 2
 
 # One statement, so that it sees a document before it is replaced or after, never both.
 _FETCH = f"""
     select c.id, c.document_id, c.position, d.name, c.page_number, c.heading, c.text
       from (select distinct a.document_id, a.position + n as position
               from unnest(%s::uuid[], %s::int[]) a(document_id, position),
-                   generate_series({-_REACH}, {_REACH}) n) wanted
+                   generate_series({-REACH}, {REACH}) n) wanted
       join documents d on d.id = wanted.document_id and d.status = 'indexed' and d.project_id = %s
       join chunks c on c.document_id = wanted.document_id and c.position = wanted.position
+"""
+_EVERYTHING = """
+    select c.id, c.document_id, c.position, d.name, c.page_number, c.heading, c.text
+      from documents d join chunks c on c.document_id = d.id
+     where d.project_id = %(project)s and d.status = 'indexed'
+     order by c.document_id, c.position limit %(limit)s
 """
 _COPY = """
     copy chunks (id, document_id, project_id, position, page_number, heading, text) from stdin
 """
 _MARK_REFINED = "update documents set is_refined = true where id = %s returning id"
-_UNREFINED = "select id from documents where project_id = %s and not is_refined"
+# A row has another xmin after each change.
+_OUTLINE = """
+    select coalesce(sum(chunk_count), 0)::int as chunks,
+           coalesce(sum(hashtextextended(id::text || xmin::text, 0)), 0)::text as stamp,
+           array_agg(id::text) filter (where not is_refined) as quick
+      from documents where project_id = %s and status = 'indexed'
+"""
+_TOUCH = "update documents set is_refined = is_refined where project_id = %s returning id"
 _HOLD_DOCUMENT = "select from documents where id = %s for key share"
 _DELETED = "The document was deleted while it was being indexed."
 _INDEXED = """
@@ -67,6 +78,17 @@ _ALL = """
     select id, position, page_number, heading, text from chunks
      where document_id = %s order by position
 """
+
+
+class Outline(NamedTuple):
+    """A project's indexed documents in short, with a stamp that changes with any of them.
+
+    `chunks` is the number of their chunks, `quick` the documents whose vectors are quick ones.
+    """
+
+    stamp: str
+    chunks: int
+    quick: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -134,14 +156,38 @@ class Passages:
         """Note that a document's vectors are the better ones."""
         await self._rows(_MARK_REFINED, UUID(document_id))
 
-    async def unrefined(self, project_id: str) -> set[str]:
-        """Give the project's documents whose vectors are the quick ones."""
+    async def outline(self, project_id: str) -> Outline:
+        """Give the project's indexed documents in short."""
         try:
-            rows = await self._rows(_UNREFINED, UUID(project_id))
+            [row] = await self._rows(_OUTLINE, UUID(project_id))
         except psycopg.errors.UndefinedTable:
             # LangGraph Studio may be given a database that the service has never used.
-            return set()
-        return {str(row["id"]) for row in rows}
+            return Outline("", 0, frozenset())
+        return Outline(row["stamp"], row["chunks"], frozenset(row["quick"] or ()))
+
+    async def touch(self, project_id: str) -> None:
+        """Give the project another outline: something changed that its rows don't tell."""
+        await self._rows(_TOUCH, UUID(project_id))
+
+    async def everything(
+        self, project_id: str, limit: int
+    ) -> tuple[list[StoredChunk], list[Posting]]:
+        """Give the chunks of the project's indexed documents, and their terms in order.
+
+        Of more chunks than `limit` one more is given, and no terms.
+        """
+        owner = {"project": UUID(project_id), "limit": limit + 1}
+        with _translated():
+            async with self._pool.connection() as conn:
+                try:
+                    found = await (await conn.execute(_EVERYTHING, owner)).fetchall()
+                    chunks = [_chunk(row) for row in found]
+                    terms = (
+                        await postings.everything(conn, project_id) if len(chunks) <= limit else []
+                    )
+                except psycopg.errors.UndefinedTable:
+                    return [], []
+        return chunks, terms
 
     async def match(self, project_id: str, asked: dict[str, float], limit: int) -> Matches:
         """Rank the project's chunks by the terms asked for, each with its weight."""

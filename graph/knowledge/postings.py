@@ -9,12 +9,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 from psycopg import AsyncConnection
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, tuple_row
 
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.places import Place
@@ -34,23 +35,35 @@ _COPY = """
     from stdin with (format binary)
 """
 _COUNT = """
-    select p.term, sum(p.chunks)::int as chunks
+    select p.term, sum(p.chunks)::int as chunks,
+           (select coalesce(sum(chunk_count), 0)::int from documents
+             where project_id = %(project)s and status = 'indexed') as total
       from postings p join documents d on d.id = p.document_id and d.status = 'indexed'
-     where p.project_id = %s and p.term = any(%s)
+     where p.project_id = %(project)s and p.term = any(%(terms)s)
      group by p.term
-"""
-_TOTAL = """
-    select coalesce(sum(chunk_count), 0)::int as chunks
-      from documents where project_id = %s and status = 'indexed'
 """
 # One row a term; the aggregates of a group see its rows in the same order.
 _FETCH = """
     select p.term, array_agg(p.document_id::text) as documents, array_agg(p.chunks) as chunks,
            string_agg(p.positions, '') as positions, string_agg(p.weights, '') as weights
       from postings p join documents d on d.id = p.document_id and d.status = 'indexed'
-     where p.project_id = %s and p.term = any(%s)
+     where p.project_id = %(project)s and p.term = any(%(terms)s)
      group by p.term
 """
+_EVERYTHING = """
+    select p.term, p.document_id::text, p.positions, p.weights
+      from postings p join documents d on d.id = p.document_id and d.status = 'indexed'
+     where p.project_id = %s order by p.term
+"""
+
+
+class Posting(NamedTuple):
+    """A term in one document: positions as int32 and weights as uint8, little-endian."""
+
+    term: str
+    document_id: str
+    positions: bytes
+    weights: bytes
 
 
 @dataclass(frozen=True)
@@ -109,16 +122,47 @@ async def search(
     connection: AsyncConnection[DictRow], project_id: str, asked: dict[str, float], limit: int
 ) -> Matches:
     """Rank the project's chunks for the terms of a question, each with its weight."""
-    asked = dict(Counter(asked).most_common(_MOST_TERMS))
-    project = UUID(project_id)
-    counts = await (await connection.execute(_COUNT, (project, list(asked)))).fetchall()
-    if not counts:
+    asked = looked_up(asked)
+    given = {"project": UUID(project_id), "terms": list(asked)}
+    counted = await (await connection.execute(_COUNT, given)).fetchall()
+    if not counted:
         return Matches()
-    total = await (await connection.execute(_TOTAL, (project,))).fetchone()
-    rarity = _rarities(asked, {row["term"]: row["chunks"] for row in counts}, total or {})
-    chosen = _rarest({row["term"]: row["chunks"] for row in counts})
-    rows = await (await connection.execute(_FETCH, (project, chosen), binary=True)).fetchall()
+    counts = {row["term"]: row["chunks"] for row in counted}
+    rarity = rarities(asked, counts, counted[0]["total"])
+    given["terms"] = rarest(counts)
+    rows = await (await connection.execute(_FETCH, given, binary=True)).fetchall()
     return _ranked(rows, rarity, limit)
+
+
+async def everything(connection: AsyncConnection[DictRow], project_id: str) -> list[Posting]:
+    """Give the whole index of the project's indexed documents, by term."""
+    async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+        await cursor.execute(_EVERYTHING, (UUID(project_id),))
+        return [Posting(*row) for row in await cursor.fetchall()]
+
+
+def looked_up(asked: dict[str, float]) -> dict[str, float]:
+    """Of a question's terms those with the most weight, where there are many."""
+    return dict(Counter(asked).most_common(_MOST_TERMS)) if len(asked) > _MOST_TERMS else asked
+
+
+def rarities(asked: dict[str, float], counts: dict[str, int], total: int) -> dict[str, float]:
+    """The share of each term in a perfect match: its weight by its inverse document frequency."""
+    idf = {term: weight * _idf(counts.get(term, 0), total) for term, weight in asked.items()}
+    whole = sum(idf.values()) * (_K1 + 1) * _SCALE
+    return {term: value / whole for term, value in idf.items()}
+
+
+def rarest(counts: dict[str, int]) -> list[str]:
+    """The terms that are looked up: the rarest, as many as have not too many entries."""
+    chosen: list[str] = []
+    left = _MOST_ENTRIES
+    for term, chunks in sorted(counts.items(), key=lambda entry: entry[1]):
+        if chosen and chunks > left:
+            break
+        chosen.append(term)
+        left -= chunks
+    return chosen
 
 
 def _weights(chunk: Chunk) -> Iterator[tuple[str, int]]:
@@ -137,29 +181,8 @@ def _row(term: str, entries: Sequence[tuple[int, int]]) -> Row:
     return Row(term, len(entries), positions.tobytes(), weights.tobytes())
 
 
-def _rarities(
-    asked: dict[str, float], counts: dict[str, int], total: dict[str, int]
-) -> dict[str, float]:
-    """The share of each term in a perfect match: its weight by its inverse document frequency."""
-    everything = total.get("chunks", 0)
-    idf = {term: weight * _idf(counts.get(term, 0), everything) for term, weight in asked.items()}
-    whole = sum(idf.values()) * (_K1 + 1) * _SCALE
-    return {term: value / whole for term, value in idf.items()}
-
-
 def _idf(chunks: int, total: int) -> float:
     return math.log(1 + (max(total - chunks, 0) + 0.5) / (chunks + 0.5))
-
-
-def _rarest(counts: dict[str, int]) -> list[str]:
-    chosen: list[str] = []
-    left = _MOST_ENTRIES
-    for term, chunks in sorted(counts.items(), key=lambda entry: entry[1]):
-        if chosen and chunks > left:
-            break
-        chosen.append(term)
-        left -= chunks
-    return chosen
 
 
 def _ranked(rows: Sequence[DictRow], rarity: dict[str, float], limit: int) -> Matches:
@@ -178,7 +201,7 @@ def _ranked(rows: Sequence[DictRow], rarity: dict[str, float], limit: int) -> Ma
     ends = np.cumsum(sizes)
     starts = ends - sizes
     scores = np.bincount(starts[documents] + positions, weights, ends[-1]).astype(np.float64)
-    best = _highest(scores, limit)
+    best = highest(scores, limit)
     where = np.searchsorted(ends, best, side="right")
     return Matches(
         tuple((names[at], int(one - starts[at])) for at, one in zip(where, best, strict=True)),
@@ -192,7 +215,7 @@ def _documents(row: DictRow, number: dict[str, int]) -> npt.NDArray[np.int64]:
     return np.repeat([number[name] for name in row["documents"]], row["chunks"])
 
 
-def _highest(scores: npt.NDArray[np.float64], limit: int) -> npt.NDArray[np.int64]:
+def highest(scores: npt.NDArray[np.float64], limit: int) -> npt.NDArray[np.int64]:
     """The places of the highest scores above 0, the highest first."""
     some = np.flatnonzero(scores)
     if len(some) > limit:

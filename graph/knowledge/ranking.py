@@ -4,16 +4,24 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from rapidfuzz import fuzz
 
 from graph.knowledge.places import Place
 from graph.knowledge.postings import Matches
 
+Numbers = npt.NDArray[np.float64]
+
 PASSAGE_SIZE = 1800
 """Characters up to which a chunk is grown by its neighbours."""
 
+REACH = 2
+"""How many chunks before and after one are read with it."""
+
 # Measured with bench/retrieval.py: from 0.45 to 0.7, and from 0.2 to 0.3, it changes little.
 _MEANING, _QUICK_MEANING = 0.6, 0.25
+_PERFECT = 1 + _MEANING
 _SAME = 98.0
 _FIGURE = re.compile(r"\w*\d[\w.,]*")
 
@@ -59,11 +67,24 @@ def fuse(matches: Matches, hits: Sequence[Hit]) -> list[tuple[Place, float]]:
     Nearness counts by its place between the nearest and the farthest of the hits, since each
     embedding model has its own scale; that of a quick vector counts less.
     """
-    nearness = _nearness(hits)
-    places = dict.fromkeys([*matches.best, *nearness])
-    scored = ((place, matches.score(place) + nearness.get(place, 0.0)) for place in places)
-    best = ((place, score / (1 + _MEANING)) for place, score in scored)
+    near = _nearness(hits)
+    places = dict.fromkeys([*matches.best, *near])
+    scored = ((place, matches.score(place) + near.get(place, 0.0)) for place in places)
+    best = ((place, score / _PERFECT) for place, score in scored)
     return sorted(best, key=lambda entry: -entry[1])
+
+
+def nearness(cosines: Numbers, is_quick: npt.NDArray[np.bool_]) -> Numbers:
+    """How much each of these hits counts, of which there is at least one."""
+    lowest, width = cosines.min(), np.ptp(cosines)
+    place = (cosines - lowest) / width if width else np.ones(len(cosines))
+    counts: Numbers = np.where(is_quick, _QUICK_MEANING, _MEANING) * place
+    return counts
+
+
+def fused(scores: Numbers) -> Numbers:
+    """Sums of what terms and nearness count, as scores from 0 to 1."""
+    return scores / _PERFECT
 
 
 def passages(
@@ -91,13 +112,9 @@ def _nearness(hits: Sequence[Hit]) -> dict[Place, float]:
     """How much the nearness of each hit counts."""
     if not hits:
         return {}
-    cosines = [hit.cosine for hit in hits]
-    lowest, width = min(cosines), max(cosines) - min(cosines)
-    return {
-        hit.place: (_QUICK_MEANING if hit.is_quick else _MEANING)
-        * ((hit.cosine - lowest) / width if width else 1.0)
-        for hit in hits
-    }
+    cosines = np.array([hit.cosine for hit in hits])
+    counts = nearness(cosines, np.array([hit.is_quick for hit in hits]))
+    return dict(zip([hit.place for hit in hits], counts.tolist(), strict=True))
 
 
 def _grown(chunk: StoredChunk, stored: Mapping[Place, StoredChunk], score: float) -> Passage:

@@ -34,6 +34,7 @@ class Rebuilding:
             pass
         for gone in done - (await self._passages.indexed_documents(project_id)).keys():
             await self._vectors.delete_document(project_id, gone)
+        await self._passages.touch(project_id)
 
     async def _fill(
         self, vectors: Vectors, project_id: str, done: set[str], progress: Progress

@@ -5,7 +5,6 @@ in its files.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +18,6 @@ from uuid import UUID
 import chromadb
 import httpx
 import numpy as np
-import numpy.typing as npt
 from chromadb.api import ClientAPI
 from chromadb.api.collection_configuration import CreateHNSWConfiguration
 from chromadb.api.models.Collection import Collection
@@ -29,11 +27,11 @@ from chromadb.types import Where
 
 from graph.errors import RetrievalFailed
 from graph.knowledge.memory import hand_out_zeros
+from graph.knowledge.nudges import told_apart
 from graph.knowledge.ownership import Ownership
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Matrix = npt.NDArray[np.float32]
 Hit = tuple[str, float]
 
 _SERVER_TIMEOUT_S = 10.0
@@ -49,7 +47,6 @@ _INDEX = CreateHNSWConfiguration(
     space="cosine", max_neighbors=32, ef_construction=200, ef_search=200
 )
 _NEW = ".new"
-_NUDGE = np.float32(0.005)
 
 
 class Vectors:
@@ -140,6 +137,10 @@ class Vectors:
         """
         return await _in_thread(self._search, self._name(project_id), vector, limit)
 
+    async def everything(self, project_id: str, limit: int) -> dict[str, Sequence[float]]:
+        """Give all vectors of a project by their ids; none where there are more than `limit`."""
+        return await _in_thread(self._everything, self._name(project_id), limit)
+
     async def delete_document(self, project_id: str, document_id: str) -> None:
         """Delete a document's vectors, if there are any."""
         await _in_thread(self._delete_document, self._name(project_id), document_id)
@@ -182,7 +183,7 @@ class Vectors:
             batch = list(ids[start : start + self._batch_size])
             collection.upsert(
                 ids=batch,
-                embeddings=_told_apart(batch, vectors[start : start + self._batch_size]),
+                embeddings=told_apart(batch, vectors[start : start + self._batch_size]),
                 metadatas=[{"document_id": document_id}] * len(batch),
             )
 
@@ -197,6 +198,18 @@ class Vectors:
             # The index has lost the way to some vectors.
             hits = _nearest_exactly(collection, vector, self._batch_size)
         return hits[:limit]
+
+    def _everything(self, name: str, limit: int) -> dict[str, Sequence[float]]:
+        collection = self._collection(name)
+        if collection is None:
+            return {}
+        self._check_model(collection)
+        count = collection.count()
+        held: dict[str, Sequence[float]] = {}
+        for start in range(0, count if count <= limit else 0, self._batch_size):
+            part = collection.get(include=["embeddings"], limit=self._batch_size, offset=start)
+            held.update(zip(part["ids"], cast(Any, part["embeddings"]), strict=True))
+        return held
 
     def _is_large(self, collection: Collection) -> bool:
         """Counting a large collection takes longer than searching it, and large it stays."""
@@ -297,25 +310,6 @@ def _nearest_exactly(collection: Collection, vector: Sequence[float], batch_size
         scores = held @ asked / np.maximum(lengths, 1e-12)
         hits += zip(part["ids"], scores.tolist(), strict=True)
     return sorted(hits, key=itemgetter(1), reverse=True)
-
-
-def _told_apart(ids: Sequence[str], vectors: Sequence[Sequence[float]]) -> Matrix:
-    """Move each vector a little, in a direction of its own that follows from its id.
-
-    Equal vectors link to each other only: where a project has a thousand copies of one text, the
-    index may lose nearly all other texts. The cosine changes by about `_NUDGE` at most.
-    """
-    exact = np.asarray(vectors, dtype=np.float32)
-    nudges = np.asarray([_direction(one, exact.shape[1]) for one in ids], dtype=np.float32)
-    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-    apart: Matrix = exact + _NUDGE * lengths * nudges
-    return apart
-
-
-def _direction(chunk_id: str, dimensions: int) -> npt.NDArray[np.float64]:
-    seed = hashlib.blake2b(chunk_id.encode(), digest_size=8).digest()
-    direction = np.random.default_rng(int.from_bytes(seed)).standard_normal(dimensions)
-    return direction / np.linalg.norm(direction)
 
 
 def _sessions(client: ClientAPI) -> list[httpx.Client]:

@@ -6,14 +6,13 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from langchain.messages import AIMessageChunk
 from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
 from graph.budget import answer_share
 from graph.citations import MarkerCheck
+from graph.completions import Batch
 from graph.context import Context
 from graph.errors import ModelError, PipelineError, PromptTooLong
 from graph.events import (
@@ -30,13 +29,14 @@ from graph.marking import Check, Marking
 from graph.models import EMBEDDED, Models, Resolved
 from graph.prompting import Prompt, Prompting
 from graph.state import UNSORTED, Message, Source, State
-from graph.streaming import tokens_of
 from graph.support import Evidence
 from graph.texts.paths import is_json
 from graph.texts.wording import type_of
 from graph.tokens import guessed_tokens
 
 log = logging.getLogger(__name__)
+
+_CUT_SHORT: dict[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
 
 
 class Generated(TypedDict):
@@ -67,6 +67,7 @@ async def generate(
     answer = begun.answer
     async for batch in answer.read(begun.stream):
         write(batch)
+        await context.keep_up()
 
     write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings))
     answer_id = context.answer_id or str(uuid.uuid4())
@@ -78,7 +79,7 @@ class _Begun:
     """An answer whose first token has come, or its end; `stream` has that and the rest."""
 
     answer: "_Streamed"
-    stream: AsyncIterator[Any]
+    stream: AsyncIterator[Batch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +130,13 @@ class _Asking:
             log.warning("run %s: %s", context.answer_id, warning.message)
         self.runtime.stream_writer(SourcesFound(tuple(prompt.sources)))
         self.runtime.stream_writer(_composed(state, prompt, warnings))
+        await context.keep_up()
 
         answer = _Streamed() if _is_json(state) else _Cited(state, prompt.sources)
         # A small model may never come to an end by itself.
         max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
         chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
-        stream = chat.astream([dict(message) for message in prompt.messages])
+        stream = chat.batches([dict(message) for message in prompt.messages])
         return _Begun(answer, await _begun(stream))
 
     def _choose(self, resolved: Resolved) -> None:
@@ -148,15 +150,15 @@ class _Asking:
         return [Warned("model_not_found", message)]
 
 
-async def _begun(stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """The same stream once its first chunk is there; what fails before it fails here."""
-    # A chunk holds tokens, or is the last: LangChain's streams have one at least.
+async def _begun(stream: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
+    """The same stream once its first batch is there; what fails before it fails here."""
+    # A batch holds tokens, or is the last: each stream has one at least.
     first = await anext(stream)
 
-    async def whole() -> AsyncIterator[Any]:
+    async def whole() -> AsyncIterator[Batch]:
         yield first
-        async for chunk in stream:
-            yield chunk
+        async for batch in stream:
+            yield batch
 
     return whole()
 
@@ -191,25 +193,21 @@ class _Streamed:
         self.finish_reason: FinishReason = "stop"
         self.usage = Usage()
 
-    async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[TokensStreamed]:
+    async def read(self, stream: AsyncIterator[Batch]) -> AsyncIterator[TokensStreamed]:
         """The tokens of each batch; empty batches are passed over."""
-        async for chunk in stream:
-            self._note(chunk)
-            if tokens := [token for token in tokens_of(chunk) if token]:
+        async for batch in stream:
+            self._note(batch)
+            if tokens := list(filter(None, batch.tokens)):
                 yield self._streamed(tokens)
 
     def _streamed(self, tokens: Sequence[str], checks: tuple[Check, ...] = ()) -> TokensStreamed:
         self._tokens += tokens
         return TokensStreamed(tuple(tokens), checks)
 
-    def _note(self, chunk: AIMessageChunk) -> None:
-        if chunk.usage_metadata:
-            self.usage = Usage(
-                chunk.usage_metadata["input_tokens"], chunk.usage_metadata["output_tokens"]
-            )
-        reason = chunk.response_metadata.get("finish_reason")
-        if reason in ("length", "content_filter"):
-            self.finish_reason = reason
+    def _note(self, batch: Batch) -> None:
+        if batch.usage:
+            self.usage = Usage(batch.usage["input_tokens"], batch.usage["output_tokens"])
+        self.finish_reason = _CUT_SHORT.get(batch.finish_reason or "", self.finish_reason)
 
     @property
     def text(self) -> str:
@@ -236,13 +234,13 @@ class _Cited(_Streamed):
             None, Evidence, sources, question
         )
 
-    async def read(self, stream: AsyncIterator[Any]) -> AsyncIterator[TokensStreamed]:
+    async def read(self, stream: AsyncIterator[Batch]) -> AsyncIterator[TokensStreamed]:
         """The tokens of each batch, with markers that stand; empty batches are passed over."""
         marking: Marking | None = None
-        async for chunk in stream:
+        async for batch in stream:
             marking = marking or Marking(await self._evidence)
-            self._note(chunk)
-            if tokens := marking.feed(self._check.feed(tokens_of(chunk))):
+            self._note(batch)
+            if tokens := marking.feed(self._check.feed(batch.tokens)):
                 yield self._streamed(tokens, marking.checks())
         if marking and (tokens := [*marking.feed(self._check.close()), *marking.close()]):
             yield self._streamed(tokens, marking.checks())
