@@ -8,6 +8,7 @@ LineKind = Literal[
 ]
 
 _PIECE = re.compile(r"`+|~+|\n|[^`~\n]+")
+_Beginning = LineKind | Literal["open"]
 _BEGINNING = re.compile(
     r"(?P<blank>\n)"
     r"|(?P<open>(?:#{1,6}|\+|-+|=+|\*+|_+|\d{1,9}[.)]?|`{1,2}|~{1,2})?\Z)"
@@ -126,7 +127,7 @@ def line_kind(start: str) -> LineKind | None:
     """
     text = start.lstrip(" \t>")
     begun = _BEGINNING.match(text)
-    kind = cast(LineKind | Literal["open"], begun.lastgroup) if begun else "text"
+    kind = cast(_Beginning, begun.lastgroup) if begun else "text"
     if kind == "text" and len(start.expandtabs(4)) - len(text.expandtabs(4)) >= 4:
         return "indented"
     return None if kind == "open" else kind

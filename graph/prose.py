@@ -10,6 +10,7 @@ from graph.sentences import ends_sentence
 Step = tuple[Literal["ended", "free", "taken", "marker"], int]
 
 _PLAIN = re.compile(r"[^\n`~|\[.!?…]+")
+_CODE = re.compile(r"[^\n`~]+")
 _ATOM = re.compile(
     r"\n|`+|~+|\||\[[0-9]{1,16}\]|[.!?…]|[\"'”’)*_\]]+|[ \t\r]+|\["
     r"|[^\n`~|\[.!?…\"'”’)*_\] \t\r]+"
@@ -81,6 +82,9 @@ class Prose:
                 self._code.advance(plain[0])
                 self._add(plain[0])
                 at = plain.end()
+            elif (code := _CODE.match(text, at)) and self._code.inside() and self._code.fenced:
+                self._code.advance(code[0])
+                at = code.end()
             elif atom := _ATOM.match(text, at):
                 yield from self._take(atom[0], at)
                 at = atom.end()
@@ -133,8 +137,7 @@ class Prose:
             yield from self._end_line(at)
         elif self._code.inside():
             self._code.advance(atom)
-            if not self._code.fenced:
-                self._add(atom)
+            self._add(atom)
         else:
             self._code.advance(atom)
             yield from self._take_prose(atom, at)

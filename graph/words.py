@@ -165,10 +165,14 @@ def _without_no_negation(text: str) -> str:
 
 
 def _tokens(text: str) -> list[str]:
-    text = _GLUED.sub(r"\1 ", _without_no_negation(text))
+    text = _GLUED.sub(_apart, _without_no_negation(text))
     if "once" in (low := text.lower()) or "twice" in low:
         text = _OFTEN.sub(_as_number, text)
     return _TOKEN.findall(text)
+
+
+def _apart(found: re.Match[str]) -> str:
+    return f"{found[1]} "
 
 
 def _as_number(found: re.Match[str]) -> str:
