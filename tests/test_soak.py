@@ -261,13 +261,15 @@ def test_what_the_service_holds_does_not_grow(postgres_url: str, tmp_path: Path)
             # Beside connections, what Chroma and the threads open when they are first needed.
             assert after.files <= before.files + 4
             assert after.threads <= before.threads + 4
-            assert after.models <= CLIENTS
+            # Where a client has left, its run goes on beside the next one.
+            assert after.models <= 2 * CLIENTS
             assert after.backends <= MOST_BACKENDS
             assert abs(grown["files"]) <= 2
             assert grown["threads"] <= 2
             assert grown["memory"] <= MOST_GROWN + MOST_GROWN_A_TURN * turns
             assert [name for name in OF_A_RUN if now["objects"].get(name)] == []
-            assert sum(now["tasks"].values()) <= sum(held["tasks"].values()) + 2
+            new_tasks = Counter(now["tasks"]) - Counter(held["tasks"])
+            assert new_tasks.total() < CLIENTS, new_tasks
             assert more.total() <= 1000 + turns / 10, more.most_common(20)
             answers = (first + done).total()
             assert [watch.count(sql) for sql in (_QUESTIONS, _ANSWERS)] == [answers, answers]
