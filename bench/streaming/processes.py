@@ -69,6 +69,16 @@ def process(
             child.wait()
 
 
+def at_rest(server: psutil.Process) -> None:
+    """Wait until the server and its children have nothing more to do, two minutes at most."""
+    for _ in range(120):
+        before = cpu_s(server)
+        time.sleep(1)
+        if cpu_s(server) - before < 0.05:
+            return
+    raise SystemExit("The server does not come to rest.")
+
+
 def _found(child: subprocess.Popen[bytes], said: Path, address: str) -> re.Match[str]:
     for _ in range(START_S * 10):
         if found := re.search(address, said.read_text(errors="replace")):
