@@ -2,12 +2,12 @@
 
 import asyncio
 
-_AT_ONCE = 4
+_AT_ONCE = 8
 _LONGEST_S = 0.05
 
 
 class Starts:
-    """A few runs at once get from their first statement to their question to the model.
+    """Some runs at once get from their first statement to their question to the model.
 
     All of them together would share the time, and each be as late as the last. One that takes
     long, since it waits for others, makes room after `_LONGEST_S` seconds.
