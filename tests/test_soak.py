@@ -123,7 +123,8 @@ class Client:
                 if stop_after is not None and len(received) >= stop_after:
                     stop_after = None
                     (await self.http.post(f"/runs/{self.run_id}/stop")).raise_for_status()
-        events = events_of(received[: received.rfind(b"\n\n") + 2])
+        whole, end, _ = received.rpartition(b"\n\n")
+        events = events_of(whole + end)
         self._note(events)
         return events
 
