@@ -13,7 +13,7 @@ from conftest import Service, ServiceFactory
 from sse import Event, events_of, live, read
 from standins.openai import Answer, OpenAIStandIn
 
-import api.runs.engine
+import api.runs.following
 
 WORDS = [f"w{n} " for n in range(20)]
 
@@ -241,7 +241,7 @@ def test_of_eight_runs_at_once_in_a_conversation_one_runs_and_no_turn_is_lost(
 def test_silence_is_filled_with_comments(
     http: httpx.Client, project: str, model: OpenAIStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.runs.engine, "KEEP_ALIVE_S", 0.1)
+    monkeypatch.setattr(api.runs.following, "KEEP_ALIVE_S", 0.1)
     model.will(Answer(["late"], first_delay_s=0.55))
     with asking(http, project) as response:
         body = response.read()

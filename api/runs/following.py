@@ -28,15 +28,16 @@ class Following:
     async def follow(self, row: RunRow, after: int) -> AsyncIterator[bytes]:
         """The bytes of a run's stream after event `after`, live; a comment goes out at once."""
         yield OPENED
+        run_id = str(row.id)
         if run := self._runs.get(row.id):
             async with self._reading(run):
                 async for first, frames in run.log.follow(after, silence_s=KEEP_ALIVE_S):
                     after = first + len(frames) - 1
-                    yield encode(str(row.id), first, frames) if frames else KEEP_ALIVE
+                    yield encode(run_id, first, frames) if frames else KEEP_ALIVE
             if run.log.has_ended:
                 return
         async for first, frames in self._mirrors.follow(row, after, silence_s=KEEP_ALIVE_S):
-            yield encode(str(row.id), first, frames) if frames else KEEP_ALIVE
+            yield encode(run_id, first, frames) if frames else KEEP_ALIVE
 
     @asynccontextmanager
     async def _reading(self, run: Run) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from api.waiting import within
+from api.waiting import Silence
 from api.wire import Frame
 
 JUMP = 10_000
@@ -29,7 +29,7 @@ class RunLog:
         self._jumped_at: int | None = None
         self._jump = 0
         self._is_closed = False
-        self._news = asyncio.Event()
+        self._waiting: list[asyncio.Future[bool]] = []
         self._room = asyncio.Event()
         self._room.set()
         self.has_ended = False
@@ -88,17 +88,20 @@ class RunLog:
         An empty batch comes after `silence_s` seconds without news. Ends with the run, or when it
         is abandoned.
         """
-        while True:
-            news = self._news
-            if self.seq > after:
-                place = self._place(after)
-                frames = self._frames[place : self._up_to(place)]
-                yield self._number(place + 1), frames
-                after = self._number(place + len(frames))
-            elif self._is_closed:
-                return
-            elif not await within(news, silence_s):
-                yield after + 1, ()
+        silence = Silence(silence_s)
+        try:
+            while True:
+                if self.seq > after:
+                    place = self._place(after)
+                    frames = self._frames[place : self._up_to(place)]
+                    yield self._number(place + 1), frames
+                    after = self._number(place + len(frames))
+                elif self._is_closed:
+                    return
+                elif not await silence.broken_by(self._news()):
+                    yield after + 1, ()
+        finally:
+            silence.close()
 
     def _up_to(self, place: int) -> int:
         """Where the batch ends that begins at `place`: its numbers follow each other.
@@ -127,6 +130,14 @@ class RunLog:
             return min(after, len(self._frames))
         return max(self._jumped_at, min(after - self._jump, len(self._frames)))
 
+    def _news(self) -> asyncio.Future[bool]:
+        """True once there is more."""
+        news: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(news)
+        return news
+
     def _wake(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        waiting, self._waiting = self._waiting, []
+        for news in waiting:
+            if not news.done():
+                news.set_result(True)

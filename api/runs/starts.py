@@ -2,8 +2,8 @@
 
 import asyncio
 
-_AT_ONCE = 8
-_LONGEST_S = 0.05
+_AT_ONCE = 4
+_LONGEST_S = 0.25
 
 
 class Starts:
