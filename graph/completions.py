@@ -74,11 +74,11 @@ class Completion:
 
     def feed(self, data: bytes) -> None:
         """Take in the bytes of one read, cut at any place."""
-        self._rest.append(data)
-        self._rest_size += len(data)
         try:
             if b"\n" in data:
-                self._parse(self._lines())
+                self._parse(self._lines(data))
+            else:
+                self._keep(data)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             log.debug("the model sent something that is no chunk: %s", type(error).__name__)
             self.failure = ModelUnreachable(OTHER_PROTOCOL)
@@ -112,11 +112,19 @@ class Completion:
             return Batch(tokens, calls)
         return Batch(tokens, calls, self._finish_reason, self._model_name, self._usage)
 
-    def _lines(self) -> list[bytes]:
-        """The lines that are whole by now."""
-        *lines, rest = b"".join(self._rest).split(b"\n")
-        self._rest, self._rest_size = [rest], len(rest)
+    def _lines(self, data: bytes) -> list[bytes]:
+        """The lines that are whole with `data`."""
+        if self._rest:
+            data = b"".join([*self._rest, data])
+            self._rest, self._rest_size = [], 0
+        lines = data.split(b"\n")
+        if rest := lines.pop():
+            self._keep(rest)
         return lines
+
+    def _keep(self, data: bytes) -> None:
+        self._rest.append(data)
+        self._rest_size += len(data)
 
     def _parse(self, lines: list[bytes]) -> None:
         for line in lines:
@@ -216,8 +224,9 @@ def _loaded(data: bytes) -> Any:  # noqa: ANN401 - any JSON
 
 def _cleaned(tokens: list[str]) -> list[str]:
     """`tokens` without characters that must not be stored."""
-    text = "".join(tokens)
-    if clean(text) == text:
+    text = tokens[0] if len(tokens) == 1 else "".join(tokens)
+    # What can be printed is clean: this is the most of what models say, and found soonest.
+    if text.isprintable() or clean(text) == text:
         return tokens
     return [cleaned for cleaned in map(clean, tokens) if cleaned]
 

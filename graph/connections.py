@@ -293,3 +293,8 @@ def unread(content: aiohttp.StreamReader) -> bytes:
     """The bytes that came before the connection was lost."""
     # aiohttp raises what broke a stream before it hands out the bytes that came ahead of it.
     return b"".join(content._buffer)
+
+
+def is_awaited(content: aiohttp.StreamReader) -> bool:
+    """Whether a read waits and nothing has come for it yet."""
+    return content._waiter is not None

@@ -4,7 +4,9 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import aiohttp
@@ -26,6 +28,7 @@ from graph.connections import (
     entries,
     expect_events,
     expect_success,
+    is_awaited,
     json_body,
     read_leftovers,
     request,
@@ -109,14 +112,13 @@ class StreamingChatModel(ChatOpenAI):
         except TimeoutError as error:
             raise ModelTimedOut(_NO_ANSWER.format(timeout_s)) from error
 
-    async def batches(self, asked: LanguageModelInput) -> AsyncIterator[Batch]:
+    def batches(self, asked: LanguageModelInput) -> AsyncGenerator[Batch, None]:
         """What `astream` gives, without LangChain's work on each chunk where nobody hears it."""
-        if self._is_heard():
-            async for chunk in self.astream(asked):
-                yield batch_of(chunk)
-        else:
-            async for batch in self._answer(asked, None, {}):
-                yield batch
+        return self._heard(asked) if self._is_heard() else self._answer(asked, None, {})
+
+    async def _heard(self, asked: LanguageModelInput) -> AsyncGenerator[Batch, None]:
+        async for chunk in self.astream(asked):
+            yield batch_of(chunk)
 
     async def _astream(
         self,
@@ -137,16 +139,19 @@ class StreamingChatModel(ChatOpenAI):
 
     async def _answer(
         self, asked: LanguageModelInput, stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> AsyncIterator[Batch]:
+    ) -> AsyncGenerator[Batch, None]:
         started = asyncio.get_running_loop().time()
         answer = Completion(self.model_name)
         async with self._uses.one(self.aclose):
             response = await self._ask(self._body(asked, stop, kwargs), started)
+            first_token_by = started + self.first_token_timeout_s
+            reading = _Reading(response.content, first_token_by, self.idle_timeout_s)
             try:
-                while not answer.ended:
-                    await self._read(response, answer, started)
-                    if batch := answer.take():
-                        yield batch
+                with closing(reading):
+                    while not answer.ended:
+                        await self._read(reading, answer)
+                        if batch := answer.take():
+                            yield batch
                 if answer.failure:
                     raise answer.failure
                 await read_leftovers(response)
@@ -251,31 +256,18 @@ class StreamingChatModel(ChatOpenAI):
         given = key()
         return await given if inspect.isawaitable(given) else given
 
-    async def _read(
-        self, response: aiohttp.ClientResponse, answer: Completion, started: float
-    ) -> None:
+    async def _read(self, reading: "_Reading", answer: Completion) -> None:
         """Wait for one read and hand it to `answer`, which keeps what is wrong with it."""
-        content = response.content
         try:
-            if data := content.read_nowait(_SLICE_BYTES):
-                await asyncio.sleep(0)
-            else:
-                async with asyncio.timeout_at(self._deadline(answer, started)):
-                    data = await content.read(_SLICE_BYTES)
+            data = await reading.next(answer)
         except TimeoutError as error:
             self._too_late(answer, error)
         except LOST as error:
             log.debug("the connection to the model was lost: %s", type(error).__name__)
-            answer.feed(unread(response.content))
+            answer.feed(unread(reading.content))
             answer.close()
         else:
             answer.feed(data) if data else answer.end()
-
-    def _deadline(self, answer: Completion, started: float) -> float:
-        if not answer.begun:
-            return started + self.first_token_timeout_s
-        wait = min(self.idle_timeout_s, _AFTERWORD_S) if answer.finished else self.idle_timeout_s
-        return asyncio.get_running_loop().time() + wait
 
     def _too_late(self, answer: Completion, error: TimeoutError) -> None:
         """A whole answer whose usage does not come is still whole; anything else has failed."""
@@ -303,6 +295,51 @@ class StreamingChatModel(ChatOpenAI):
             f"The model fell silent for {self.idle_timeout_s:g} seconds in the middle of its "
             "answer. Try again."
         )
+
+
+class _Reading:
+    """Reads a response; one timer watches all reads, as asyncio.timeout costs more than a read."""
+
+    def __init__(self, content: aiohttp.StreamReader, first_token_by: float, idle_s: float) -> None:
+        self.content = content
+        self._loop = asyncio.get_running_loop()
+        self._first_token_by = first_token_by
+        self._idle_s = idle_s
+        self._afterword_s = min(idle_s, _AFTERWORD_S)
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = math.inf
+
+    async def next(self, answer: Completion) -> bytes:
+        """The bytes of one read, none at the end; raises TimeoutError where they come too late."""
+        if data := self.content.read_nowait(_SLICE_BYTES):
+            await asyncio.sleep(0)
+            return data
+        wait_s = self._afterword_s if answer.finished else self._idle_s
+        self._due = self._loop.time() + wait_s if answer.begun else self._first_token_by
+        if self._due < self._fires_at:
+            self._set_timer()
+        return await self.content.read(_SLICE_BYTES)
+
+    def close(self) -> None:
+        """Let no timer go on."""
+        if self._timer:
+            self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        self.close()
+        self._fires_at = self._due
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        """End the read that waits, or look again when its own time is over."""
+        self._fires_at = math.inf
+        if not is_awaited(self.content):
+            return
+        if self._loop.time() < self._due:
+            self._set_timer()
+        else:
+            self.content.set_exception(TimeoutError())
 
 
 def _texts(given: Mapping[str, object] | None) -> dict[str, str]:

@@ -948,7 +948,7 @@ def test_a_burst_leaves_the_loop_to_others_between_its_slices(model: OpenAIStand
                 turns += 1
 
         others = asyncio.create_task(turn())
-        async with aclosing(chat.batches("two words")) as batches:  # type: ignore[type-var]
+        async with aclosing(chat.batches("two words")) as batches:
             told: list[Batch | Fault] = [await anext(batches)]
             turns = 0
             told += [batch async for batch in batches]

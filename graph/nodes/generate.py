@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,11 +67,8 @@ async def generate(
     await models.refresh()
     asking = _Asking(state, runtime, models, prompting)
     begun = await asking.first_that_answers(models.resolve(context.model, context.preferred_model))
+    await _pass_on(begun, runtime)
     answer = begun.answer
-    async for batch in answer.read(begun.stream):
-        write(batch)
-        await context.keep_up()
-
     write(AnswerGenerated(answer.finish_reason, answer.usage, answer.warnings))
     answer_id = context.answer_id or str(uuid.uuid4())
     return {"messages": [{"role": "assistant", "content": answer.text, "id": answer_id}]}
@@ -78,10 +76,11 @@ async def generate(
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """An answer whose first token has come, or its end; `stream` has that and the rest."""
+    """An answer whose first token has come, or its end; `stream` has the rest."""
 
     answer: "_Streamed"
-    stream: AsyncIterator[Batch]
+    first: Batch
+    stream: AsyncGenerator[Batch, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,8 @@ class _Asking:
         max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
         chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
         stream = chat.batches([dict(message) for message in prompt.messages])
-        return _Begun(answer, await _begun(stream))
+        # A batch holds tokens, or is the last: each stream has one at least.
+        return _Begun(answer, await anext(stream), stream)
 
     def _choose(self, resolved: Resolved) -> None:
         self.runtime.stream_writer(ModelChosen(resolved.name, resolved.slug))
@@ -152,17 +152,21 @@ class _Asking:
         return [Warned("model_not_found", message)]
 
 
-async def _begun(stream: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
-    """The same stream once its first batch is there; what fails before it fails here."""
-    # A batch holds tokens, or is the last: each stream has one at least.
-    first = await anext(stream)
-
-    async def whole() -> AsyncIterator[Batch]:
-        yield first
-        async for batch in stream:
-            yield batch
-
-    return whole()
+async def _pass_on(begun: _Begun, runtime: Runtime[Context]) -> None:
+    """Write each batch of the answer up to its end, or to the most that an answer may have."""
+    answer, write, listener = begun.answer, runtime.stream_writer, runtime.context.listener
+    batch: Batch | None = begun.first
+    async with aclosing(begun.stream) as stream:
+        await answer.prepare()
+        while batch:
+            if streamed := answer.feed(batch):
+                write(streamed)
+                if listener:
+                    await listener.keep_up()
+            batch = None if answer.is_full else await anext(stream, None)
+    if streamed := answer.close():
+        write(streamed)
+        await runtime.context.keep_up()
 
 
 async def _prompt(
@@ -194,26 +198,23 @@ class _Streamed:
 
     def __init__(self) -> None:
         self._tokens: list[str] = []
+        self._token_count = self._character_count = 0
+        self.is_full = False
         self.finish_reason: FinishReason = "stop"
         self.usage = Usage()
 
-    async def read(self, stream: AsyncIterator[Batch]) -> AsyncIterator[TokensStreamed]:
-        """The tokens of each batch; empty batches are passed over."""
-        async for batch in self._bounded(stream):
-            self._note(batch)
-            if tokens := list(filter(None, batch.tokens)):
-                yield self._streamed(tokens)
+    async def prepare(self) -> None:
+        """Wait for what `feed` needs."""
 
-    async def _bounded(self, stream: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
-        """The stream up to the most that an answer may have: not every model comes to an end."""
-        tokens = characters = 0
-        async for batch in stream:
-            yield batch
-            tokens += len(batch.tokens)
-            characters += len(batch.text)
-            if tokens >= MOST_TOKENS or characters >= MOST_CHARACTERS:
-                self.finish_reason = "length"
-                return
+    def feed(self, batch: Batch) -> TokensStreamed | None:
+        """The tokens of `batch`; null for an empty one."""
+        self._note(batch)
+        tokens = list(filter(None, batch.tokens))
+        return self._streamed(tokens) if tokens else None
+
+    def close(self) -> TokensStreamed | None:
+        """What waited for more, at the answer's end; null for nothing."""
+        return None
 
     def _streamed(self, tokens: Sequence[str], checks: tuple[Check, ...] = ()) -> TokensStreamed:
         self._tokens += tokens
@@ -222,7 +223,14 @@ class _Streamed:
     def _note(self, batch: Batch) -> None:
         if batch.usage:
             self.usage = Usage(batch.usage["input_tokens"], batch.usage["output_tokens"])
-        self.finish_reason = _CUT_SHORT.get(batch.finish_reason or "", self.finish_reason)
+        if batch.finish_reason:
+            self.finish_reason = _CUT_SHORT.get(batch.finish_reason, self.finish_reason)
+        self._token_count += len(batch.tokens)
+        self._character_count += sum(map(len, batch.tokens))
+        # Not every model comes to an end.
+        if self._token_count >= MOST_TOKENS or self._character_count >= MOST_CHARACTERS:
+            self.is_full = True
+            self.finish_reason = "length"
 
     @property
     def text(self) -> str:
@@ -249,16 +257,21 @@ class _Cited(_Streamed):
             None, Evidence, sources, question
         )
 
-    async def read(self, stream: AsyncIterator[Batch]) -> AsyncIterator[TokensStreamed]:
-        """The tokens of each batch, with markers that stand; empty batches are passed over."""
-        marking: Marking | None = None
-        async for batch in self._bounded(stream):
-            marking = marking or Marking(await self._evidence)
-            self._note(batch)
-            if tokens := marking.feed(self._check.feed(batch.tokens)):
-                yield self._streamed(tokens, marking.checks())
-        if marking and (tokens := [*marking.feed(self._check.close()), *marking.close()]):
-            yield self._streamed(tokens, marking.checks())
+    async def prepare(self) -> None:
+        """Wait for the evidence."""
+        self._marking = Marking(await self._evidence)
+
+    def feed(self, batch: Batch) -> TokensStreamed | None:
+        """The tokens of `batch`, with markers that stand; null for none."""
+        self._note(batch)
+        return self._marked(self._marking.feed(self._check.feed(batch.tokens)))
+
+    def close(self) -> TokensStreamed | None:
+        """What waited for more, with markers that stand; null for nothing."""
+        return self._marked([*self._marking.feed(self._check.close()), *self._marking.close()])
+
+    def _marked(self, tokens: Sequence[str]) -> TokensStreamed | None:
+        return self._streamed(tokens, self._marking.checks()) if tokens else None
 
 
 def _is_json(state: State) -> bool:
