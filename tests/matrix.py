@@ -26,6 +26,8 @@ from worlds import (
 )
 
 JWT_SECRET = "a-secret-of-tokens-that-is-long-enough"
+# Of a token without it, claims are stored again each minute, and the digests would differ.
+ISSUED = 1_700_000_000
 API_KEY = "the-key-of-the-service"
 
 Cell = tuple[str, str, str]
@@ -144,13 +146,13 @@ def _is_alone(operation: Operation) -> bool:
 def prepared(service: Service, model_url: str, lines: list[str]) -> Iterator[Matrix]:
     """The matrix of a service, before any request of it is sent."""
     tokens = {
-        "alice": token(JWT_SECRET, "alice", email=f"{PERSONAL}mail@example.com"),
-        "bob": token(JWT_SECRET, "bob"),
-        "carol": token(JWT_SECRET, "carol"),
-        "dave": token(JWT_SECRET, "dave", groups=["Crew"]),
-        "admin": token(JWT_SECRET, "root", role="admin"),
+        "alice": token(JWT_SECRET, "alice", iat=ISSUED, email=f"{PERSONAL}mail@example.com"),
+        "bob": token(JWT_SECRET, "bob", iat=ISSUED),
+        "carol": token(JWT_SECRET, "carol", iat=ISSUED),
+        "dave": token(JWT_SECRET, "dave", iat=ISSUED, groups=["Crew"]),
+        "admin": token(JWT_SECRET, "root", iat=ISSUED, role="admin"),
         # Has been here, is in a group, and does nothing else.
-        "erin": token(JWT_SECRET, "erin", groups=["Quay"]),
+        "erin": token(JWT_SECRET, "erin", iat=ISSUED, groups=["Quay"]),
     }
     with ExitStack() as stack:
 
