@@ -96,6 +96,20 @@ async def run_turn(
     is shown what was said before; what is said now is remembered once the caller has stored it.
     """
     gathered = _Gathered(emit)
+    try:
+        return await _run(pipeline, turn, context, thread, gathered, stop)
+    finally:
+        gathered.let_go()
+
+
+async def _run(
+    pipeline: Pipeline,
+    turn: Turn,
+    context: Context,
+    thread: Thread | None,
+    gathered: "_Gathered",
+    stop: Stop,
+) -> Terminal:
     config = thread.config if thread else {}
     # A task of its own: under a cancel scope of AnyIO, LangGraph would leave its running node
     # behind, a paid model call with it. See langgraph#5682.
@@ -165,6 +179,16 @@ class _Gathered:
         self._generated: AnswerGenerated | None = None
         self._checked: DraftChecked | None = None
 
+    def let_go(self) -> None:
+        """Hold the run no longer.
+
+        What its nodes have begun keeps their context, and so this: such as a connection to the
+        model, and the timer that will close it.
+        """
+        self._emit = _unheard
+        self._waiting.clear()
+        self._tokens, self._checks, self._sources = [], [], ()
+
     def tell(self, event: Event) -> None:
         self._waiting.append(event)
 
@@ -227,6 +251,10 @@ class _Gathered:
 
     def _elapsed(self) -> float:
         return round((time.perf_counter() - self._started) * 1000, 1)
+
+
+async def _unheard(event: Event) -> None:
+    """Nobody listens any more."""
 
 
 def _citations(checks: Sequence[Check], sources: Sequence[Source]) -> tuple[Citation, ...]:

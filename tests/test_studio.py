@@ -22,7 +22,7 @@ from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 from standins.openai import Answer, OpenAIStandIn
 
-from graph.knowledge.passages import Passages
+from graph.knowledge.passages import Outline, Passages
 from graph.knowledge.postings import Matches
 from graph.knowledge.vectors import Vectors
 from graph.postgres import open_pool
@@ -376,11 +376,11 @@ def test_a_search_from_another_loop_runs_in_the_loop_of_its_part() -> None:
 
 
 def test_a_database_without_tables_holds_nothing_that_matches(postgres_url: str) -> None:
-    async def ask() -> tuple[Matches, set[str]]:
+    async def ask() -> tuple[Matches, Outline]:
         async with open_pool(make_database(postgres_url)) as pool:
             passages, project = Passages(pool), str(uuid.uuid4())
             found = await passages.match(project, {"pump": 1.0}, 5)
-            return found, await passages.unrefined(project)
+            return found, await passages.outline(project)
 
-    found, unrefined = asyncio.run(ask())
-    assert (found.best, unrefined) == ((), set())
+    found, outline = asyncio.run(ask())
+    assert (found.best, outline) == ((), Outline("", 0, frozenset()))
