@@ -150,16 +150,20 @@ class Runs:
         self.refuse_when_closing()
         await self._fair_use.refuse_without_tokens(new.owner_id, new.project_id)
         self._beginning.add(new.id)
-        start = await self._starts.enter()
         try:
-            has_past = await self._beginnings.begin(new, dialect.opening())
-        except BaseException:
-            start.leave()
-            raise
+            start = await self._starts.enter()
+            has_past = await self._begin(new, dialect, start)
         finally:
             self._beginning.discard(new.id)
         turn = new.request.turn
         self.go_on(new.row(), turn, pipeline, context, dialect, has_past=has_past, start=start)
+
+    async def _begin(self, new: NewRun, dialect: Dialect, start: Start) -> bool:
+        try:
+            return await self._beginnings.begin(new, dialect.opening())
+        except BaseException:
+            start.leave()
+            raise
 
     async def keep_opening(self, row: RunRow, dialect: Dialect) -> None:
         """Store how a run that was taken up opens, before it goes on."""
@@ -187,8 +191,7 @@ class Runs:
         run.log.note_saved(run.log.seq)
         self._runs[run.id] = run
         self._writer.add(run)
-        thread = self._thread(row, context, has_past)
-        run.task = asyncio.create_task(self._work(run, pipeline, turn, context, thread))
+        run.task = asyncio.create_task(self._work(run, pipeline, turn, context, has_past))
 
     def refuse_when_closing(self) -> None:
         """Refuse new runs once the service goes down.
@@ -294,10 +297,11 @@ class Runs:
             await asyncio.sleep(_LOOK_S)
 
     async def _work(
-        self, run: Run, pipeline: Pipeline, turn: Turn, context: Context, thread: Thread | None
+        self, run: Run, pipeline: Pipeline, turn: Turn, context: Context, has_past: bool
     ) -> None:
         terminal: Terminal
         try:
+            thread = self._thread(run.row, context, has_past)
             terminal = await run_turn(
                 pipeline, turn, context, thread=thread, emit=run.emit, stop=run.stop
             )
