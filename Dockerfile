@@ -4,6 +4,13 @@
 # graph/: a copy in site-packages would not find them. PYTHONPATH alone would not do either: the
 # version and the command come from the package's metadata.
 
+FROM node:24-slim AS page
+
+WORKDIR /app/web
+COPY web/ ./
+RUN npm ci && npm run build
+
+
 FROM python:3.12-slim AS build
 
 ARG UV_VERSION=0.13.9
@@ -24,6 +31,7 @@ RUN uv pip install --no-cache --no-deps --no-build-isolation --editable . \
 COPY prompts/ prompts/
 COPY templates/ templates/
 COPY samples/ samples/
+COPY --from=page /app/web/page/dist web/page/dist
 
 
 FROM python:3.12-slim

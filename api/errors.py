@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from api.browsers import HEADERS
 from graph.errors import PipelineError, RetrievalFailed, TemplateFailed
 from graph.postgres import UNREACHABLE
 
@@ -131,7 +132,9 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     message = "Something went wrong inside the service. It is in the log."
-    return refusal_response(request.url.path, Refusal(500, "internal_error", message))
+    # This answer goes out past all middleware.
+    refusal = Refusal(500, "internal_error", message, headers=HEADERS)
+    return refusal_response(request.url.path, refusal)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

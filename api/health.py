@@ -1,4 +1,4 @@
-"""What the service is, and whether its parts answer."""
+"""Whether the parts of the service answer."""
 
 import asyncio
 import logging
@@ -22,16 +22,6 @@ State = Literal["OK", "ERROR"]
 _PATIENCE_S = 1.8
 
 
-class About(BaseModel):
-    """What answers at this address."""
-
-    name: str = "Archwright"
-    version: str
-    status: Literal["running"] = "running"
-    docs: str = "/docs"
-    api_v1: str = DRAFTING_PREFIX
-
-
 class Services(BaseModel):
     """Each part, as it answered just now."""
 
@@ -47,12 +37,6 @@ class Health(BaseModel):
     message: str
     version: str
     services: Services
-
-
-@router.get("/")
-async def about() -> About:
-    """What answers at this address."""
-    return About(version=version("archwright"))
 
 
 @router.get(

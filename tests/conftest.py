@@ -24,6 +24,8 @@ from api.heads import BoundedHttp
 from api.settings import Settings
 from graph.postgres import embedded_postgres
 
+pytest_plugins = ["browsers"]
+
 # Their tests wait for processes more than they compute.
 _FIRST = (
     "test_killed.py",

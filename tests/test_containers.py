@@ -31,13 +31,15 @@ def instructions() -> Iterator[tuple[str, str]]:
 
 def copied() -> list[tuple[str, str]]:
     """What is copied from the repository, and where to, below /app."""
-    return [
-        (source, target)
-        for name, arguments in instructions()
-        if name == "COPY" and not arguments.startswith("--from")
-        for *sources, target in [arguments.split()]
-        for source in sources
-    ]
+    found, folder = [], Path("/app")
+    for name, arguments in instructions():
+        if name == "WORKDIR":
+            folder = Path(arguments)
+        elif name == "COPY" and not arguments.startswith("--from"):
+            *sources, target = arguments.split()
+            place = (folder / target).relative_to("/app").as_posix()
+            found += [(source, place) for source in sources]
+    return found
 
 
 def compose() -> dict[str, Any]:
@@ -75,6 +77,9 @@ def test_all_that_the_image_copies_is_there_and_reaches_the_builder() -> None:
     assert let_in == set(sources), ".dockerignore must let in what the Dockerfile copies, no more."
 
 
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", "node_modules", "dist")
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     """A folder with the files that the Dockerfile copies to /app, and no others."""
@@ -82,7 +87,7 @@ def image(tmp_path: Path) -> Path:
     for source, target in copied():
         place = folder / target
         if (ROOT / source).is_dir():
-            shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / source, place, ignore=_NOT_COPIED)
         else:
             place.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / source, place)

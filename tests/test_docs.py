@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
@@ -183,14 +183,19 @@ def _is_there(page: Path, word: str, names: set[str]) -> bool:
 @cache
 def _files() -> tuple[Path, ...]:
     """The repository's own files, without what hides and what tools make."""
-    tops = [path for path in ROOT.iterdir() if not path.name.startswith(".")]
     return tuple(
-        path
-        for top in tops
-        if top.name not in ("data", "dist")
-        for path in (top.rglob("*") if top.is_dir() else [top])
-        if path.is_file() and path.suffix != ".pyc"
+        Path(folder) / name
+        for folder, names in _folders()
+        for name in names
+        if not name.startswith(".") and not name.endswith(".pyc")
     )
+
+
+def _folders() -> Iterator[tuple[str, list[str]]]:
+    for folder, below, names in os.walk(ROOT):
+        made = {"data", "dist", "node_modules", "__pycache__"}
+        below[:] = [name for name in below if name not in made and not name.startswith(".")]
+        yield folder, names
 
 
 @cache
