@@ -1,46 +1,21 @@
+import { createClient, type Project } from "archwright-client";
 import { session } from "./session.svelte.ts";
 
-/** A project as the caller sees it. */
-export interface Project {
-  id: string;
-  name: string;
-  description: string;
-  color: string | null;
-  isPrivate: boolean;
-  instructions: string;
-  settings: { model: string | null; temperature: number | null; topK: number | null };
-  ownerId: string;
-  createdAt: string;
-  updatedAt: string;
-  accessTier: Tier;
-  accessSource: string;
-  _count: { documents: number; conversations: number };
-}
+/** The service. Every call waits for the person to sign in where that is needed. */
+export const api = createClient({ fetch: session.fetch, credentials: session.credentials });
 
 /** What a caller may do in a project, from less to more. */
-export type Tier = "use" | "edit" | "full";
+export type Tier = Project["accessTier"];
 
-/** Calls a route. Stands in for the client until that is there. */
-export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const answer = await session.fetch(path, {
-    method,
-    ...(body !== undefined && {
-      body: JSON.stringify(body),
-      headers: { "Content-Type": "application/json" },
-    }),
-  });
-  const text = await answer.text();
-  if (!answer.ok) throw new Error((JSON.parse(text) as { message: string }).message);
-  return (text ? JSON.parse(text) : undefined) as T;
-}
-
-/** What went wrong, as a sentence. */
-export function sentence(error: unknown): string {
-  return error instanceof Error ? error.message : "Something went wrong. Try again.";
-}
+const TIERS: Tier[] = ["use", "edit", "full"];
 
 /** Whether the caller's tier in a project is enough. */
 export function allows(project: Project, needed: Tier): boolean {
-  const tiers: Tier[] = ["use", "edit", "full"];
-  return tiers.indexOf(project.accessTier) >= tiers.indexOf(needed);
+  return TIERS.indexOf(project.accessTier) >= TIERS.indexOf(needed);
+}
+
+/** Why the caller may not do something in a project; undefined where they may. */
+export function blockedBy(project: Project, needed: Tier): string | undefined {
+  if (allows(project, needed)) return undefined;
+  return `This needs tier ${needed}. Yours is ${project.accessTier}; ask an owner of the project.`;
 }

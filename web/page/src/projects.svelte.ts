@@ -1,36 +1,58 @@
-import { call, type Project } from "$/api.ts";
+import type { Project } from "archwright-client";
+import { api } from "$/api.ts";
 
-/** The projects that the caller can see, shared by home and the header. */
+const MOST = 200;
+
+/** The projects that the caller can see, shared by home, the header and the views. */
 class Projects {
-  /** The newest first; null until they were read. */
-  all = $state<Project[] | null>(null);
+  #all = $state.raw<Project[] | null>(null);
 
-  /** Read them anew. */
+  /** The newest first; null until they were read. */
+  get all(): Project[] | null {
+    return this.#all;
+  }
+
+  /** Read them anew.
+   *
+   * @throws {ArchwrightError}
+   */
   async read(): Promise<void> {
-    this.all = (await call<{ projects: Project[] }>("GET", "/projects?limit=200")).projects;
+    const all = await api.projects.list({ limit: MOST });
+    while (all.length && all.length % MOST === 0) {
+      const more = await api.projects.list({ limit: MOST, before: all.at(-1)!.createdAt });
+      if (!more.length) break;
+      all.push(...more);
+    }
+    this.#all = all;
   }
 
   /** Show a project as it is now, wherever it is shown. */
   put(project: Project): void {
-    const rest = (this.all ?? []).filter(({ id }) => id !== project.id);
-    this.all = [project, ...rest].sort((a, b) => b.createdAt.localeCompare(a.createdAt));
+    const rest = (this.#all ?? []).filter(({ id }) => id !== project.id);
+    this.#all = [project, ...rest].sort((a, b) => b.createdAt.localeCompare(a.createdAt));
   }
 
   /** Forget one that was deleted. */
   drop(id: string): void {
-    this.all = this.all?.filter((project) => project.id !== id) ?? null;
+    this.#all = this.#all?.filter((project) => project.id !== id) ?? null;
+  }
+
+  /** Read one of them anew.
+   *
+   * @throws {ArchwrightError} such as for a project that is not there.
+   */
+  async refresh(id: string): Promise<Project> {
+    const project = await api.projects.get(id);
+    if (this.#all) this.put(project);
+    return project;
   }
 
   /** One of them, from the service if it was not read yet.
    *
-   * @throws what the call throws, such as for a project that is not there.
+   * @throws {ArchwrightError} such as for a project that is not there.
    */
   async find(id: string): Promise<Project> {
-    const known = this.all?.find((project) => project.id === id);
-    if (known) return known;
-    const path = `/projects/${encodeURIComponent(id)}`;
-    const { project } = await call<{ project: Project }>("GET", path);
-    return project;
+    return this.#all?.find((project) => project.id === id) ?? (await this.refresh(id));
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Component } from "svelte";
 import { match } from "$/router.svelte.ts";
-import type { Project } from "$/api.ts";
+import type { Project } from "archwright-client";
 
 /** What every view is given: the parameters of its route. */
 export interface ViewProps {

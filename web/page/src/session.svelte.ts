@@ -1,149 +1,123 @@
-const STORED = "archwright.credential";
+import { ArchwrightError, createClient, readable, type Credentials, type Me } from "archwright-client";
 
-/** What a person signs in with: an API key, or a bearer token. */
-export interface Credential {
-  kind: "key" | "token";
-  value: string;
-}
+const STORED = "archwright.credentials";
 
-/** Who the caller is, as `GET /me` says. */
-export interface Me {
-  id: string;
-  name: string;
-  email: string | null;
-  role: "admin" | null;
-  groups: { id: string; name: string }[];
-}
-
-/** Keeps the credential of this tab, and asks for another one where the service wants it.
+/** Keeps the credentials of this tab, and asks for others where the service does not take them.
  *
- * It is sent as a header and kept in the session's storage, in that of the device only if the
- * person wants so; it is never part of an address or of the document.
+ * They are sent as a header and kept in the session's storage, in that of the device only if the
+ * person wants so; they are never part of an address or of the document.
  */
 class Session {
   /** The caller; null until they are known. */
-  me = $state<Me | null>(null);
+  me = $state.raw<Me | null>(null);
 
-  /** Whether the service waits for a credential. */
+  /** Whether the service waits for credentials. */
   isAsking = $state(false);
 
-  /** Whether somebody was signed in before the service asked again. */
-  wasKnown = $derived(this.me !== null);
-
-  #credential: Credential | null = read();
+  #credentials = $state.raw(read());
   #waiting: PromiseWithResolvers<void> | null = null;
 
-  /** Whether there is a credential that could be given up. */
-  hasCredential = $state(this.#credential !== null);
+  /** Whether there are credentials that could be given up. */
+  readonly isSignedIn = $derived(this.#credentials !== undefined);
 
-  /** `fetch` with the credential. Where the service refuses it, it waits for a better one and
-   * asks again, so that nothing that was typed is lost. */
+  /** Whether the caller may do what only admins may. */
+  readonly isAdmin = $derived(this.me?.role === "admin");
+
+  /** What the client sends. */
+  readonly credentials = (): Credentials | undefined => this.#credentials;
+
+  /** `fetch` that waits for better credentials where the service refuses these, and asks again, so
+   * that nothing that was typed is lost. */
   readonly fetch: typeof fetch = async (input, init) => {
     let signal = init?.signal ?? null;
     for (;;) {
-      const request = new Request(input instanceof Request ? input.clone() : input, { ...init, signal });
-      const used = this.#credential;
-      sign(request.headers, used);
-      const answer = await fetch(request);
-      if (!(await this.#isRefused(answer))) return answer;
+      const used = this.#credentials;
+      const answer = await fetch(input, { ...init, signal, headers: signed(init?.headers, used) });
+      if (!(await isRefused(answer, used))) return answer;
       await answer.body?.cancel();
-      if (used === this.#credential) await this.#ask();
+      if (used === this.#credentials) await this.ask();
       // How long a person looks for a key is not the service's delay.
       if (signal?.aborted && isTimeout(signal.reason)) signal = null;
     }
   };
 
-  /** Try a credential, and keep it if the service takes it; returns what is wrong with it, if
-   * anything. */
-  async signIn(credential: Credential, remember: boolean): Promise<string | null> {
-    const headers = new Headers();
+  /** Find out who the caller is, asking for credentials if it takes some.
+   *
+   * @throws {ArchwrightError} where the service does not answer.
+   */
+  async open(): Promise<void> {
+    this.me = await createClient({ fetch: this.fetch }).me();
+  }
+
+  /** Ask for other credentials, and wait until they are there. */
+  ask(): Promise<void> {
+    this.isAsking = true;
+    this.#waiting ??= Promise.withResolvers<void>();
+    return this.#waiting.promise;
+  }
+
+  /** Try credentials, and keep them if the service takes them; returns what is wrong with them, or
+   * null. */
+  async signIn(credentials: Credentials, remember: boolean): Promise<string | null> {
+    let me: Me;
     try {
-      sign(headers, credential);
-    } catch {
-      return "A key or token is made of plain letters, digits and signs. Copy it again.";
+      me = await createClient({ credentials }).me();
+    } catch (error) {
+      const isWrong = error instanceof ArchwrightError && error.status === 401;
+      return isWrong ? "The service does not take this. Copy all of it, and try again." : readable(error);
     }
-    let answer: Response;
-    try {
-      answer = await fetch("/me", { headers });
-    } catch {
-      return "The service cannot be reached. Look whether it runs, then try again.";
-    }
-    if (answer.status === 401) return "The service does not take this. Copy the whole key or token again.";
-    if (!answer.ok) return `The service answers with status ${answer.status}. Try again in a moment.`;
-    const { user } = (await answer.json()) as { user: Me };
-    this.#keep(credential, remember);
+    forget();
+    (remember ? localStorage : sessionStorage).setItem(STORED, JSON.stringify(credentials));
     // What is on the page is another person's.
-    if (this.me && this.me.id !== user.id) location.reload();
-    this.me = user;
+    if (this.me && this.me.id !== me.id) location.reload();
+    this.#credentials = credentials;
+    this.me = me;
     this.isAsking = false;
     this.#waiting?.resolve();
     this.#waiting = null;
     return null;
   }
 
-  /** Forget the credential, and all that is on the page with it. */
+  /** Forget the credentials, and all that is on the page with them. */
   signOut(): void {
-    clear();
+    forget();
     location.hash = "#/";
     location.reload();
-  }
-
-  /** Find out who the caller is, asking for a credential if it takes one. */
-  async open(): Promise<void> {
-    const answer = await this.fetch("/me");
-    if (!answer.ok) throw new Error(`The service answers with status ${answer.status}.`);
-    this.me = ((await answer.json()) as { user: Me }).user;
-  }
-
-  /** Whether the person who calls may do what only admins may. */
-  readonly isAdmin = $derived(this.me?.role === "admin");
-
-  #ask(): Promise<void> {
-    this.isAsking = true;
-    this.#waiting ??= Promise.withResolvers<void>();
-    return this.#waiting.promise;
-  }
-
-  /** The drafting API answers 403 to strangers too, as it documents. */
-  async #isRefused(answer: Response): Promise<boolean> {
-    if (answer.status !== 403) return answer.status === 401;
-    if (!new URL(answer.url).pathname.startsWith("/api/v1/")) return false;
-    const headers = new Headers();
-    sign(headers, this.#credential);
-    return (await fetch("/me", { headers })).status === 401;
-  }
-
-  #keep(credential: Credential, remember: boolean): void {
-    clear();
-    (remember ? localStorage : sessionStorage).setItem(STORED, JSON.stringify(credential));
-    this.#credential = credential;
-    this.hasCredential = true;
   }
 }
 
 /** The session of this page. */
 export const session = new Session();
 
+/** The drafting API answers 403 to strangers too, as it documents. */
+async function isRefused(answer: Response, used: Credentials | undefined): Promise<boolean> {
+  if (answer.status !== 403) return answer.status === 401;
+  if (!new URL(answer.url).pathname.startsWith("/api/v1/")) return false;
+  return (await fetch("/me", { headers: signed(undefined, used) })).status === 401;
+}
+
+function signed(given: HeadersInit | undefined, credentials: Credentials | undefined): Headers {
+  const headers = new Headers(given);
+  if (credentials && "apiKey" in credentials) headers.set("X-API-Key", credentials.apiKey);
+  else if (credentials) headers.set("Authorization", `Bearer ${credentials.token}`);
+  return headers;
+}
+
 function isTimeout(reason: unknown): boolean {
   return reason instanceof DOMException && reason.name === "TimeoutError";
 }
 
-function sign(headers: Headers, credential: Credential | null): void {
-  if (credential?.kind === "key") headers.set("X-API-Key", credential.value);
-  if (credential?.kind === "token") headers.set("Authorization", `Bearer ${credential.value}`);
-}
-
-function read(): Credential | null {
+function read(): Credentials | undefined {
   const text = sessionStorage.getItem(STORED) ?? localStorage.getItem(STORED);
   try {
-    return text === null ? null : (JSON.parse(text) as Credential);
+    return text === null ? undefined : (JSON.parse(text) as Credentials);
   } catch {
-    clear();
-    return null;
+    forget();
+    return undefined;
   }
 }
 
-function clear(): void {
+function forget(): void {
   sessionStorage.removeItem(STORED);
   localStorage.removeItem(STORED);
 }
