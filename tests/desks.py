@@ -59,13 +59,12 @@ def seated(
 ) -> Iterator[BrowserContext]:
     """A browser in which `member` is signed in, in each of its tabs."""
     stored = json.dumps(json.dumps({"apiKey": member.key}))
+    script = f"if (origin !== 'null') sessionStorage.setItem('archwright.credentials', {stored})"
     with ExitStack() as stack:
         context = stack.enter_context(
             open_context(base_url=desk.service.url, allowed=(_TOLD,), **options)
         )
-        context.add_init_script(
-            f"if (origin !== 'null') sessionStorage.setItem('archwright.credentials', {stored})"
-        )
+        context.add_init_script(script)
         yield context
 
 
