@@ -242,8 +242,10 @@ def _project(row: dict[str, Any]) -> Project:
 
 # Not stronger: a new document of the project needs not wait.
 _TAKE = "select owner_id from projects where id = %s for no key update"
+# By name: a prepared statement fails where a newer version of the service adds a column.
 _SELECT = f"""
-select p.*, access_tier, access_source,
+select p.id, p.name, p.description, p.color, p.is_private, p.instructions, p.settings, p.owner_id,
+    p.created_at, p.updated_at, access_tier, access_source,
     (select count(*) from documents d where d.project_id = p.id) as documents,
     (select count(*) from conversations c where c.project_id = p.id and c.owner_id = %(me)s)
         as conversations

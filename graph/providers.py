@@ -89,7 +89,7 @@ class Providers:
     async def list(self) -> tuple[Provider, ...]:
         """All providers, the oldest first."""
         async with self._pool.connection() as connection:
-            cursor = await connection.execute("select * from providers order by created_at, id")
+            cursor = await connection.execute(_SELECT_ALL)
             return tuple([self._provider(row) for row in await cursor.fetchall()])
 
     async def get(self, provider_id: uuid.UUID) -> Provider | None:
@@ -202,7 +202,7 @@ class Providers:
     async def _read(
         self, connection: AsyncConnection[DictRow], provider_id: uuid.UUID
     ) -> Provider | None:
-        cursor = await connection.execute("select * from providers where id = %s", (provider_id,))
+        cursor = await connection.execute(_SELECT, (provider_id,))
         row = await cursor.fetchone()
         return self._provider(row) if row else None
 
@@ -275,6 +275,10 @@ def _entry_row(entry: ModelEntry) -> dict[str, Any]:
 
 
 _COLUMNS = ("id", "name", "slug", "base_url", "is_default", "is_fallback", "is_enabled")
+# By name: a prepared statement fails where a newer version of the service adds a column.
+_READ = f"select {', '.join(_COLUMNS)}, api_key, models, created_at, updated_at from providers"
+_SELECT_ALL = f"{_READ} order by created_at, id"
+_SELECT = f"{_READ} where id = %s"
 _WRITE = """
 insert into providers
     (id, name, slug, base_url, api_key, models, is_default, is_fallback, is_enabled)

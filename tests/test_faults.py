@@ -2,8 +2,6 @@
 
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import psutil
 import psycopg
 import pytest
 from conftest import Service, ServiceFactory, make_database
+from freezing import frozen
 from sse import Event, read
 from standins.openai import Answer, OpenAIStandIn
 from test_server import wait_until
@@ -200,25 +199,14 @@ def _answers_again(http: httpx.Client, path: str) -> bool:
     return False
 
 
-@contextmanager
-def frozen(server_url: str) -> Iterator[None]:
-    """Stop the processes that serve the connections of all databases, as a hung disk would."""
+def serving(server_url: str) -> list[psutil.Process]:
+    """The processes that serve the connections of all databases, and the one that starts them."""
     with psycopg.connect(server_url) as connection:
         rows = connection.execute(
             "select pid from pg_stat_activity where datname is not null and pid <> pg_backend_pid()"
         ).fetchall()
-    pids = [psutil.Process(pid).parent() for (pid,) in rows][:1] + [
-        psutil.Process(pid) for (pid,) in rows
-    ]
-    for process in pids:
-        if process:
-            process.suspend()
-    try:
-        yield
-    finally:
-        for process in pids:
-            if process:
-                process.resume()
+    backends = [psutil.Process(pid) for (pid,) in rows]
+    return [backends[0].parent(), *backends]
 
 
 def test_a_database_that_is_frozen_is_503_within_6_s_and_health_answers_within_2(
@@ -231,7 +219,7 @@ def test_a_database_that_is_frozen_is_503_within_6_s_and_health_answers_within_2
             service.client() as http,
         ):
             http.get("/projects").raise_for_status()
-            with frozen(server):
+            with frozen(serving(server)):
                 health = http.get("/api/v1/system/health")
                 answer = http.get("/projects")
             assert (health.status_code, answer.status_code) == (503, 503)

@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -425,6 +426,16 @@ def test_a_caller_that_is_not_sampled_has_no_trace(
     }
 
 
+def traced(
+    start_service: ServiceFactory, model: OpenAIStandIn, collector: CollectorStandIn
+) -> AbstractContextManager[Service]:
+    return start_service(
+        openai_base_url=model.base_url,
+        openai_model="stand-in",
+        otel_exporter_otlp_endpoint=collector.url,
+    )
+
+
 def test_a_collector_that_is_away_is_told_of_once(
     start_service: ServiceFactory,
     shared_model: OpenAIStandIn,
@@ -436,14 +447,7 @@ def test_a_collector_that_is_away_is_told_of_once(
     body = {"message": "Why?", "doc_type": "UNSORTED"}
     with CollectorStandIn() as collector:
         collector.status = 403
-        with (
-            start_service(
-                openai_base_url=shared_model.base_url,
-                openai_model="stand-in",
-                otel_exporter_otlp_endpoint=collector.url,
-            ) as service,
-            service.client() as http,
-        ):
+        with traced(start_service, shared_model, collector) as service, service.client() as http:
             for times in range(1, 4):
                 read(http, "POST", "/api/v1/chat/generate", json=body)
                 wait_until(lambda times=times: collector.requests >= times, 20)  # type: ignore[misc]
@@ -471,11 +475,7 @@ def test_a_collector_that_hangs_holds_up_neither_a_run_nor_the_end(
     body = {"message": "Why?", "doc_type": "UNSORTED"}
     with CollectorStandIn() as collector:
         collector.hangs = True
-        with start_service(
-            openai_base_url=shared_model.base_url,
-            openai_model="stand-in",
-            otel_exporter_otlp_endpoint=collector.url,
-        ) as service:
+        with traced(start_service, shared_model, collector) as service:
             with service.client() as http:
                 read(http, "POST", "/api/v1/chat/generate", json=body)
                 collector.wait_for_request()

@@ -151,7 +151,7 @@ def check_whole(events: Sequence[Event], question: str) -> None:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a process holds at one moment; `memory` is in bytes, and its own alone.
+    """What a process holds at one moment; `memory` is in bytes.
 
     `models`, `clients`, `backends`: connections. `files`: all else that has a handle.
     """
@@ -185,7 +185,8 @@ class Watch:
         backends = self.count(_BACKENDS)
         return Sample(
             turns,
-            self._process.memory_full_info().uss,
+            # Not what is its own alone: it comes to own what it was forked with, page by page.
+            self._process.memory_info().rss,
             self._process.num_fds() - clients - models - backends,
             self._process.num_threads(),
             clients,

@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +14,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 from conftest import upload
+from freezing import frozen
 from sse import read
 from standins.collector import CollectorStandIn
 from standins.openai import Answer, OpenAIStandIn
@@ -130,17 +131,9 @@ def connected(service: Workers) -> httpx.Client:
     return httpx.Client(base_url=service.url, timeout=30, trust_env=False, limits=limits)
 
 
-@contextmanager
-def alone(worker: psutil.Process, workers: list[psutil.Process]) -> Iterator[None]:
+def alone(worker: psutil.Process, workers: list[psutil.Process]) -> AbstractContextManager[None]:
     """The other workers stand still meanwhile."""
-    others = [one for one in workers if one != worker]
-    for one in others:
-        one.suspend()
-    try:
-        yield
-    finally:
-        for one in others:
-            one.resume()
+    return frozen([one for one in workers if one != worker])
 
 
 def test_the_start_up_text_is_printed_once_and_tells_what_is_embedded(service: Workers) -> None:

@@ -183,7 +183,7 @@ def _passage(source: Source) -> dict[str, Any]:
     }
 
 
-# Each waits for the one before: without columns to compare, it is read before anything else.
+# Each counts the rows of the one before, so that the locks are taken in this order everywhere.
 _LOCK = """
 with entered as (select id from conversations where id = %(conversation)s for no key update),
 named as (

@@ -251,7 +251,7 @@ class _Cited(_Streamed):
     def __init__(self, state: State, sources: list[Source]) -> None:
         super().__init__()
         self._check = MarkerCheck(len(sources))
-        # In a thread, and while the model reads its prompt: it takes some 20 ms.
+        # In a thread, and while the model reads its prompt: long passages take milliseconds.
         question = state["messages"][-1]["content"]
         self._evidence = asyncio.get_running_loop().run_in_executor(
             None, Evidence, sources, question

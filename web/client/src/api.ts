@@ -1,15 +1,15 @@
-import { caller, filled, type Call } from "./calls.js";
-import { Connection, type CallOptions, type ClientOptions } from "./connection.js";
-import { conversations } from "./conversations.js";
-import { documents } from "./documents.js";
-import { drafting } from "./drafting.js";
-import type { ChatEvent, DraftEvent } from "./events.js";
-import type { About, Health, Question, RunEntry, StreamRequest } from "./openapi.js";
-import { accounts, keys, people, providers } from "./operating.js";
-import { Patience, type Waiting } from "./patience.js";
-import { grants, projects } from "./projects.js";
-import { eventStream, type EventStream, type Origin, type StreamOptions } from "./streams.js";
-import { texts } from "./texts.js";
+import { caller, filled, type Call } from "./calls.ts";
+import { Connection, type CallOptions, type ClientOptions } from "./connection.ts";
+import { conversations } from "./conversations.ts";
+import { documents } from "./documents.ts";
+import { drafting } from "./drafting.ts";
+import type { ChatEvent, DraftEvent } from "./events.ts";
+import type { About, Health, Question, RunEntry, StreamRequest } from "./openapi.ts";
+import { accounts, keys, people, providers } from "./operating.ts";
+import { Patience, type Waiting } from "./patience.ts";
+import { grants, projects } from "./projects.ts";
+import { eventStream, type EventStream, type Origin, type StreamOptions } from "./streams.ts";
+import { texts } from "./texts.ts";
 
 export type Mode = NonNullable<Question["mode"]>;
 
@@ -63,7 +63,7 @@ const runPath = (id: string): string => filled("/runs/{id}/stream", { id });
 
 /** What begins, follows and stops runs. */
 function runs(connection: Connection, call: Call) {
-  const begin = (path: string, body: unknown, key = newId()): Origin => ({
+  const begin = (path: () => string, body: unknown, key = newId()): Origin => ({
     post: { path, body, key },
     pathOf: runPath,
   });
@@ -89,7 +89,7 @@ function runs(connection: Connection, call: Call) {
       if (conversationId) body.conversationId = conversationId;
       if (modelId) body.modelId = modelId;
       if (mode) body.mode = mode;
-      const origin = begin(filled("/chat/projects/{id}", { id: projectId }), body, key);
+      const origin = begin(() => filled("/chat/projects/{id}", { id: projectId }), body, key);
       return eventStream<ChatEvent>(connection, origin, options);
     },
 
@@ -98,7 +98,7 @@ function runs(connection: Connection, call: Call) {
       request: StreamRequest,
       { key, ...options }: AskOptions = {},
     ): EventStream<DraftEvent> {
-      const origin = begin("/api/v1/chat/stream", request, key);
+      const origin = begin(() => "/api/v1/chat/stream", request, key);
       return eventStream<DraftEvent>(connection, origin, options);
     },
 

@@ -1,6 +1,6 @@
-import { ArchwrightError, unreachable } from "./errors.js";
-import type { CallOptions, Connection } from "./connection.js";
-import type { paths } from "./openapi.js";
+import { ArchwrightError, unreachable } from "./errors.ts";
+import type { CallOptions, Connection } from "./connection.ts";
+import type { paths } from "./openapi.ts";
 
 type Method = "get" | "post" | "put" | "patch" | "delete";
 

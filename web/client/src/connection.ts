@@ -1,5 +1,5 @@
-import { ArchwrightError, refused, unexpected, unreachable } from "./errors.js";
-import { PATIENCE, type PatienceLimits } from "./patience.js";
+import { ArchwrightError, refused, unexpected, unreachable } from "./errors.ts";
+import { PATIENCE, type PatienceLimits } from "./patience.ts";
 
 /** An API key, or a token (a JWT of the identity provider). Both are sent as a header only. */
 export type Credentials = { apiKey: string } | { token: string };
@@ -82,11 +82,12 @@ export class Connection {
     throw refused(response.status, (name) => response.headers.get(name), text);
   }
 
-  /** The JSON of an answer; undefined where it has no body. */
+  /** The JSON of an answer; undefined where it has none. */
   async json(path: string, sent: Sent): Promise<unknown> {
     const response = await this.send(path, sent);
     const text = await answered(sent.signal, () => response.text());
-    if (!text) return undefined;
+    if (response.status === 204) return undefined;
+    if (!text) throw unreachable("The answer broke off.");
     try {
       return JSON.parse(text);
     } catch {
@@ -103,8 +104,7 @@ export async function answered<T>(
   try {
     return await doing();
   } catch (error) {
-    if (signal?.aborted) throw signal.reason;
-    throw unreachable(error);
+    throw signal?.aborted ? signal.reason : unreachable(error);
   }
 }
 

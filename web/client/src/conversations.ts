@@ -1,12 +1,12 @@
-import { paged, type Call, type Page } from "./calls.js";
-import type { CallOptions } from "./connection.js";
+import { paged, type Call, type Page } from "./calls.ts";
+import type { CallOptions } from "./connection.ts";
 import type {
   ChatConfig,
   ChunkSource,
   Conversation,
   ConversationEntry,
   RecentConversation,
-} from "./openapi.js";
+} from "./openapi.ts";
 
 /** Conversations, which are their owner's alone. */
 export function conversations(call: Call) {

@@ -1,9 +1,9 @@
-import { filled, paged, type Call, type Page } from "./calls.js";
-import { answered, type CallOptions, type Connection } from "./connection.js";
-import type { DocumentEvent } from "./events.js";
-import type { Document } from "./openapi.js";
-import { eventStream, type EventStream, type StreamOptions } from "./streams.js";
-import { upload, type UploadFile, type UploadOptions } from "./uploads.js";
+import { filled, paged, type Call, type Page } from "./calls.ts";
+import { answered, type CallOptions, type Connection } from "./connection.ts";
+import type { DocumentEvent } from "./events.ts";
+import type { Document } from "./openapi.ts";
+import { eventStream, type EventStream, type StreamOptions } from "./streams.ts";
+import { upload, type UploadFile, type UploadOptions } from "./uploads.ts";
 
 /** The documents of projects. */
 export function documents(connection: Connection, call: Call) {
@@ -19,7 +19,7 @@ export function documents(connection: Connection, call: Call) {
     },
 
     /** Upload files in one request; each document then tells its way in with `events`. */
-    upload(
+    async upload(
       projectId: string,
       files: readonly UploadFile[],
       options: UploadOptions = {},

@@ -1,12 +1,12 @@
-import type { Call } from "./calls.js";
-import type { CallOptions } from "./connection.js";
+import type { Call } from "./calls.ts";
+import type { CallOptions } from "./connection.ts";
 import type {
   DocumentTypeEntry,
   IngestAnswer,
   KnowledgeStatus,
   SearchResult,
   Workflow,
-} from "./openapi.js";
+} from "./openapi.ts";
 
 /** What is around drafts: document types, the workflow, the project's knowledge. */
 export function drafting(call: Call) {

@@ -1,4 +1,4 @@
-import type { TextFinding } from "./openapi.js";
+import type { TextFinding } from "./openapi.ts";
 
 /** A part of a request that the service does not take. */
 export interface Issue {

@@ -1,4 +1,4 @@
-import type { CitationEntry, Document } from "./openapi.js";
+import type { CitationEntry, Document } from "./openapi.ts";
 
 /** An event of a stream: `data` is what the service sent under the name `type`. */
 export interface Told<Type extends string, Data> {

@@ -1,15 +1,15 @@
-export { createClient, newId, type Api, type AskOptions, type Mode } from "./api.js";
-export type { Page } from "./calls.js";
+export { createClient, newId, type Api, type AskOptions, type Mode } from "./api.ts";
+export type { Page } from "./calls.ts";
 export type {
   CallOptions,
   ClientOptions,
   Credentials,
   ReadCredentials,
-} from "./connection.js";
-export { ArchwrightError, failure, readable, type Issue } from "./errors.js";
-export type * from "./events.js";
-export type * from "./openapi.js";
-export type { AuditAction, AuditQuery, UsageQuery } from "./operating.js";
-export type { PatienceLimits, Wait, Waiting } from "./patience.js";
-export type { EventStream, StreamOptions } from "./streams.js";
-export type { UploadFile, UploadOptions } from "./uploads.js";
+} from "./connection.ts";
+export { ArchwrightError, failure, readable, type Issue } from "./errors.ts";
+export type * from "./events.ts";
+export type * from "./openapi.ts";
+export type { AuditAction, AuditQuery, UsageQuery } from "./operating.ts";
+export type { PatienceLimits, Wait, Waiting } from "./patience.ts";
+export type { EventStream, StreamOptions } from "./streams.ts";
+export type { UploadFile, UploadOptions } from "./uploads.ts";

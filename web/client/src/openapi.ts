@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * About
-         * @description What answers at this address.
+         * @description What answers at this address; to a browser, the page for people.
          */
         get: operations["about__get"];
         put?: never;

@@ -1,5 +1,5 @@
-import { paged, type Call, type Page } from "./calls.js";
-import type { CallOptions } from "./connection.js";
+import { paged, type Call, type Page } from "./calls.ts";
+import type { CallOptions } from "./connection.ts";
 import type {
   AdminProvider,
   AuditEntry,
@@ -18,7 +18,7 @@ import type {
   TrialAnswer,
   UsageAnswer,
   operations,
-} from "./openapi.js";
+} from "./openapi.ts";
 
 /** The endpoints of models. What changes them needs the role admin. */
 export function providers(call: Call) {

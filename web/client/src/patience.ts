@@ -1,4 +1,4 @@
-import { ArchwrightError } from "./errors.js";
+import { ArchwrightError } from "./errors.ts";
 
 /** How long a client bears with a service that is away. Times in milliseconds. */
 export interface PatienceLimits {
@@ -36,12 +36,14 @@ export interface Waiting {
 
 /** Counts the tries of one undertaking, and pauses between them. */
 export class Patience {
+  readonly #limits: PatienceLimits;
+  readonly #waiting: Waiting;
   #tries = 0;
 
-  constructor(
-    readonly limits: PatienceLimits,
-    readonly waiting: Waiting,
-  ) {}
+  constructor(limits: PatienceLimits, waiting: Waiting) {
+    this.#limits = limits;
+    this.#waiting = waiting;
+  }
 
   /** Something came: begin to count anew. */
   refresh(): void {
@@ -53,11 +55,11 @@ export class Patience {
     if (!(error instanceof ArchwrightError) || !passes(error)) throw error;
     this.#tries += 1;
     const asked = (error.retryAfter ?? 0) * 1000;
-    if (this.#tries >= this.limits.tries || asked > this.limits.longestWaitMs) throw error;
+    if (this.#tries >= this.#limits.tries || asked > this.#limits.longestWaitMs) throw error;
     // Not all clients of a service that comes back at the same moment.
-    const ms = asked || this.#tries * this.limits.pauseMs * (0.75 + Math.random() / 2);
-    this.waiting.onWait?.({ tries: this.#tries, ms, error });
-    await pause(ms, this.waiting.signal);
+    const ms = asked || this.#tries * this.#limits.pauseMs * (0.75 + Math.random() / 2);
+    this.#waiting.onWait?.({ tries: this.#tries, ms, error });
+    await pause(ms, this.#waiting.signal);
   }
 }
 

@@ -1,5 +1,5 @@
-import { paged, type Call, type Page } from "./calls.js";
-import type { CallOptions } from "./connection.js";
+import { paged, type Call, type Page } from "./calls.ts";
+import type { CallOptions } from "./connection.ts";
 import type {
   Grant,
   GrantAnswer,
@@ -7,7 +7,7 @@ import type {
   NewProject,
   Project,
   ProjectChange,
-} from "./openapi.js";
+} from "./openapi.ts";
 
 /** Projects: what documents, instructions and conversations belong to. */
 export function projects(call: Call) {

@@ -1,8 +1,8 @@
-import { answered, type CallOptions, type Connection } from "./connection.js";
-import { ArchwrightError, unexpected, unreachable } from "./errors.js";
-import type { Told } from "./events.js";
-import { FrameParser, type Frame } from "./parsing.js";
-import { Patience, type Wait } from "./patience.js";
+import { answered, type CallOptions, type Connection } from "./connection.ts";
+import { ArchwrightError, unexpected, unreachable } from "./errors.ts";
+import type { Told } from "./events.ts";
+import { FrameParser, type Frame } from "./parsing.ts";
+import { Patience, type Wait } from "./patience.ts";
 
 /** Events one by one, or in the batches in which they came. Nothing is sent until it is read. */
 export interface EventStream<E> extends AsyncGenerator<E, void, undefined> {
@@ -20,7 +20,7 @@ export interface StreamOptions extends CallOptions {
 /** A stream to read: how it begins, and where it goes on. */
 export interface Origin {
   /** The POST that starts a run; without it the stream is read from `runId`. */
-  post?: { path: string; body: unknown; key: string } | undefined;
+  post?: { path: () => string; body: unknown; key: string } | undefined;
   runId?: string | undefined;
   /** The number of the last event that is known. */
   after?: number | undefined;
@@ -81,13 +81,16 @@ async function* connected(
 ): AsyncGenerator<AnyEvent[], void, undefined> {
   const line = new Line(connection.patience.silenceMs, options.signal);
   try {
-    const response = await opened(connection, origin, place, line);
-    if (!place.runId) {
-      place.runId = response.headers.get("X-Run-Id")!;
-      options.onRun?.(place.runId);
-    }
-    for await (const batch of batchesOf(response, line)) {
-      const last = batch.at(-1)!;
+    const response = await requested(connection, origin, place, line);
+    const parser = new FrameParser();
+    let isBegun = false;
+    for await (const bytes of line.pieces(response)) {
+      // Before its first byte it may lack headers: Chromium takes a head that broke off for whole.
+      if (!isBegun) begin(response, place, options);
+      isBegun = true;
+      const batch = parser.push(bytes).map((frame) => eventOf(frame, response));
+      const last = batch.at(-1);
+      if (!last) continue;
       place.after = last.seq;
       if (isLast(last)) moveOn(place, last, options);
       yield batch;
@@ -97,6 +100,16 @@ async function* connected(
     line.close();
   }
   throw unreachable("The stream ended without its last event.");
+}
+
+/** Check that it is a stream of the service, and learn the run. */
+function begin({ headers, status }: Response, place: Place, options: StreamOptions): void {
+  const isStream = headers.get("Content-Type")?.startsWith("text/event-stream");
+  const runId = headers.get("X-Run-Id");
+  if (!isStream || !runId) throw unexpected(status);
+  if (place.runId) return;
+  place.runId = runId;
+  options.onRun?.(runId);
 }
 
 function isLast({ type }: AnyEvent): boolean {
@@ -114,7 +127,7 @@ function moveOn(place: Place, { data }: AnyEvent, options: StreamOptions): void 
   options.onRun?.(next);
 }
 
-async function opened(
+function requested(
   connection: Connection,
   origin: Origin,
   place: Place,
@@ -124,11 +137,7 @@ async function opened(
   const sent = { ...request, signal: line.signal };
   // A large body takes its time: 16 kB a second.
   const moreMs = (sent.body?.length ?? 0) / 16;
-  const response = await line.hear(() => connection.send(path, sent), moreMs);
-  const type = response.headers.get("Content-Type") ?? "";
-  const isOurs = type.startsWith("text/event-stream") && response.headers.has("X-Run-Id");
-  if (isOurs) return response;
-  throw unexpected(response.status);
+  return line.hear(() => connection.send(path, sent), moreMs);
 }
 
 interface StreamRequest {
@@ -145,50 +154,52 @@ function requestFor({ post, pathOf }: Origin, { runId, after }: Place): StreamRe
   if (!runId) {
     headers["Content-Type"] = "application/json";
     headers["Idempotency-Key"] = post!.key;
-    return { path: post!.path, method: "POST", headers, body: JSON.stringify(post!.body) };
+    return { path: post!.path(), method: "POST", headers, body: JSON.stringify(post!.body) };
   }
   if (after) headers["Last-Event-ID"] = `${runId}:${after}`;
   // Else Chromium lets a second reader of the same stream wait for the first.
   return { path: pathOf(runId), method: "GET", headers, cache: "no-store" };
 }
 
-async function* batchesOf(response: Response, line: Line): AsyncGenerator<AnyEvent[]> {
-  const reader = response.body!.getReader();
-  const parser = new FrameParser();
-  for (;;) {
-    const { done, value } = await line.hear(() => reader.read());
-    if (done) return;
-    const batch = parser.push(value).map(eventOf);
-    if (batch.length) yield batch;
-  }
-}
-
-function eventOf({ id, name, data }: Frame): AnyEvent {
+function eventOf({ id, name, data }: Frame, { status }: Response): AnyEvent {
   const colon = id.lastIndexOf(":");
-  const seq = Number(id.slice(colon + 1));
-  return { type: name, data: JSON.parse(data), runId: id.slice(0, colon), seq };
+  const place = { runId: id.slice(0, colon), seq: Number(id.slice(colon + 1)) };
+  try {
+    return { type: name, data: JSON.parse(data), ...place };
+  } catch {
+    throw unexpected(status);
+  }
 }
 
 /** One connection. It is dead after a silence, and over once it is closed. */
 class Line {
   readonly #own = new AbortController();
+  readonly #silenceMs: number;
   readonly signal: AbortSignal;
 
-  constructor(
-    readonly silenceMs: number,
-    signal?: AbortSignal,
-  ) {
+  constructor(silenceMs: number, signal?: AbortSignal) {
+    this.#silenceMs = silenceMs;
     this.signal = signal ? AbortSignal.any([signal, this.#own.signal]) : this.#own.signal;
   }
 
   /** What `doing` gives, if it does so in time. Nobody is waited for between two calls. */
   async hear<T>(doing: () => Promise<T>, moreMs = 0): Promise<T> {
     const silent = (): void => this.#own.abort(unreachable("It was silent for too long."));
-    const timer = setTimeout(silent, this.silenceMs + moreMs);
+    const timer = setTimeout(silent, this.#silenceMs + moreMs);
     try {
-      return await answered(this.signal, doing);
+      return await doing();
     } finally {
       clearTimeout(timer);
+    }
+  }
+
+  /** What comes of a body, as it comes. */
+  async *pieces({ body }: Response): AsyncGenerator<Uint8Array, void, undefined> {
+    const reader = body!.getReader();
+    for (;;) {
+      const read = await this.hear(() => answered(this.signal, () => reader.read()));
+      if (read.done) return;
+      yield read.value;
     }
   }
 

@@ -1,5 +1,5 @@
-import { paged, type Call, type Page } from "./calls.js";
-import type { CallOptions } from "./connection.js";
+import { paged, type Call, type Page } from "./calls.ts";
+import type { CallOptions } from "./connection.ts";
 import type {
   Diff,
   EditAnswer,
@@ -10,7 +10,7 @@ import type {
   TextEntry,
   TextFinding,
   UsedTexts,
-} from "./openapi.js";
+} from "./openapi.ts";
 
 /** Prompts, templates and examples: those of all projects, or those of one. */
 export function texts(anywhere: Call, projectId?: string) {

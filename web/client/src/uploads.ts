@@ -1,6 +1,6 @@
-import { answered, type CallOptions, type Connection } from "./connection.js";
-import { refused, unexpected, unreachable } from "./errors.js";
-import type { Document } from "./openapi.js";
+import { answered, type CallOptions, type Connection } from "./connection.ts";
+import { refused, unexpected, unreachable } from "./errors.ts";
+import type { Document } from "./openapi.ts";
 
 /** A file of the browser, or a name with its bytes. */
 export type UploadFile = File | { name: string; data: Blob };
