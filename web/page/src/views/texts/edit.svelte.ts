@@ -1,0 +1,168 @@
+import { ArchwrightError, readable, type Text, type TextFinding } from "archwright-client";
+import { session } from "$/session.svelte.ts";
+import { KeptEdits } from "./kept.ts";
+import type { Scope } from "./scope.ts";
+import { starterOf } from "./starters.ts";
+
+/** A text while it is being edited: what counts, what the person has, and how the two differ. */
+export class TextEdit {
+  readonly path: string;
+  readonly scope: Scope;
+  readonly #kept: KeptEdits;
+
+  /** What counts now, as far as is known; null where there is no such text yet. */
+  counts = $state.raw<Text | null>(null);
+  /** What the person has. */
+  content = $state("");
+  /** What the person had before they took somebody else's text. */
+  aside = $state<string | null>(null);
+  /** What the last save found here and in other texts. */
+  found = $state.raw<TextFinding[]>([]);
+  /** Why the last save was refused. */
+  error = $state<string | null>(null);
+  isBusy = $state(false);
+
+  #base = $state<string | null>(null);
+
+  /** Whether the person has written something that is not saved. */
+  readonly isDirty = $derived(this.content !== this.#beginning(this.counts));
+  /** Whether somebody else has written since the person began. */
+  readonly isOutdated = $derived(this.isDirty && this.#base !== (this.counts?.version ?? null));
+
+  constructor(scope: Scope, path: string) {
+    this.scope = scope;
+    this.path = path;
+    this.#kept = new KeptEdits(session.me!.id, scope.project?.id);
+  }
+
+  /** Whether what counts is written in this scope, so that it can be given up. */
+  get isOwn(): boolean {
+    return this.counts?.source === this.scope.layer;
+  }
+
+  /** Read what counts, and go on with what was not saved.
+   *
+   * @throws {ArchwrightError}
+   */
+  async open(): Promise<void> {
+    this.#follow(await this.#read());
+    const kept = this.#kept.get(this.path);
+    if (kept) [this.content, this.#base] = [kept.content, kept.base];
+  }
+
+  /** Look whether somebody else has written meanwhile. */
+  async refresh(): Promise<void> {
+    if (this.isBusy) return;
+    this.#meet(await this.#read());
+  }
+
+  /** Keep what is not saved for this tab. */
+  keep(): void {
+    if (this.isDirty) this.#kept.put(this.path, { content: this.content, base: this.#base });
+    else this.#kept.drop(this.path);
+  }
+
+  /** Save; where that is refused, `error` and `found` say why. Says whether it was saved. */
+  save(): Promise<boolean> {
+    return this.#change(() => this.scope.texts.put(this.path, this.content, this.#base), this.content);
+  }
+
+  /** Make an older version count again. */
+  restore(version: string): Promise<boolean> {
+    const replaces = this.counts?.version ?? null;
+    return this.#change(() => this.scope.texts.restore(this.path, version, replaces));
+  }
+
+  /** Let what lies beneath count again.
+   *
+   * @throws {ArchwrightError}
+   */
+  async giveUp(): Promise<void> {
+    try {
+      this.#follow((await this.scope.texts.delete(this.path, this.counts!.version)) ?? null);
+    } catch (error) {
+      if (error instanceof ArchwrightError && error.status === 412) await this.refresh();
+      throw error;
+    }
+  }
+
+  /** Go on with what the person has, over what counts now. */
+  keepMine(): void {
+    this.#base = this.counts?.version ?? null;
+    this.error = null;
+  }
+
+  /** Go on with what counts now; what the person had is put aside. */
+  takeTheirs(): void {
+    this.aside = this.content;
+    this.#follow(this.counts);
+  }
+
+  /** Have again what was put aside. */
+  takeBack(): void {
+    if (this.aside !== null) this.content = this.aside;
+    this.aside = null;
+  }
+
+  async #read(): Promise<Text | null> {
+    try {
+      return await this.scope.texts.get(this.path);
+    } catch (error) {
+      if (error instanceof ArchwrightError && error.status === 404) return null;
+      throw error;
+    }
+  }
+
+  #follow(text: Text | null): void {
+    this.counts = text;
+    this.content = this.#beginning(text);
+    this.#base = text?.version ?? null;
+    this.error = null;
+    this.found = [];
+  }
+
+  #beginning(text: Text | null): string {
+    return text?.content ?? starterOf(this.path);
+  }
+
+  #meet(now: Text | null): void {
+    if (this.isDirty) this.counts = now;
+    else this.#follow(now);
+  }
+
+  async #change(
+    write: () => Promise<{ text: Text; findings: TextFinding[] }>,
+    written?: string,
+  ): Promise<boolean> {
+    if (this.isBusy) return false;
+    this.isBusy = true;
+    [this.error, this.found] = [null, []];
+    try {
+      const { text, findings } = await write();
+      // What was typed meanwhile stays, over what is saved now.
+      const typed = this.content;
+      const isUntouched = written === undefined ? !this.isDirty : typed === written;
+      if (isUntouched) this.#follow(text);
+      else {
+        this.counts = text;
+        if (written !== undefined) this.#base = text.version;
+      }
+      this.found = findings;
+      return true;
+    } catch (error) {
+      await this.#refused(error);
+      return false;
+    } finally {
+      this.isBusy = false;
+    }
+  }
+
+  async #refused(error: unknown): Promise<void> {
+    if (error instanceof ArchwrightError) {
+      this.found = error.findings;
+      if (error.status === 412) this.#meet(await this.#read().catch(() => this.counts));
+    }
+    // What differs is shown, which says more than the sentence.
+    this.error = this.isOutdated ? null : readable(error);
+  }
+}
