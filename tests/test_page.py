@@ -15,7 +15,7 @@ from standins.openai import Answer, OpenAIStandIn
 
 import api.page
 from api.browsers import HEADERS
-from api.page import PAGE
+from api.settings import PAGE
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 POLICY = "Content-Security-Policy"
