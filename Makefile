@@ -44,7 +44,7 @@ test: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Run the whole test suite
 
 # One after the other, with nothing beside them: they measure times.
 test-long: $(READY_DEV) ## Run the tests of cuts, crashes, races, growth and soaking in large numbers (an hour)
-	CUTS=200 $(BIN)/python -m pytest -s tests/test_cuts.py
+	CUTS=200 $(BIN)/python -m pytest -s tests/test_cuts.py tests/test_client.py
 	ROUNDS=30 $(BIN)/python -m pytest -s tests/test_races.py
 	FROZEN_S=20 $(BIN)/python -m pytest -s tests/test_database_faults.py
 	ROUNDS=5 $(BIN)/python -m pytest -s tests/test_replicas.py
