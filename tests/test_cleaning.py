@@ -70,6 +70,15 @@ def test_of_a_run_of_the_legacy_api_is_kept_what_may_be_asked_for(
     assert [name for (name,) in rows] == left
 
 
+def test_of_however_many_runs_no_log_is_kept_longer(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(_STORE_MANY, {"owner": LOCAL_USER.id, "count": 2001})
+    clean_after(url, HOUR)
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(_LEFT_OF_MANY).fetchall()
+    assert rows == [(2001, 0)]
+
+
 _STORE = """
 with run as (
     insert into runs (id, owner_id, status, api, ended_at)
@@ -88,4 +97,16 @@ _LEFT = """
 select 'run' from runs where id = %(run)s
 union all select 'log' from run_events where run_id = %(run)s
 union all select 'key' from run_keys where run_id = %(run)s
+"""
+_STORE_MANY = """
+with many as (select gen_random_uuid() as id from generate_series(1, %(count)s)),
+run as (
+    insert into runs (id, owner_id, status, api, finish_reason, ended_at)
+    select id, %(owner)s, 'done', 'legacy', 'one of many', now() - interval '2 hours' from many
+)
+insert into run_events (run_id, seq, count, events) select id, 1, 1, 'done {}' from many
+"""
+_LEFT_OF_MANY = """
+select count(*), count(e.run_id) from runs r left join run_events e on e.run_id = r.id
+where r.finish_reason = 'one of many'
 """

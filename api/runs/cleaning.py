@@ -3,6 +3,9 @@
 import asyncio
 import logging
 from datetime import timedelta
+from typing import Any
+
+from psycopg import AsyncConnection
 
 from api.fair_use import FairUse
 from api.runs.accounts import fold
@@ -12,6 +15,7 @@ from graph.postgres import UNREACHABLE, Pool
 log = logging.getLogger(__name__)
 
 _EACH_S = 60
+_AT_ONCE = 1000
 
 
 async def clean_for_ever(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:
@@ -30,25 +34,37 @@ async def clean(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:
     """Delete what has expired, such as logs of runs that ended longer than `retention` ago."""
     async with pool.connection() as connection:
         await forget_old(connection)
-        await connection.execute(_DELETE_LOGS, (retention,))
+        await _delete_logs(connection, retention)
         await connection.execute(_DELETE_UNREMEMBERED, (retention,))
         await fair_use.forget_expired(connection)
         await fold(connection)
 
 
-# Some at once, and not those that another process deletes already. As long as a key leads to a
-# run, the same request sent again is to get its stream.
+async def _delete_logs(connection: AsyncConnection[Any], retention: timedelta) -> None:
+    """Delete all that have expired, some at once: they are locked meanwhile."""
+    deleted = _AT_ONCE
+    while deleted == _AT_ONCE:
+        cursor = await connection.execute(_DELETE_LOGS, (retention, _AT_ONCE))
+        row = await cursor.fetchone()
+        deleted = row["runs"] if row else 0
+
+
+# Not those that another process deletes already. As long as a key leads to a run, the same request
+# sent again is to get its stream.
 _DELETE_LOGS = """
 with over as (
     select id from runs where is_followable and ended_at < now() - %s::interval
         and not exists (select from run_keys k where k.run_id = runs.id)
-    limit 1000 for no key update skip locked
+    limit %s for no key update skip locked
 ),
 closed as (
     update runs set is_followable = false, documents = '{}', document_names = '{}'
     where id in (select id from over)
+),
+deleted as (
+    delete from run_events where run_id in (select id from over)
 )
-delete from run_events where run_id in (select id from over)
+select count(*) as runs from over
 """
 _DELETE_UNREMEMBERED = """
 delete from runs

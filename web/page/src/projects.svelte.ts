@@ -1,3 +1,4 @@
+import { SvelteMap } from "svelte/reactivity";
 import type { Project } from "archwright-client";
 import { api } from "$/api.ts";
 
@@ -5,36 +6,45 @@ const MOST = 200;
 
 /** The projects that the caller can see, shared by home, the header and the views. */
 class Projects {
-  #all = $state.raw<Project[] | null>(null);
+  readonly #known = new SvelteMap<string, Project>();
+  #isRead = $state(false);
 
-  /** The newest first; null until they were read. */
-  get all(): Project[] | null {
-    return this.#all;
-  }
+  /** All of them, the newest first; null until they were read. */
+  readonly all = $derived(
+    this.#isRead
+      ? [...this.#known.values()].sort((a, b) => b.createdAt.localeCompare(a.createdAt))
+      : null,
+  );
 
-  /** Read them anew.
+  /** Read all of them anew.
    *
    * @throws {ArchwrightError}
    */
   async read(): Promise<void> {
-    const all = await api.projects.list({ limit: MOST });
-    while (all.length && all.length % MOST === 0) {
-      const more = await api.projects.list({ limit: MOST, before: all.at(-1)!.createdAt });
-      if (!more.length) break;
-      all.push(...more);
+    const found: Project[] = [];
+    for (let isMore = true; isMore; ) {
+      const next = await api.projects.list({ limit: MOST, before: found.at(-1)?.createdAt });
+      found.push(...next);
+      isMore = next.length === MOST;
     }
-    this.#all = all;
+    this.#known.clear();
+    for (const project of found) this.put(project);
+    this.#isRead = true;
+  }
+
+  /** One that was read; undefined before that. */
+  get(id: string | undefined): Project | undefined {
+    return id === undefined ? undefined : this.#known.get(id);
   }
 
   /** Show a project as it is now, wherever it is shown. */
   put(project: Project): void {
-    const rest = (this.#all ?? []).filter(({ id }) => id !== project.id);
-    this.#all = [project, ...rest].sort((a, b) => b.createdAt.localeCompare(a.createdAt));
+    this.#known.set(project.id, project);
   }
 
   /** Forget one that was deleted. */
   drop(id: string): void {
-    this.#all = this.#all?.filter((project) => project.id !== id) ?? null;
+    this.#known.delete(id);
   }
 
   /** Read one of them anew.
@@ -43,7 +53,7 @@ class Projects {
    */
   async refresh(id: string): Promise<Project> {
     const project = await api.projects.get(id);
-    if (this.#all) this.put(project);
+    this.put(project);
     return project;
   }
 
@@ -52,7 +62,7 @@ class Projects {
    * @throws {ArchwrightError} such as for a project that is not there.
    */
   async find(id: string): Promise<Project> {
-    return this.#all?.find((project) => project.id === id) ?? (await this.refresh(id));
+    return this.get(id) ?? (await this.refresh(id));
   }
 }
 

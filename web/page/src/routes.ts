@@ -1,5 +1,6 @@
 import type { Component } from "svelte";
 import { match } from "$/router.svelte.ts";
+import Home from "$/views/home/Home.svelte";
 import type { Project } from "archwright-client";
 
 /** What every view is given: the parameters of its route. */
@@ -22,9 +23,9 @@ export interface Route {
   load: () => Promise<{ default: unknown }>;
 }
 
-// Only home is part of the first load.
+// Only home is part of what `/` loads.
 const ROUTES: Route[] = [
-  { pattern: "/", title: "Home", load: () => import("$/views/home/Home.svelte") },
+  { pattern: "/", title: "Home", load: async () => ({ default: Home }) },
   { pattern: "/projects/:project", title: "Documents", load: () => import("$/views/project/Documents.svelte") },
   { pattern: "/projects/:project/settings", title: "Settings", load: () => import("$/views/project/Settings.svelte") },
   { pattern: "/projects/:project/chat/:conversation?", title: "Chat", load: () => import("$/views/chat/Chat.svelte") },
