@@ -1,10 +1,7 @@
 """The client of web/client, in Node and in a browser, with the real service."""
 
-import json
 import os
 import random
-import re
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +12,11 @@ import jwt
 import pytest
 from conftest import Service, ServiceFactory
 from cuts import cut
-from javascript import CLIENT, Run, built, in_browser, in_node, node, npm, tool, with_package
+from javascript import Run, in_browser, in_node, with_package
+from playwright.sync_api import Browser
 from relay import breaking
-from sse import events_of, read
+from sse import read
 from standins.openai import Answer, OpenAIStandIn
-
-from api.app import create_app
-from api.settings import Settings
 
 CUTS = int(os.environ.get("CUTS", "12"))
 SEED = int(os.environ.get("SEED", "8"))
@@ -50,126 +45,6 @@ def run(request: pytest.FixtureRequest, folder: Path) -> Iterator[Run]:
         return
     with request.getfixturevalue("chromium").new_context() as context:
         yield in_browser(context.new_page())
-
-
-# --- what it is made of
-
-
-@pytest.fixture(scope="module")
-def described() -> dict[str, Any]:
-    return create_app(Settings(_env_file=None)).openapi()
-
-
-def test_the_types_are_those_of_the_service(described: dict[str, Any], tmp_path: Path) -> None:
-    """Renew them with `npm run types -w client -- http://127.0.0.1:8000/openapi.json`."""
-    (tmp_path / "openapi.json").write_text(json.dumps(described), "utf-8")
-    command = json.loads((CLIENT / "package.json").read_text("utf-8"))["scripts"]["types"].split()
-    assert command[0] == "openapi-typescript"
-    result = tool(
-        "openapi-typescript/bin/cli.js", *command[1:], tmp_path / "openapi.json", "--check"
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
-def test_its_own_tests_pass() -> None:
-    result = node("--test", *CLIENT.glob("test/*.test.ts"))
-    assert result.returncode == 0, result.stdout
-
-
-# --- what it is to whoever installs it
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the package is as npm would publish it."""
-    built()
-    folder = tmp_path_factory.mktemp("installed")
-    [packed] = json.loads(npm("pack", "--ignore-scripts", "--json", "--pack-destination", folder))
-    with tarfile.open(folder / packed["filename"]) as archive:
-        archive.extractall(folder / "node_modules", filter="data")
-    (folder / "node_modules/package").rename(folder / "node_modules/archwright-client")
-    return folder
-
-
-def examples() -> list[str]:
-    """The examples of the README, the first of which is for all others."""
-    page = (CLIENT / "README.md").read_text("utf-8")
-    return re.findall(r"^```ts\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-
-
-def script(address: str) -> str:
-    """All examples as one script."""
-    first, *others = examples()
-    used = "newId, failure"
-    whole = first.replace("import { ", f"import {{ {used}, ") + "".join(
-        f"{{\n{other}}}\n" for other in others
-    )
-    return whole.replace("http://127.0.0.1:8000", address)
-
-
-# What the examples take for granted.
-AROUND = """
-declare const runId: string, files: File[];
-declare const show: (text: string) => void, bar: (share: number) => void;
-declare const freshToken: () => Promise<string>;
-declare const process: { stdout: { write: (text: string) => void } };
-"""
-GIVEN = """
-globalThis.show = (text) => process.stdout.write(text);
-globalThis.bar = () => {};
-globalThis.files = [new File(["The state Alarm is reached at 4.90 m."], "handbook.txt")];
-globalThis.sessionStorage = { setItem: (_, id) => (globalThis.runId = id) };
-console.log = () => {};
-"""
-# As strict as whoever installs it may be.
-STRICT = {
-    "compilerOptions": {
-        "noEmit": True,
-        "strict": True,
-        "exactOptionalPropertyTypes": True,
-        "noUncheckedIndexedAccess": True,
-        "target": "es2022",
-        "lib": ["es2023", "dom", "dom.iterable"],
-        "module": "nodenext",
-        "types": [],
-    },
-    "files": ["readme.mts", "streams.mts"],
-}
-TYPED = {
-    "ChatEvent": "/chat/projects/{project_id}",
-    "DraftEvent": "/api/v1/chat/stream",
-    "DocumentEvent": "/documents/{document_id}/events",
-}
-
-
-def test_the_types_hold_for_the_examples(installed: Path, described: dict[str, Any]) -> None:
-    """Those of the README, and those of the streams in the service's description."""
-    (installed / "readme.mts").write_text(AROUND + script("http://127.0.0.1:8000"), "utf-8")
-    lines = [f'import type {{ {", ".join(TYPED)} }} from "archwright-client";']
-    for name, path in TYPED.items():
-        [operation] = described["paths"][path].values()
-        told = operation["responses"]["200"]["content"]["text/event-stream"]["examples"]
-        events = [
-            {"type": event.name, "data": event.data, "runId": "r", "seq": 1}
-            for example in told.values()
-            for event in events_of(example["value"].encode())
-        ]
-        lines.append(f"{json.dumps(events)} satisfies {name}[];")
-    (installed / "streams.mts").write_text("\n".join(lines), "utf-8")
-    (installed / "tsconfig.json").write_text(json.dumps(STRICT), "utf-8")
-    result = tool("typescript/bin/tsc", "-p", installed, folder=installed)
-    assert (result.returncode, result.stdout) == (0, "")
-
-
-def test_the_examples_of_the_readme_do_what_they_say(
-    installed: Path, service: Service, model: OpenAIStandIn
-) -> None:
-    model.will(Answer(["One", "."]), Answer([" Two", "."]), Answer([" Three", "."]))
-    (installed / "given.mjs").write_text(GIVEN, "utf-8")
-    (installed / "readme.mts").write_text(script(service.url), "utf-8")
-    result = node("--import", "./given.mjs", "readme.mts", folder=installed)
-    shown = "One." + " Two." * 3 + " Three."
-    assert (result.returncode, result.stdout, result.stderr) == (0, shown, "")
 
 
 # --- streams
@@ -211,6 +86,9 @@ def test_nothing_is_lost_or_comes_twice_over_connections_that_break(
         answer = an_answer(rng)
         model.will(answer)
         cuts = [rng.choice([rng.randrange(400), rng.randrange(2500)]) for _ in range(6)]
+        if rounds == 1:
+            # In the status, in a name, in the id of the run, in the type, and behind them.
+            cuts = [10, 25, 190, 230, 500, 900]
         with breaking(service.url, cuts) as (address, left):
             is_draft, in_batches = rng.random() < 0.5, rng.random() < 0.5
             events = run(ASK, address, project=project, isDraft=is_draft, inBatches=in_batches)
@@ -219,6 +97,32 @@ def test_nothing_is_lost_or_comes_twice_over_connections_that_break(
         tokens = [e["data"].get("delta", e["data"].get("token")) for e in events]
         assert [token for token in tokens if token] == list(answer.tokens)
     assert len(model.chats) == rounds
+
+
+def test_a_network_that_comes_back_ends_the_pause(
+    chromium: Browser, service: Service, http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer([" word"] * 40))
+    body = """
+        const patience = { pauseMs: 3600000 };
+        const api = client.createClient({ address: given.address, patience });
+        globalThis.seen = [];
+        globalThis.waits = 0;
+        const onWait = () => waits++;
+        globalThis.asked = (async () => {
+          const stream = api.chatStream(given.project, "?", null, null, null, { onWait });
+          for await (const event of stream) seen.push(event);
+          return seen;
+        })();
+    """
+    with breaking(service.url, [1500]) as (address, _), chromium.new_context() as context:
+        page = context.new_page()
+        in_browser(page)(body, address, project=project)
+        page.wait_for_function("waits === 1")
+        context.set_offline(True)
+        context.set_offline(False)
+        events = page.evaluate("asked")
+    assert events == told(http, events[0]["runId"])
 
 
 # --- what ends them
@@ -255,11 +159,8 @@ def test_stop_ends_a_run_and_leaving_does_not(
     assert (status, stopped[-1]["data"]["finishReason"]) == ("stopped", "stopped")
     assert stopped == told(http, stopped[0]["runId"])
     assert reason == "Error: Left."
-    assert [e["data"]["delta"] for e in told(http, left) if e["type"] == "text"] == [
-        "It",
-        " is",
-        " red.",
-    ]
+    deltas = [event["data"]["delta"] for event in told(http, left) if event["type"] == "text"]
+    assert deltas == ["It", " is", " red."]
 
 
 def test_a_page_that_is_loaded_again_reads_on_from_the_run(

@@ -78,6 +78,8 @@ export class Connection {
       }),
     );
     if (response.ok) return response;
+    // Chromium takes "HTTP/1.1 2", where the connection broke, for a status.
+    if (response.status < 100) throw unreachable("The answer broke off in its first line.");
     const text = await answered(signal, () => response.text());
     throw refused(response.status, (name) => response.headers.get(name), text);
   }

@@ -1,0 +1,224 @@
+import { ArchwrightError, newId, type EventStream, type ChatEvent, type MessageEntry, type Mode } from "archwright-client";
+import { announce } from "$/announcements.svelte.ts";
+import { api } from "$/api.ts";
+import { Answer } from "./answer.svelte.ts";
+import { told } from "./sentences.ts";
+
+/** A question, and what it is asked with. */
+export interface Asked {
+  message: string;
+  mode: Mode;
+  modelId: string | null;
+}
+
+interface Request extends Asked {
+  conversationId: string | null;
+  key: string;
+}
+
+/** A question and its answer. */
+export interface Turn {
+  /** Stays the same as long as the turn is shown. */
+  id: string;
+  /** Null where there is an answer only. */
+  question: string | null;
+  answer: Answer | null;
+  /** What it was asked with, if that was on this page. */
+  request?: Request;
+}
+
+const tabs = new BroadcastChannel("archwright.conversations");
+
+/** A conversation: what was said, and what is being said. */
+export class Thread {
+  /** Null until the first question is on its way. */
+  id = $state<string | null>(null);
+  title = $state<string | null>(null);
+  turns = $state<Turn[]>([]);
+  messageCount = 0;
+
+  /** The answer that is being written. */
+  readonly current = $derived.by(() => {
+    const answer = this.turns.at(-1)?.answer;
+    return answer && !answer.isOver ? answer : null;
+  });
+
+  readonly #projectId: string;
+  readonly #changed: (thread: Thread) => void;
+  readonly #leaving = new AbortController();
+
+  /** `changed` is called once a conversation is there that was new, and when a turn is over. */
+  constructor(projectId: string, id: string | null, changed: (thread: Thread) => void) {
+    this.#projectId = projectId;
+    this.#changed = changed;
+    this.id = id;
+    const heard = ({ data }: MessageEvent): void => {
+      if (data === this.id && !this.current) void this.read().catch(() => {});
+    };
+    tabs.addEventListener("message", heard, { signal: this.#leaving.signal });
+  }
+
+  /** Read what is stored, and follow an answer that is being written.
+   *
+   * @throws {ArchwrightError} such as for a conversation that is not there.
+   */
+  async read(): Promise<void> {
+    if (!this.id) return;
+    const { signal } = this.#leaving;
+    const conversation = await api.conversations.get(this.id, { signal });
+    this.title = conversation.title;
+    this.messageCount = conversation.messages.length;
+    this.turns = merged(this.turns, conversation.messages);
+    const { current } = this;
+    if (current?.runId && !followed.has(current)) void this.#follow(current, current.runId);
+    else if (!current) void this.#explain(this.turns.at(-1));
+  }
+
+  /** Ask, and show the answer as it comes.
+   *
+   * @throws {ArchwrightError} where the question was not taken; nothing of it is shown then.
+   */
+  async ask(asked: Asked): Promise<void> {
+    const request: Request = { ...asked, conversationId: this.id, key: newId() };
+    const turn: Turn = { id: request.key, question: asked.message, answer: new Answer(), request };
+    this.turns.push(turn);
+    await this.#send(this.turns.at(-1)!, request);
+  }
+
+  /** Send a question again whose answer failed: the question stays one.
+   *
+   * @throws {ArchwrightError} where it was not taken.
+   */
+  async retry(turn: Turn): Promise<void> {
+    turn.answer!.reset();
+    await this.#send(turn, turn.request!);
+  }
+
+  /** Have the answer that is being written end where it is. */
+  async stop(): Promise<void> {
+    const answer = this.current;
+    if (!answer) return;
+    answer.isStopping = true;
+    if (answer.runId) await api.stop(answer.runId, { signal: this.#leaving.signal });
+  }
+
+  /** Take no more in. What is being written goes on without a reader. */
+  close(): void {
+    this.#leaving.abort();
+  }
+
+  async #send(turn: Turn, request: Request): Promise<void> {
+    const answer = turn.answer!;
+    const { message, conversationId, modelId, mode, key } = request;
+    followed.add(answer);
+    try {
+      const options = { ...this.#options(answer), key };
+      const stream = api.chatStream(this.#projectId, message, conversationId, modelId, mode, options);
+      await this.#show(stream, answer);
+    } catch (error) {
+      if (this.#leaving.signal.aborted) return;
+      if (!isRefusal(error)) return this.#fail(answer, error);
+      this.turns = this.turns.filter(({ id }) => id !== turn.id);
+      if (error.status === 409) await this.read();
+      throw error;
+    }
+  }
+
+  async #follow(answer: Answer, runId: string): Promise<void> {
+    followed.add(answer);
+    try {
+      await this.#show(api.followRun(runId, 0, this.#options(answer)), answer);
+    } catch (error) {
+      if (this.#leaving.signal.aborted) return;
+      followed.delete(answer);
+      // What it told is not kept any more; what it wrote is.
+      const isGone = error instanceof ArchwrightError && [404, 410].includes(error.status);
+      if (isGone && (await this.#isOver(runId))) await this.read().catch(() => this.#fail(answer, error));
+      else this.#fail(answer, error);
+    }
+  }
+
+  async #isOver(runId: string): Promise<boolean> {
+    const conversation = await api.conversations.get(this.id!).catch(() => null);
+    return conversation?.messages.find(({ id }) => id === runId)?.status !== "streaming";
+  }
+
+  #options(answer: Answer) {
+    return {
+      signal: this.#leaving.signal,
+      onWait: answer.waits.bind(answer),
+      onRun: (runId: string): void => {
+        answer.begins(runId);
+        if (answer.isStopping) void this.stop();
+      },
+    };
+  }
+
+  async #show(stream: EventStream<ChatEvent>, answer: Answer): Promise<void> {
+    for await (const batch of stream.batches()) {
+      answer.take(batch);
+      const meta = batch.find(({ type }) => type === "meta");
+      if (meta?.type === "meta") this.#begun(meta.data.conversationId);
+    }
+    this.#over(answer);
+  }
+
+  #begun(conversationId: string): void {
+    tabs.postMessage(conversationId);
+    if (this.id === conversationId) return;
+    this.id = conversationId;
+    this.#changed(this);
+  }
+
+  #over(answer: Answer): void {
+    const { phase, failure } = answer;
+    if (phase === "failed") announce(`The answer failed. ${failure?.sentence ?? ""}`);
+    else announce(phase === "stopped" ? "Answer stopped." : "Answer complete.");
+    tabs.postMessage(this.id);
+    this.#changed(this);
+  }
+
+  #fail(answer: Answer, error: unknown): void {
+    answer.fail(error);
+    this.#over(answer);
+  }
+
+  /** Say why the last answer failed, which its message does not. */
+  async #explain(turn: Turn | undefined): Promise<void> {
+    const answer = turn?.answer;
+    if (answer?.phase !== "failed" || answer.failure || !answer.runId) return;
+    const run = await api.run(answer.runId).catch(() => null);
+    const error = run?.error as Parameters<typeof told>[0] | null | undefined;
+    if (typeof error?.detail === "string") answer.failure = told(error);
+  }
+}
+
+/** The answers whose streams are being read on this page. */
+const followed = new WeakSet<Answer>();
+
+/** Whether the service has answered, and did not take the question. */
+function isRefusal(error: unknown): error is ArchwrightError {
+  if (!(error instanceof ArchwrightError)) return false;
+  return error.status >= 400 && error.status < 500 && error.status !== 429 && !error.runId
+    || error.status === 409;
+}
+
+/** The turns of stored messages; those that are shown already stay the same. */
+function merged(shown: readonly Turn[], messages: readonly MessageEntry[]): Turn[] {
+  const known = new Map(shown.map((turn) => [turn.answer?.runId, turn]));
+  const turns: Turn[] = [];
+  for (const message of messages) {
+    if (message.role === "user") {
+      turns.push({ id: message.id, question: message.content, answer: null });
+    } else if (message.role === "assistant") {
+      const last = turns.at(-1);
+      const mine = known.get(message.id);
+      // Asked again after a crash: the later answer takes the place of the part.
+      const isOpen = last && (!last.answer || last.answer.phase === "failed");
+      const turn = isOpen ? last : { id: message.id, question: null, answer: null };
+      if (!isOpen) turns.push(turn);
+      turns[turns.length - 1] = mine ?? { ...turn, answer: Answer.of(message) };
+    }
+  }
+  return turns;
+}
