@@ -188,7 +188,9 @@ def test_a_projects_own_text_counts_there_alone_and_others_may_only_try(
         expect(preview).to_contain_text("helps Mira with")
         check_accessible(ada, "text-read-only")
         ada.goto("/#/texts")
-        expect(ada.get_by_text("You can read and try these texts. Only admins")).to_be_visible()
+        expect(
+            ada.get_by_text("You can read and try these texts, but not change them.")
+        ).to_be_visible()
         check_accessible(ada, "texts")
 
     grace.get_by_role("button", name="Use the service’s text").click()

@@ -1,4 +1,11 @@
-import type { AdminProvider, ModelBody, NewProvider, ProviderChange } from "archwright-client";
+import type {
+  AdminProvider,
+  ModelBody,
+  NewProvider,
+  ProviderChange,
+  Trial,
+  TrialAnswer,
+} from "archwright-client";
 
 /** A model as it stands in the form; what is empty is not known. */
 export interface ModelRow {
@@ -57,6 +64,23 @@ export function changeOf(form: ProviderForm, provider: AdminProvider): ProviderC
   return Object.fromEntries(changed);
 }
 
+/** What to try of a provider that is being changed, before anything is saved. */
+export function trialOf(form: ProviderForm, provider: AdminProvider): Trial {
+  const { baseUrl, apiKey, models } = changeOf(form, provider);
+  const model = (models ?? provider.models)[0]?.name ?? "";
+  return { model, ...(baseUrl && { baseUrl }), ...(apiKey && { apiKey }) };
+}
+
+/** How a model answered, in a sentence. */
+export function toldOf(model: string, { ok, latencyMs, status, sample }: TrialAnswer): string {
+  if (ok) {
+    const words = sample && `, beginning with “${sample}”`;
+    return `${model} answered after ${latencyMs.toLocaleString("en")} ms${words}.`;
+  }
+  const known = status === null || sample.includes(String(status)) ? "" : ` (status ${status})`;
+  return `${model} did not answer${known}. ${sample}`;
+}
+
 function modelsOf({ models }: ProviderForm): ModelBody[] {
   return models
     .filter(({ name }) => name.trim())
@@ -70,6 +94,6 @@ function modelsOf({ models }: ProviderForm): ModelBody[] {
 
 /** A slug for a name: `Acme AI (EU)` is `acme-ai-eu`. */
 export function slugOf(name: string): string {
-  const plain = name.normalize("NFKD").toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  const plain = name.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replace(/[^a-z0-9]+/g, "-");
   return plain.replace(/^-|-$/g, "").slice(0, 60).replace(/-$/, "");
 }
