@@ -23,7 +23,7 @@ NODE_IS_NEW := node -e 'const [a, b] = process.versions.node.split("."); process
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo page test test-long bench bench-streaming bench-retrieval bench-citations lint format lock
+.PHONY: help setup run demo page test test-long bench bench-streaming bench-retrieval bench-citations bench-page pictures lint format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,12 @@ bench-retrieval: $(READY_DEV) ## Print how well and how fast passages are found
 
 bench-citations: $(READY_DEV) ## Print precision and recall of the citations that the service makes
 	$(BIN)/python -m bench.citations
+
+bench-page: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Print what the page weighs and costs in a browser
+	$(BIN)/python -m bench.page
+
+pictures: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Make the pictures of docs/ anew
+	PICTURES_OF_DOCS=docs/pictures $(BIN)/python -m pytest tests/test_page_pictures.py
 
 lint: $(READY_DEV) $(PAGE) ## Check style, types, YAML and Dockerfile
 	$(BIN)/ruff check .

@@ -19,24 +19,24 @@ from api.access.rules import GuardedRoute, open_to_all
 from api.browsers import POLICY, policy
 from api.errors import DRAFTING_PREFIX, not_found
 from api.etags import etag, names
-from graph.settings import ROOT
+from api.settings import PAGE
 
 router = APIRouter(tags=["service"], route_class=GuardedRoute, dependencies=[Depends(open_to_all)])
-
-PAGE = ROOT / "web/page/dist"
-"""Where the page is, if it was made."""
 
 _POLICY = policy(
     "script-src 'self'",
     "style-src 'self'",
     "img-src 'self'",
     "connect-src 'self'",
+    # No string becomes HTML, but through Svelte's own templates and the sanitizer.
+    "require-trusted-types-for 'script'",
+    "trusted-types svelte-trusted-html dompurify",
 )
 _ENCODINGS = {"br": ".br", "gzip": ".gz"}
 """What is made beside each text of the page, the smaller one first."""
 
 _WEIGHT = re.compile(r"[01](\.\d{0,3})?")
-_ASSET = re.compile(r"[\w-]+-[\w-]{8}\.\w+")
+_ASSET = re.compile(r"[\w-][\w.-]*-[\w-]{8}\.\w+")
 
 
 class About(BaseModel):

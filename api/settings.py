@@ -13,10 +13,13 @@ from pydantic import (
     model_validator,
 )
 
-from graph.settings import Address, PipelineSettings
+from graph.settings import ROOT, Address, PipelineSettings
 
 LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "::1"]
+PAGE = ROOT / "web/page/dist"
+"""Where the page for browsers is, if it was made."""
+
 _HEADER = r"[!#-'*+.0-9A-Z^-z|~-]+ *=[ !#-+.-:<-\[\]-~-]*"
 _KEY_OF_A_PAIR = r"-----BEGIN |ssh-|ecdsa-|\{"
 

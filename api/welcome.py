@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from rich.text import Text
 
-from api.settings import Settings
+from api.settings import PAGE, Settings
 
 if TYPE_CHECKING:
     from api.dependencies import Parts
@@ -78,6 +78,7 @@ def _facts(settings: Settings, here: str, model: str, workers: int) -> list[tupl
         ("Callers", _callers(settings)),
         *([("Workers", f"{workers} processes")] if workers > 1 else []),
         ("Address", here),
+        ("Page", f"{here}/" if (PAGE / "index.html").exists() else "none: make page makes it"),
         ("API", f"{here}/docs{_WITH_CREDENTIALS if settings.needs_credentials else ''}"),
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from api.page import PAGE
+from api.settings import PAGE
 from graph.settings import ROOT
 
 _ARGUMENTS = (

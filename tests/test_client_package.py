@@ -71,13 +71,14 @@ def script(address: str) -> str:
 # What the examples take for granted.
 AROUND = """
 declare const runId: string, files: File[];
-declare const show: (text: string) => void, bar: (share: number) => void;
+declare const show: (text: string) => void, notice: (text: string) => void;
+declare const bar: (share: number) => void;
 declare const freshToken: () => Promise<string>;
 declare const process: { stdout: { write: (text: string) => void } };
 """
 GIVEN = """
 globalThis.show = (text) => process.stdout.write(text);
-globalThis.bar = () => {};
+globalThis.bar = globalThis.notice = () => {};
 globalThis.files = [new File(["The state Alarm is reached at 4.90 m."], "handbook.txt")];
 globalThis.sessionStorage = { setItem: (_, id) => (globalThis.runId = id) };
 console.log = () => {};

@@ -7,7 +7,7 @@ from conftest import Service, upload
 from javascript import in_node, with_package
 from sse import read
 from standins.openai import OpenAIStandIn
-from test_client import CATCH
+from test_client_refusals import CATCH
 
 NO_KEYS = (
     "Nobody needs a key here, for no credentials are set. "

@@ -15,12 +15,13 @@ from standins.openai import Answer, OpenAIStandIn
 
 import api.page
 from api.browsers import HEADERS
-from api.page import PAGE
+from api.settings import PAGE
 
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 POLICY = "Content-Security-Policy"
 OF_THE_PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "require-trusted-types-for 'script'; trusted-types svelte-trusted-html dompurify; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 MOST_JAVASCRIPT = 150_000
@@ -202,6 +203,47 @@ def test_pages_of_others_work_under_policies_that_name_their_own_scripts(
         told = re.sub(r"sha256-[\w+/=]{44}", "sha256-…", answer.headers[POLICY.lower()])
         assert told == f"{policy}base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         expect(page.get_by_text(shown).first).to_be_visible()
+
+
+def test_no_string_becomes_html_or_code_in_the_page(
+    service: Service, open_context: ContextFactory
+) -> None:
+    """Were a text of others ever given to the wrong function: it would do nothing."""
+    expected = ("Trusted", "Content Security Policy", "https://elsewhere.example/")
+    failed: list[str | None] = []
+    with open_context(base_url=service.url, allowed=expected) as context:
+        context.on("requestfailed", lambda sent: failed.append(sent.failure))
+        page = context.new_page()
+        page.goto("/")
+        expect(page.get_by_role("heading", name="Projects", exact=True)).to_be_visible()
+        refused = page.evaluate(
+            """() => [
+                () => document.body.innerHTML = "<img src=x onerror='window.ran = 1'>",
+                () => document.body.insertAdjacentHTML("beforeend", "<b>x</b>"),
+                () => document.createElement("img").setAttribute("onerror", "window.ran = 1"),
+                () => document.createElement("script").text = "window.ran = 1",
+                () => document.createElement("script").src = "/assets/other.js",
+                () => setTimeout("window.ran = 1", 0),
+                () => trustedTypes.createPolicy("another", {}),
+            ].map((attempt) => {
+                try { attempt(); return null; } catch (error) { return error.name; }
+            })"""
+        )
+        assert refused == ["TypeError"] * 7
+        lost = page.evaluate(
+            """() => Promise.all([
+                fetch("https://elsewhere.example/").catch((error) => error.name),
+                new Promise((resolve) => {
+                    const image = new Image();
+                    image.addEventListener("error", () => resolve("not loaded"));
+                    image.src = "https://elsewhere.example/picture.png";
+                }),
+            ])"""
+        )
+        assert lost == ["TypeError", "not loaded"]
+        # Chromium itself did not send them.
+        assert set(failed) == {"csp"}
+        assert page.evaluate("window.ran") is None
 
 
 # --- its weight

@@ -11,8 +11,13 @@ export interface EventStream<E> extends AsyncGenerator<E, void, undefined> {
 }
 
 export interface StreamOptions extends CallOptions {
-  /** Called with the run's id once it is known, and again for a run that takes its place. */
+  /**
+   * Called with the run's id once it is known, and again for a run that takes its place: before
+   * the `error` that names it.
+   */
   onRun?: ((runId: string) => void) | undefined;
+  /** Called whenever a connection begins to bring something, so also at the end of waiting. */
+  onOpen?: (() => void) | undefined;
   /** Called before each pause after a connection that broke or was refused for now. */
   onWait?: ((wait: Wait) => void) | undefined;
 }
@@ -107,9 +112,9 @@ function begin({ headers, status }: Response, place: Place, options: StreamOptio
   const isStream = headers.get("Content-Type")?.startsWith("text/event-stream");
   const runId = headers.get("X-Run-Id");
   if (!isStream || !runId) throw unexpected(status);
-  if (place.runId) return;
-  place.runId = runId;
-  options.onRun?.(runId);
+  if (!place.runId) options.onRun?.(runId);
+  place.runId ??= runId;
+  options.onOpen?.();
 }
 
 function isLast({ type }: AnyEvent): boolean {

@@ -58,23 +58,33 @@ async function watched(
   const abort = (): void => request.abort();
   signal?.addEventListener("abort", abort);
   try {
-    await answered(signal, () => sent(request, form));
+    await answered(signal, () => sent(request, form, connection.patience.silenceMs));
   } finally {
     signal?.removeEventListener("abort", abort);
   }
   return read(request);
 }
 
-function sent(request: XMLHttpRequest, form: FormData): Promise<void> {
+/** Send a form; one that moves no further for so long is given up. */
+function sent(request: XMLHttpRequest, form: FormData, silenceMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
+    let silence: ReturnType<typeof setTimeout>;
+    const moves = (): void => {
+      clearTimeout(silence);
+      silence = setTimeout(() => request.abort(), silenceMs);
+    };
     request.onload = () => resolve();
     request.onerror = request.onabort = () => reject(unreachable());
+    request.onloadend = () => clearTimeout(silence);
+    request.upload.addEventListener("progress", moves);
+    moves();
     request.send(form);
   });
 }
 
 function read(request: XMLHttpRequest): unknown {
   const { status, responseText } = request;
+  if (status < 100) throw unreachable("The answer broke off in its first line.");
   if (status >= 300) throw refused(status, (name) => request.getResponseHeader(name), responseText);
   try {
     return JSON.parse(responseText);
