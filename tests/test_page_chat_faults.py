@@ -189,19 +189,18 @@ def test_credentials_that_end_are_asked_for_and_nothing_is_lost(
         start_service(api_key=SERVICE_KEY, **settings) as service,
         service.client(**{"X-API-Key": SERVICE_KEY}) as http,
     ):
-        if True:
-            project = http.post("/projects", json={"name": "Harbour"}).json()["project"]["id"]
-            key = http.post("/keys", json={"name": "for the page"}).json()
-            with open_context(base_url=service.url, allowed=("401",)) as context:
-                page = context.new_page()
-                page.goto(f"/#/projects/{project}/chat")
-                sign_in(page, key["secret"])
-                page.get_by_role("textbox", name="Question").fill(QUESTION)
-                assert http.delete(f"/keys/{key['key']['id']}").status_code == 204
-                page.keyboard.press("Enter")
-                sign_in(page, SERVICE_KEY)
-                expect_complete(page)
-                expect(page.get_by_text(QUESTION).first).to_be_visible()
+        project = http.post("/projects", json={"name": "Harbour"}).json()["project"]["id"]
+        key = http.post("/keys", json={"name": "for the page"}).json()
+        with open_context(base_url=service.url, allowed=("401",)) as context:
+            page = context.new_page()
+            page.goto(f"/#/projects/{project}/chat")
+            sign_in(page, key["secret"])
+            page.get_by_role("textbox", name="Question").fill(QUESTION)
+            assert http.delete(f"/keys/{key['key']['id']}").status_code == 204
+            page.keyboard.press("Enter")
+            sign_in(page, SERVICE_KEY)
+            expect_complete(page)
+            expect(page.get_by_text(QUESTION).first).to_be_visible()
 
 
 # --- what is hostile
