@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from browsers import ContextFactory, check_accessible
+from browsers import PHONE, ContextFactory, check_accessible
 from callers import token
 from conftest import Service, ServiceFactory, upload
 from playwright.sync_api import Page, expect
@@ -398,3 +398,34 @@ def test_home_shows_recent_conversations_of_all_projects(
     check_accessible(page, "home")
     latest.click()
     expect(page).to_have_url(re.compile(rf"#/projects/{project}/chat/[\w-]{{36}}$"))
+
+
+def test_what_cannot_be_reached_says_so_and_is_tried_again(
+    service: Service, open_context: ContextFactory, project: str
+) -> None:
+    with open_context(
+        base_url=service.url, allowed=("ERR_INTERNET_DISCONNECTED", "preload assets")
+    ) as context:
+        page = context.new_page()
+        open_project(page, project)
+        expect(page.get_by_text("No documents yet")).to_be_visible()
+        context.set_offline(True)
+        page.get_by_role("link", name="Settings").click()
+        expect(page.get_by_role("alert")).to_contain_text("This part of the page cannot be read.")
+        page.get_by_role("link", name="Documents").click()
+        expect(page.get_by_role("alert")).to_contain_text("The service does not answer.")
+        check_accessible(page, "offline")
+        context.set_offline(False)
+        page.get_by_role("button", name="Try again").click()
+        expect(page.get_by_text("No documents yet")).to_be_visible()
+
+
+def test_on_a_phone_the_present_section_is_in_sight(
+    service: Service, open_context: ContextFactory, project: str
+) -> None:
+    with open_context(base_url=service.url, viewport=PHONE) as context:
+        page = context.new_page()
+        open_project(page, project, "/settings")
+        expect(page.get_by_role("heading", name="Settings", exact=True)).to_be_visible()
+        section = page.get_by_role("navigation", name="Project").get_by_text("Settings")
+        expect(section).to_be_in_viewport()
