@@ -109,7 +109,14 @@ export class Thread {
     const answer = this.current;
     if (!answer) return;
     answer.isStopping = true;
-    if (answer.runId) await api.stop(answer.runId, { signal: this.#leaving.signal });
+    // Else as soon as the run is known.
+    if (!answer.runId) return;
+    try {
+      await api.stop(answer.runId, { signal: this.#leaving.signal });
+    } catch (error) {
+      answer.isStopping = false;
+      throw error;
+    }
   }
 
   /** Take no more in. What is being written goes on without a reader. */
@@ -159,7 +166,7 @@ export class Thread {
       onWait: answer.waits.bind(answer),
       onRun: (runId: string): void => {
         answer.begins(runId);
-        if (answer.isStopping) void this.stop();
+        if (answer.isStopping) void this.stop().catch(() => {});
       },
     };
   }
