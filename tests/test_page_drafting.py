@@ -71,11 +71,14 @@ def test_the_way_from_an_empty_map_to_a_stale_document(
     page: Page, http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
     written = MANIFESTO.read_text(encoding="utf-8").rstrip("\n")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url.rsplit("/", 1)[-1]))
     page.goto(f"/#/projects/{project}/drafting")
     expect(card(page, "Domain language")).to_contain_text("Missing")
     expect(card(page, "Domain language")).to_contain_text("Waits for Project manifesto.")
     expect(card(page, "Project manifesto")).to_contain_text("Ready")
     check_accessible(page, "drafting-map")
+    assert sent.count("workflow") == 1
 
     # Draft.
     page.get_by_role("link", name="Draft Project manifesto").click()
