@@ -1,8 +1,11 @@
 import { ArchwrightError, readable, type Text, type TextFinding } from "archwright-client";
 import { session } from "$/session.svelte.ts";
+import { number } from "$/words.ts";
 import { KeptEdits } from "./kept.ts";
 import type { Scope } from "./scope.ts";
 import { starterOf } from "./starters.ts";
+
+const LONGEST = 100_000;
 
 /** A text while it is being edited: what counts, what the person has, and how the two differ. */
 export class TextEdit {
@@ -34,6 +37,15 @@ export class TextEdit {
     this.path = path;
     this.#kept = new KeptEdits(session.me!.id, scope.project?.id);
   }
+
+  /** Why this cannot be a text, whatever else is in it; null where it can. */
+  readonly unfit = $derived(
+    this.content.length > LONGEST
+      ? `A text has at most ${number(LONGEST)} characters. This one has ${number(this.content.length)}.`
+      : this.content.trim()
+        ? null
+        : "Write something first.",
+  );
 
   /** Whether what counts is written in this scope, so that it can be given up. */
   get isOwn(): boolean {
