@@ -26,6 +26,7 @@ export class TextEdit {
   isBusy = $state(false);
 
   #base = $state<string | null>(null);
+  #isOpen = $state(false);
 
   /** Whether the person has written something that is not saved. */
   readonly isDirty = $derived(this.content !== this.#beginning(this.counts));
@@ -60,6 +61,7 @@ export class TextEdit {
     this.#follow(await this.#read());
     const kept = this.#kept.get(this.path);
     if (kept) [this.content, this.#base] = [kept.content, kept.base];
+    this.#isOpen = true;
   }
 
   /** Look whether somebody else has written meanwhile. */
@@ -68,8 +70,9 @@ export class TextEdit {
     this.#meet(await this.#read());
   }
 
-  /** Keep what is not saved for this tab. */
+  /** Keep what is not saved for this tab, once it is known what was kept before. */
   keep(): void {
+    if (!this.#isOpen) return;
     if (this.isDirty) this.#kept.put(this.path, { content: this.content, base: this.#base });
     else this.#kept.drop(this.path);
   }
@@ -91,7 +94,10 @@ export class TextEdit {
    */
   async giveUp(): Promise<void> {
     try {
-      this.#follow((await this.scope.texts.delete(this.path, this.counts!.version)) ?? null);
+      const beneath = await this.scope.texts.delete(this.path, this.counts!.version);
+      const unsaved = this.isDirty ? this.content : null;
+      this.#follow(beneath ?? null);
+      if (unsaved !== null) this.content = unsaved;
     } catch (error) {
       if (error instanceof ArchwrightError && error.status === 412) await this.refresh();
       throw error;
