@@ -389,6 +389,7 @@ def test_everything_is_reached_with_the_keyboard(page: Page, project: str) -> No
     expect(page.get_by_role("button", name="New project")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_label("Name")).to_be_focused()
+    check_accessible(page, "new-project")
     page.keyboard.type("By keyboard")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Documents", exact=True)).to_be_visible()
