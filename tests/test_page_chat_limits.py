@@ -135,6 +135,7 @@ def test_a_conversation_of_many_turns_opens_at_its_end_and_scrolls_to_its_beginn
     expect(page.get_by_text(f"Question {TURNS}?")).to_be_in_viewport()
     assert answers(page).count() < 60
     log = page.get_by_role("log", name="Conversation")
+    log.press("PageUp")
     log.evaluate(UPWARDS)
     expect(page.get_by_text("Question 1?", exact=True)).to_be_in_viewport()
     # Those of a machine that does more than this are let pass.
