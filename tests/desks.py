@@ -55,10 +55,11 @@ def desk_of(service: Service) -> Desk:
 
 @contextmanager
 def seated(
-    open_context: ContextFactory, desk: Desk, member: Member, **options: Any
+    open_context: ContextFactory, desk: Desk, who: Member | dict[str, str], **options: Any
 ) -> Iterator[BrowserContext]:
-    """A browser in which `member` is signed in, in each of its tabs."""
-    stored = json.dumps(json.dumps({"apiKey": member.key}))
+    """A browser whose tabs are signed in: with the key of a member, or with other credentials."""
+    credentials = {"apiKey": who.key} if isinstance(who, Member) else who
+    stored = json.dumps(json.dumps(credentials))
     script = f"if (origin !== 'null') sessionStorage.setItem('archwright.credentials', {stored})"
     with ExitStack() as stack:
         context = stack.enter_context(

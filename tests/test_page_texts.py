@@ -11,6 +11,7 @@ from standins.openai import OpenAIStandIn
 
 ANSWER = "/texts/prompts/answer.md"
 TEXT = "Text of prompts/answer.md"
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 SECRET = "canary-of-the-secret-of-tokens-in-page-tests"
 
 
@@ -153,3 +154,80 @@ def test_what_is_not_saved_survives_a_reload_and_leaving_asks(
     grace.get_by_role("button", name="Discard").click()
     expect(grace.get_by_label(TEXT)).to_have_value(file)
     assert counting(desk, desk.grace) == file
+
+
+def test_a_projects_own_text_counts_there_alone_and_others_may_only_try(
+    grace: Page, desk: Desk, file: str, open_context: ContextFactory
+) -> None:
+    project = desk.post(desk.grace, "/projects", name="Harbour")["project"]["id"]
+    grant = {"targetType": "user", "targetId": str(desk.ada.user.id), "tier": "use"}
+    desk.post(desk.grace, f"/projects/{project}/grants", **grant)
+    grace.goto(f"/#/projects/{project}{ANSWER}")
+    expect(grace.get_by_label(TEXT)).to_have_value(file)
+    grace.get_by_label(TEXT).fill(f"{file}{HOSTILE}\n")
+    preview = grace.get_by_role("region", name="What the text becomes")
+    expect(preview).to_contain_text("<script>alert(1)</script>")
+    grace.get_by_role("button", name="Save for this project").click()
+    expect(grace.get_by_text("Saved", exact=True)).to_be_visible()
+    expect(grace.get_by_text("This project’s own")).to_be_visible()
+    assert counting(desk, desk.grace, f"/projects/{project}") == f"{file}{HOSTILE}\n"
+    assert counting(desk, desk.grace) == file
+    grace.get_by_role("tab", name="History").click()
+    changed = grace.get_by_role("group", name="What changed")
+    expect(changed.locator("ins")).to_have_text(HOSTILE)
+    expect(changed.locator("img, script")).to_have_count(0)
+
+    with seated(open_context, desk, desk.ada) as context:
+        ada = opened(context, f"/projects/{project}{ANSWER}")
+        expect(ada.get_by_text("This needs tier full. Yours is use").first).to_be_visible()
+        expect(ada.get_by_label(TEXT)).to_have_attribute("readonly", "")
+        save = ada.get_by_role("button", name="Save for this project")
+        expect(save).to_have_attribute("aria-disabled", "true")
+        ada.get_by_label("user_name", exact=True).fill("Mira")
+        preview = ada.get_by_role("region", name="What the text becomes")
+        expect(preview).to_contain_text("helps Mira with")
+        check_accessible(ada, "text-read-only")
+        ada.goto("/#/texts")
+        expect(
+            ada.get_by_text("You can read and try these texts, but not change them.")
+        ).to_be_visible()
+        check_accessible(ada, "texts")
+
+    grace.get_by_role("button", name="Use the service’s text").click()
+    grace.get_by_role("dialog").get_by_role("button", name="Use the service’s text").click()
+    expect(grace.get_by_role("button", name="Use the service’s text")).to_have_count(0)
+    assert counting(desk, desk.grace, f"/projects/{project}") == file
+
+
+def test_a_new_type_is_made_from_its_template_with_what_it_brings_elsewhere(
+    grace: Page, desk: Desk
+) -> None:
+    grace.get_by_role("button", name="New type").click()
+    dialog = grace.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("run book")
+    dialog.get_by_role("button", name="Write its template").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Use capital letters")
+    dialog.get_by_label("Name").fill("RUNBOOK")
+    dialog.get_by_role("button", name="Write its template").click()
+    expect(grace.get_by_role("heading", name="Runbook")).to_be_visible()
+    expect(grace.get_by_role("heading", name="no errors, 1 note")).to_be_visible()
+    grace.get_by_role("button", name="Save").click()
+    expect(grace.get_by_text("Saved", exact=True)).to_be_visible()
+
+    grace.get_by_role("link", name="All texts").click()
+    grace.get_by_label("Search by name").fill("runbook")
+    grace.get_by_role("link", name="Write an example of Runbook").click()
+    grace.get_by_label("Text of templates/planning/RUNBOOK/example.md").fill(
+        "# Shelfway: Runbook\n"
+    )
+    finding = grace.get_by_role("button", name="Line 1")
+    expect(finding.first).to_contain_text("Purpose")
+
+    # What is wrong elsewhere leads there, to its line, with what is not saved.
+    grace.get_by_role("link", name="All texts").click()
+    dialog.get_by_role("button", name="Leave and keep").click()
+    grace.get_by_role("button", name="Check all").click()
+    grace.get_by_role("link", name="templates/planning/RUNBOOK/example.md, line 1").first.click()
+    editor = grace.get_by_label("Text of templates/planning/RUNBOOK/example.md")
+    expect(editor).to_be_focused()
+    expect(editor).to_have_value("# Shelfway: Runbook\n")

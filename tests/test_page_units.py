@@ -15,4 +15,5 @@ def test_what_needs_no_browser() -> None:
         timeout=120,
         check=False,
     )
-    assert tests and ran.returncode == 0, ran.stdout
+    assert tests
+    assert ran.returncode == 0, ran.stdout

@@ -34,6 +34,7 @@ const ROUTES: Route[] = [
   { pattern: "/projects/:project/texts/*", title: "Templates and prompts", load: () => import("$/views/texts/Texts.svelte") },
   { pattern: "/texts/*", title: "Templates and prompts", load: () => import("$/views/texts/Texts.svelte") },
   { pattern: "/providers", title: "Providers", load: () => import("$/views/providers/Providers.svelte") },
+  { pattern: "/keys", title: "API keys", load: () => import("$/views/keys/Keys.svelte") },
   { pattern: "/usage", title: "Usage", load: () => import("$/views/usage/Usage.svelte") },
 ];
 

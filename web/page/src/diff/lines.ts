@@ -32,8 +32,7 @@ export function hunksOf(before: string, after: string): Hunk[] {
   if (!patch) return [whole(before, after)];
   let seen = 0;
   return patch.hunks.map((hunk) => {
-    // An empty side begins at line 0.
-    const start = hunk.oldLines ? hunk.oldStart - 1 : hunk.oldStart;
+    const start = hunk.oldStart - 1;
     const skipped = start - seen;
     seen = start + hunk.oldLines;
     return { skipped, lines: numbered(hunk.lines, hunk.oldStart, hunk.newStart) };

@@ -1,7 +1,7 @@
 import type { DocumentTypeEntry, TextEntry } from "archwright-client";
 import { placeOf, spaced, titleOf } from "./names.ts";
 
-export type KindChoice = "all" | TextEntry["kind"];
+export type KindChoice = "all" | "changed" | TextEntry["kind"];
 
 /** What the list can be narrowed to. */
 export const KINDS: { kind: KindChoice; label: string }[] = [
@@ -9,6 +9,7 @@ export const KINDS: { kind: KindChoice; label: string }[] = [
   { kind: "prompt", label: "Prompts" },
   { kind: "template", label: "Templates" },
   { kind: "example", label: "Examples" },
+  { kind: "changed", label: "Not as in the files" },
 ];
 
 /** A text of a row; without an entry it is not there, and could be written. */
@@ -55,9 +56,7 @@ export function groupsOf(
   }
   const groups = new Map<string, Row[]>();
   for (const row of rows.values()) {
-    const parts = withExample(row.parts, types).filter(
-      ({ path }) => kind === "all" || placeOf(path).kind === kind,
-    );
+    const parts = withExample(row.parts, types).filter((part) => isOf(part, kind));
     const isWanted = parts.some(({ path }) => has(`${row.title} ${path}`, wanted));
     if (isWanted) groups.set(row.group, [...(groups.get(row.group) ?? []), { ...row, parts }]);
   }
@@ -70,6 +69,11 @@ function inOrder(texts: TextEntry[], types: DocumentTypeEntry[]): TextEntry[] {
     (kind === "prompt" ? -1 : (order.get(placeOf(path).type) ?? types.length)) * 2 +
     (kind === "example" ? 1 : 0);
   return [...texts].sort((a, b) => rank(a) - rank(b) || a.path.localeCompare(b.path));
+}
+
+function isOf({ path, entry }: Part, kind: KindChoice): boolean {
+  if (kind === "changed") return entry !== undefined && entry.source !== "file";
+  return kind === "all" || placeOf(path).kind === kind;
 }
 
 /** A template without an example gets the place where one would be. */

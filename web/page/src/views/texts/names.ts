@@ -56,3 +56,11 @@ export function eventOf({ version, source, author }: HistoryEntryOutput): string
   const where = source === "override" ? " for this project" : "";
   return `${what}${where} by ${author ?? "somebody"}`;
 }
+
+const SHORT = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
+
+/** An entry of the history in a few words: who, and when. */
+export function shortly({ source, author, created_at }: HistoryEntryOutput): string {
+  const who = source === "file" ? "File" : (author ?? "Somebody");
+  return `${who}, ${SHORT.format(new Date(created_at))}`;
+}
