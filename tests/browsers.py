@@ -50,12 +50,15 @@ def open_context(chromium: Browser) -> ContextFactory:
     """
 
     @contextmanager
-    def opening(*, allowed: tuple[str, ...] = (), **options: Any) -> Iterator[BrowserContext]:
+    def opening(
+        *, base_url: str, allowed: tuple[str, ...] = (), **options: Any
+    ) -> Iterator[BrowserContext]:
         wrong: list[str] = []
-        settings = {"viewport": DESK, "reduced_motion": "reduce", **options}
+        settings = {
+            "base_url": base_url, "viewport": DESK, "reduced_motion": "reduce", **options
+        }  # fmt: skip
         context = chromium.new_context(**settings)
         context.set_default_timeout(_PATIENCE_MS)
-        origin = str(options.get("base_url", ""))
         context.on("weberror", lambda error: wrong.append(f"a script failed: {error.error}"))
         context.on(
             "console",
@@ -65,7 +68,7 @@ def open_context(chromium: Browser) -> ContextFactory:
             "request",
             lambda sent: (
                 None
-                if sent.url.startswith((origin, "blob:"))
+                if sent.url.startswith((f"{base_url}/", "blob:"))
                 else wrong.append(f"a request left the origin: {sent.url}")
             ),
         )

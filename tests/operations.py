@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from worlds import PUMP, World
 
+from api.settings import PAGE
+
 Tier = Literal["use", "edit", "full"]
 TIERS = ["use", "edit", "full"]
 
@@ -82,6 +84,7 @@ class Operation:
         """What `httpx.Client.request` takes."""
         ids = {**world.ids, "new_id": str(uuid.uuid4())}
         ids |= {"config_hash": _NO_CONFIG, "file_path": "", "name": "favicon.png"}
+        ids["script"] = next((PAGE / "assets").glob("index-*.js")).name
         path = _filled(self.path, {**ids, **{k: ids[v] for k, v in self.given.items()}})
         return {
             "method": self.method,
@@ -157,6 +160,7 @@ _PROJECT_TEXTS = {"path": "path", "version": "version", "used": "used_version"}
 
 OPERATIONS: list[Operation] = [
     Operation("GET", "/", "nothing"),
+    Operation("GET", "/assets/{name}", "nothing", given={"name": "script"}),
     Operation("GET", f"{V1}/system/health", "nothing"),
     Operation("GET", "/openapi.json", "known"),
     Operation("GET", "/docs", "known"),

@@ -21,13 +21,20 @@ def breaking(url: str, cuts: Sequence[int | None]) -> Iterator[tuple[str, list[i
 
 
 @contextmanager
-def relay(cuts: list[int | None] | None = None) -> Iterator[tuple[str, list[str]]]:
-    """An address that stays, and a list whose last entry is the service that it leads to."""
+def relay(
+    cuts: list[int | None] | None = None, opened: list[socket.socket] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """An address that stays, and a list whose last entry is the service that it leads to.
+
+    `opened` gets the connections to it, so that a test can break them when it wants to.
+    """
     targets: list[str] = []
 
     class Relay(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             left = cuts.pop(0) if cuts else None
+            if opened is not None:
+                opened.append(self.request)
             target = urlsplit(targets[-1])
             try:
                 upstream = socket.create_connection((target.hostname, target.port))

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from browsers import check_accessible
+from browsers import DESK, ContextFactory, check_accessible
+from conftest import Service
 from playwright.sync_api import Locator, Page, expect
+from relay import breaking
 from standins.openai import Answer, OpenAIStandIn
 
 from graph.settings import ROOT
@@ -60,6 +62,11 @@ def at_desk(page: Page, project: str, doc_type: str = "PROJECT_MANIFESTO") -> No
     expect(page.get_by_role("heading", level=1)).to_be_visible()
 
 
+def begin(page: Page, about: str = "Holds on books in a library.") -> None:
+    page.get_by_label("What is it about?").fill(about)
+    page.get_by_role("button", name="Draft Project manifesto").click()
+
+
 def test_the_way_from_an_empty_map_to_a_stale_document(
     page: Page, http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
@@ -103,7 +110,17 @@ def test_the_way_from_an_empty_map_to_a_stale_document(
     page.get_by_role("link", name="All documents").click()
     expect(card(page, "Project manifesto")).to_contain_text("Your edits are not accepted.")
     expect(card(page, "Project manifesto")).to_contain_text("Draft")
-    page.go_back()
+    page.set_viewport_size(DESK)
+    expect(card(page, "Project manifesto")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(card(page, "Domain language")).to_be_focused()
+    expect(page.get_by_text("it stands on this")).to_have_count(1)
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_text("stands on it", exact=True)).not_to_have_count(0)
+    page.keyboard.press("Enter")
+    page.get_by_role("tab", name="Preview").click()
+    expect(page.get_by_role("heading", name="Who it serves")).to_be_visible()
+    check_accessible(page, "drafting-preview")
 
     # Accept.
     page.get_by_role("button", name="Accept").click()
@@ -148,3 +165,97 @@ def test_the_way_from_an_empty_map_to_a_stale_document(
     card(page, "Domain language").click()
     expect(page.get_by_text("Project manifesto changed since this was accepted.")).to_be_visible()
     check_accessible(page, "drafting-stale")
+
+
+def test_a_draft_goes_on_over_a_reload_and_stops_when_it_is_told_to(
+    page: Page, http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    words = [f"{at} words.\n" for at in range(4000)]
+    model.will(Answer(["# Harbour\n\n## Why this project exists\n", *words], delay_s=0.01))
+    at_desk(page, project)
+    begin(page)
+    draft = page.get_by_role("region", name="The draft, as it is written")
+    expect(draft).to_contain_text("40 words.")
+    expect(page.get_by_text("section 1 of 7: Why this project exists")).to_be_visible()
+    check_accessible(page, "drafting-written")
+    page.reload()
+    expect(draft).to_contain_text("90 words.")
+    # Elsewhere and back.
+    page.get_by_role("link", name="All documents").click()
+    expect(card(page, "Project manifesto")).to_contain_text("It is being drafted.")
+    card(page, "Project manifesto").click()
+    expect(draft).to_contain_text("120 words.")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("It was stopped here, and not checked.")).to_be_visible()
+    kept = editor(page).input_value().split("\n")
+    assert kept[3 : len(kept) - 1] == [word.strip() for word in words[: len(kept) - 4]]
+    assert len(model.chats) == 1
+    assert "run=" not in page.url
+
+
+def test_a_draft_survives_cuts(
+    service: Service, open_context: ContextFactory, project: str, model: OpenAIStandIn
+) -> None:
+    written = MANIFESTO.read_text(encoding="utf-8").strip()
+    model.will(Answer(tokens(written), delay_s=0.002))
+    with (
+        breaking(service.url, []) as (address, cuts),
+        # The browser says that a connection broke.
+        open_context(base_url=address, allowed=("net::ERR", "Failed to load")) as context,
+    ):
+        page = context.new_page()
+        at_desk(page, project)
+        page.get_by_label("What is it about?").fill("Holds.")
+        cuts.extend([None, 9000, 20_000, 30_000])
+        page.get_by_role("button", name="Draft Project manifesto").click()
+        expect(editor(page)).to_have_value(written)
+    assert len(model.chats) == 1
+
+
+def test_a_draft_that_fails_says_why_and_is_asked_for_again(
+    page: Page, http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(["# Half"], end="no_finish"), Answer(["# Whole"]))
+    at_desk(page, project)
+    begin(page)
+    expect(page.get_by_role("alert")).to_contain_text("Try again")
+    expect(editor(page)).to_have_value("# Half")
+    check_accessible(page, "drafting-failed")
+    page.get_by_role("button", name="Try again").click()
+    expect(editor(page)).to_have_value("# Whole")
+    assert len(model.chats) == 2
+    [entry] = http.get(f"/chat/projects/{project}/conversations").json()["conversations"]
+    conversation = http.get(f"/chat/conversations/{entry['id']}").json()["conversation"]
+    assert conversation["title"] == "Draft: Project manifesto. Holds on books in a library."
+    assert [message["role"] for message in conversation["messages"]].count("user") == 1
+
+    # Another browser finds the draft.
+    page.evaluate("sessionStorage.clear()")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.goto("about:blank")
+    at_desk(page, project)
+    expect(editor(page)).to_have_value("# Whole")
+    expect(page.get_by_text("7 findings", exact=True)).to_be_visible()
+
+
+def test_nothing_of_a_hostile_draft_runs(page: Page, project: str, model: OpenAIStandIn) -> None:
+    hostile = (
+        "# <img src=x onerror=\"document.title='caught'\">\n\n"
+        "<script>document.title='caught'</script>\n\n"
+        "![](https://elsewhere.example/pixel.png) [open](javascript:document.title='caught')\n\n"
+        "</textarea><svg onload=\"document.title='caught'\"> \u202egnirts"
+    )
+    model.will(Answer(tokens(hostile), delay_s=0.02))
+    at_desk(page, project)
+    begin(page)
+    expect(editor(page)).to_have_value(hostile)
+    page.get_by_role("tab", name="Preview").click()
+    expect(page.get_by_role("tabpanel")).to_contain_text("open")
+    expect(page.locator("main img, main script, main a[href^=javascript]")).to_have_count(0)
+    page.get_by_role("button", name="Accept").click()
+    expect(page.get_by_text("Accepted. It is saved")).to_be_visible()
+    page.get_by_role("tab", name="Edit").click()
+    editor(page).fill(f"{hostile}<b onmouseover=alert(1)>")
+    page.get_by_role("tab", name="Changes").click()
+    expect(page.get_by_text("1 line added, 1 line removed.")).to_be_visible()
+    assert "caught" not in page.title()

@@ -70,7 +70,7 @@ def test_home(filled: Service, open_context: ContextFactory, scheme: str) -> Non
         keep(page, f"home-{scheme}" if scheme == "dark" else "home")
 
 
-@pytest.mark.parametrize("view", ["", "drafting", "texts"])
+@pytest.mark.parametrize("view", ["", "drafting"])
 def test_views_of_a_project(
     filled: Service, tidewatch: str, open_context: ContextFactory, view: str
 ) -> None:
@@ -80,6 +80,22 @@ def test_views_of_a_project(
         expect(page.locator("main h1")).to_be_visible()
         page.wait_for_load_state("networkidle")
         keep(page, view or "documents")
+
+
+def test_text(filled: Service, tidewatch: str, open_context: ContextFactory) -> None:
+    with open_context(base_url=filled.url, viewport=SIZE) as context:
+        page = context.new_page()
+        page.goto(f"/#/projects/{tidewatch}/texts/prompts/answer.md")
+        editor = page.get_by_label("Text of prompts/answer.md")
+        text = "Write British English."
+        page.get_by_label("instructions", exact=True).fill(text)
+        expect(page.get_by_role("region", name="What the text becomes")).to_contain_text(text)
+        lines = editor.input_value().splitlines(keepends=True)
+        lines[2] = lines[2].replace("the question", "the question of {{ name }}")
+        editor.fill("".join(lines))
+        expect(page.get_by_role("button", name="Line 3")).to_be_visible()
+        page.evaluate("scrollTo(0, 0)")
+        keep(page, "texts")
 
 
 def test_chat(filled: Service, tidewatch: str, open_context: ContextFactory) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from browsers import ContextFactory, check_accessible
+from browsers import PHONE, ContextFactory, check_accessible
 from callers import token
 from conftest import Service, ServiceFactory, upload
 from playwright.sync_api import Page, expect
@@ -103,31 +103,76 @@ def test_from_signing_in_to_a_document_that_can_be_asked_about(
         assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_key_that_is_revoked_in_mid_session_loses_nothing_that_was_typed(
+def test_a_key_that_is_revoked_in_mid_session_loses_nothing(
     guarded: Service, open_context: ContextFactory
 ) -> None:
-    first, second = key_of(guarded, "ben"), key_of(guarded, "ben")
+    keys = [key_of(guarded, "ben") for _ in range(4)]
     with (
-        open_context(base_url=guarded.url, allowed=("401",)) as context,
+        open_context(base_url=guarded.url, allowed=("401", "403")) as context,
         as_user(guarded, "ben") as ben,
     ):
         page = context.new_page()
+
+        def revoked(number: int) -> None:
+            """Ben's key goes, and he is asked for another one at the next call."""
+            ben.delete(f"/keys/{keys[number]['key']['id']}").raise_for_status()
+
+        def asked_for_another(number: int) -> None:
+            expect(page.get_by_text("nothing here is lost")).to_be_visible()
+            # Escape does not lead past it.
+            page.keyboard.press("Escape")
+            page.keyboard.press("Escape")
+            sign_in(page, keys[number]["secret"])
+
         page.goto("/")
-        sign_in(page, first["secret"])
+        sign_in(page, keys[0]["secret"])
         make_project(page, "Weir")
         page.get_by_role("link", name="Settings").click()
         page.get_by_label("Instructions").fill("Answer in one sentence.")
-        assert ben.delete(f"/keys/{first['key']['id']}").status_code == 204
-
+        revoked(0)
         page.get_by_role("button", name="Save").first.click()
-        expect(page.get_by_text("nothing here is lost")).to_be_visible()
-        # Escape does not lead past it.
-        page.keyboard.press("Escape")
-        page.keyboard.press("Escape")
-        sign_in(page, second["secret"])
+        asked_for_another(1)
         expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
         [weir] = ben.get("/projects").json()["projects"]
         assert weir["instructions"] == "Answer in one sentence."
+
+        # An upload, which is not sent by `fetch`.
+        page.get_by_role("link", name="Documents").click()
+        expect(page.get_by_text("No documents yet")).to_be_visible()
+        revoked(1)
+        page.locator("input[type=file]").set_input_files(HANDBOOK)
+        asked_for_another(2)
+        expect(page.get_by_role("img", name="Ready")).to_be_visible()
+
+        # The drafting API, which answers 403 to strangers.
+        revoked(2)
+        page.get_by_role("link", name="Drafting").click()
+        asked_for_another(3)
+        expect(page.get_by_role("heading", name="Drafting", exact=True)).to_be_visible()
+
+
+def test_what_one_person_wanted_to_send_is_not_sent_by_another(
+    guarded: Service, open_context: ContextFactory
+) -> None:
+    key = key_of(guarded, "fay")
+    with (
+        open_context(base_url=guarded.url, allowed=("401",)) as context,
+        as_user(guarded, "fay") as fay,
+        as_user(guarded, "gil") as gil,
+    ):
+        page = context.new_page()
+        page.goto("/")
+        sign_in(page, key["secret"])
+        make_project(page, "Fay's")
+        page.goto("/#/")
+        page.get_by_role("button", name="New project").first.click()
+        dialog = page.get_by_role("dialog", name="New project")
+        dialog.get_by_label("Name").fill("Only Fay's")
+        fay.delete(f"/keys/{key['key']['id']}").raise_for_status()
+        dialog.get_by_role("button", name="Make the project").click()
+        sign_in(page, token(SECRET, "gil"))
+        expect(page.get_by_text("No projects yet")).to_be_visible()
+        assert gil.get("/projects").json()["projects"] == []
 
 
 def test_who_is_remembered_is_signed_in_in_a_new_tab(
@@ -344,6 +389,7 @@ def test_everything_is_reached_with_the_keyboard(page: Page, project: str) -> No
     expect(page.get_by_role("button", name="New project")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_label("Name")).to_be_focused()
+    check_accessible(page, "new-project")
     page.keyboard.type("By keyboard")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Documents", exact=True)).to_be_visible()
@@ -398,3 +444,34 @@ def test_home_shows_recent_conversations_of_all_projects(
     check_accessible(page, "home")
     latest.click()
     expect(page).to_have_url(re.compile(rf"#/projects/{project}/chat/[\w-]{{36}}$"))
+
+
+def test_what_cannot_be_reached_says_so_and_is_tried_again(
+    service: Service, open_context: ContextFactory, project: str
+) -> None:
+    with open_context(
+        base_url=service.url, allowed=("ERR_INTERNET_DISCONNECTED", "preload assets")
+    ) as context:
+        page = context.new_page()
+        open_project(page, project)
+        expect(page.get_by_text("No documents yet")).to_be_visible()
+        context.set_offline(True)
+        page.get_by_role("link", name="Settings").click()
+        expect(page.get_by_role("alert")).to_contain_text("This part of the page cannot be read.")
+        page.get_by_role("link", name="Documents").click()
+        expect(page.get_by_role("alert")).to_contain_text("The service does not answer.")
+        check_accessible(page, "offline")
+        context.set_offline(False)
+        page.get_by_role("button", name="Try again").click()
+        expect(page.get_by_text("No documents yet")).to_be_visible()
+
+
+def test_on_a_phone_the_present_section_is_in_sight(
+    service: Service, open_context: ContextFactory, project: str
+) -> None:
+    with open_context(base_url=service.url, viewport=PHONE) as context:
+        page = context.new_page()
+        open_project(page, project, "/settings")
+        expect(page.get_by_role("heading", name="Settings", exact=True)).to_be_visible()
+        section = page.get_by_role("navigation", name="Project").get_by_text("Settings")
+        expect(section).to_be_in_viewport()

@@ -193,10 +193,19 @@ def test_a_projects_own_text_counts_there_alone_and_others_may_only_try(
         ).to_be_visible()
         check_accessible(ada, "texts")
 
+    # What is not saved stays when the text beneath it is given up, until it is discarded.
+    grace.get_by_role("tab", name="Edit").click()
+    grace.get_by_label(TEXT).fill(f"{file}Mine.\n")
     grace.get_by_role("button", name="Use the service’s text").click()
     grace.get_by_role("dialog").get_by_role("button", name="Use the service’s text").click()
     expect(grace.get_by_role("button", name="Use the service’s text")).to_have_count(0)
     assert counting(desk, desk.grace, f"/projects/{project}") == file
+    expect(grace.get_by_label(TEXT)).to_have_value(f"{file}Mine.\n")
+    grace.get_by_role("tab", name="History").click()
+    grace.get_by_role("button", name="Discard").click()
+    grace.get_by_role("link", name="All texts").click()
+    expect(grace.get_by_role("heading", name="Templates and prompts")).to_be_visible()
+    expect(grace.get_by_text("Unsaved", exact=True)).to_have_count(0)
 
 
 def test_a_new_type_is_made_from_its_template_with_what_it_brings_elsewhere(

@@ -53,7 +53,20 @@ export function routeOf(path: string): { route: Route; params: Record<string, st
   return { route: NOWHERE, params: {} };
 }
 
-/** Load a route's view. */
+/** A view whose files are not there: the service is away, or has another version by now. */
+export class ViewUnread extends Error {
+  override readonly message =
+    "This part of the page cannot be read. Check the connection, and load the page again: the service may have a newer one.";
+}
+
+/** Load a route's view.
+ *
+ * @throws {ViewUnread}
+ */
 export async function viewOf(route: Route): Promise<AnyView> {
-  return (await route.load()).default as AnyView;
+  try {
+    return (await route.load()).default as AnyView;
+  } catch {
+    throw new ViewUnread();
+  }
 }

@@ -68,8 +68,11 @@ class Session {
     }
     forget();
     (remember ? localStorage : sessionStorage).setItem(STORED, JSON.stringify(credentials));
-    // What is on the page is another person's.
-    if (this.me && this.me.id !== me.id) location.reload();
+    // What is on the page, and what waits to be sent, is another person's.
+    if (this.me && this.me.id !== me.id) {
+      location.reload();
+      return null;
+    }
     this.#credentials = credentials;
     this.me = me;
     this.isAsking = false;

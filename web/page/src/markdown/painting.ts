@@ -1,15 +1,16 @@
 import DOMPurify, { type Config } from "dompurify";
 import type { Block } from "./blocks.ts";
 
+const PLAIN = ["aria-label", "class", "data-source", "rel", "role", "start", "tabindex", "target", "type"];
+
 // All that the grammar makes, and nothing beyond it.
 const ALLOWED: Config & { RETURN_DOM_FRAGMENT: true } = {
   ALLOWED_TAGS: [
     "a", "blockquote", "br", "button", "code", "del", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6",
     "hr", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
   ],
-  ALLOWED_ATTR: [
-    "aria-label", "class", "data-source", "href", "rel", "role", "start", "tabindex", "target", "type",
-  ],
+  ALLOWED_ATTR: ["href", ...PLAIN],
+  ADD_URI_SAFE_ATTR: PLAIN,
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,

@@ -61,8 +61,7 @@ export class Answer {
 
   /** The connection broke, or the service is away for a moment. */
   waits({ error }: Wait): void {
-    const isAway = error.status > 0;
-    this.notice = isAway
+    this.notice = error.status > 0
       ? "The service is busy or away. This page tries again by itself."
       : "The connection broke. This page tries again by itself; nothing is lost.";
   }
@@ -101,7 +100,6 @@ export class Answer {
         this.notes = [ending(event.data.finishReason), ...event.data.warnings.map(({ message }) => whole(message))]
           .filter((note) => note !== undefined);
         this.phase = event.data.finishReason === "stopped" ? "stopped" : "complete";
-        this.notice = null;
         break;
       case "error":
         this.#failed(event.data);

@@ -25,6 +25,8 @@ export interface Turn {
   answer: Answer | null;
   /** What it was asked with, if that was on this page. */
   request?: Request;
+  /** Whether sending that again brings the same failure, since it may not pass. */
+  spent?: boolean;
 }
 
 const tabs = new BroadcastChannel("archwright.conversations");
@@ -85,13 +87,21 @@ export class Thread {
     await this.#send(this.turns.at(-1)!, request);
   }
 
-  /** Send a question again whose answer failed: the question stays one.
+  /** Send the question of a failed answer again; as it was, so that it stays one, where that helps.
    *
    * @throws {ArchwrightError} where it was not taken.
    */
-  async retry(turn: Turn): Promise<void> {
+  async retry(turn: Turn, asked: Asked): Promise<void> {
+    const { request } = turn;
+    const isSame = request && request.mode === asked.mode && request.modelId === asked.modelId;
+    if (!isSame || turn.spent) return this.ask(asked);
+    const failed = turn.answer!.runId;
     turn.answer!.reset();
-    await this.#send(turn, turn.request!);
+    await this.#send(turn, request);
+    // The service does not ask a model again that refuses for good: its answer was the same one.
+    if (turn.answer!.phase !== "failed" || turn.answer!.runId !== failed) return;
+    turn.spent = true;
+    await this.ask(asked);
   }
 
   /** Have the answer that is being written end where it is. */

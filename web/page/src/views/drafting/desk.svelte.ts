@@ -130,7 +130,8 @@ export class Desk {
     Object.assign(this, { drafted: null, remark: null, failure: null });
     this.findings = [];
     this.#keep();
-    await course.read();
+    // It is accepted, whatever the service answers now.
+    await course.read().catch(() => {});
     this.outdated = turnedStale(before, course.steps);
   }
 
@@ -183,7 +184,7 @@ export class Desk {
   #failed(failure: Failure): void {
     this.#over();
     this.failure = failure;
-    const came = plain(this.writing.text);
+    const came = plain(this.writing.whole);
     if (came.trim()) {
       this.drafted = came;
       this.#show(came, []);

@@ -28,7 +28,7 @@ export interface Told {
 
 /** A draft while the model writes it. */
 export class Writing {
-  /** What came so far. */
+  /** What came so far, as it is to be shown; once in a frame at most. */
   text = $state("");
   /** Whether a draft is on its way. */
   isOn = $state(false);
@@ -37,6 +37,8 @@ export class Writing {
   holdup = $state<string | null>(null);
 
   readonly #told: Told;
+  #came = "";
+  #frame = 0;
   #runId: string | null = null;
   #reading = new AbortController();
 
@@ -77,6 +79,11 @@ export class Writing {
     }
   }
 
+  /** What came so far, all of it. */
+  get whole(): string {
+    return this.#came;
+  }
+
   /** Read no further; the service goes on. */
   leave(): void {
     this.#reading.abort();
@@ -85,7 +92,8 @@ export class Writing {
   async #read(open: (options: Reading) => EventStream<DraftEvent>): Promise<void> {
     this.#reading = new AbortController();
     const { signal } = this.#reading;
-    Object.assign(this, { text: "", isOn: true, isStopping: false, holdup: null });
+    Object.assign(this, { isOn: true, isStopping: false, holdup: null });
+    this.#came = this.text = "";
     const stream = open({ signal, onRun: this.#onrun, onWait: this.#onwait });
     for await (const batch of stream.batches()) this.#take(batch);
   }
@@ -103,21 +111,23 @@ export class Writing {
 
   #take(batch: DraftEvent[]): void {
     if (!this.isStopping) this.holdup = null;
-    let more = "";
     for (const event of batch) {
-      if (event.type === "message") more += event.data.token;
+      if (event.type === "message") this.#came += event.data.token;
       else if (event.type === "done") {
         this.isOn = false;
         this.#told.ondone(event.data);
       } else if (event.data.next_run_id) {
-        [this.text, more] = ["", ""];
+        this.#came = "";
         this.holdup = "The service was restarted and begins this draft anew.";
       } else {
         this.isOn = false;
         this.#told.onfail({ sentence: event.data.error, mayRetry: event.data.retry });
       }
     }
-    this.text += more;
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.text = this.#came;
+    });
   }
 
   #fail(error: unknown): void {

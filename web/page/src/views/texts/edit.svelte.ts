@@ -1,8 +1,11 @@
 import { ArchwrightError, readable, type Text, type TextFinding } from "archwright-client";
 import { session } from "$/session.svelte.ts";
+import { number } from "$/words.ts";
 import { KeptEdits } from "./kept.ts";
 import type { Scope } from "./scope.ts";
 import { starterOf } from "./starters.ts";
+
+const LONGEST = 100_000;
 
 /** A text while it is being edited: what counts, what the person has, and how the two differ. */
 export class TextEdit {
@@ -23,6 +26,7 @@ export class TextEdit {
   isBusy = $state(false);
 
   #base = $state<string | null>(null);
+  #isOpen = $state(false);
 
   /** Whether the person has written something that is not saved. */
   readonly isDirty = $derived(this.content !== this.#beginning(this.counts));
@@ -34,6 +38,15 @@ export class TextEdit {
     this.path = path;
     this.#kept = new KeptEdits(session.me!.id, scope.project?.id);
   }
+
+  /** Why this cannot be a text, whatever else is in it; null where it can. */
+  readonly unfit = $derived(
+    this.content.length > LONGEST
+      ? `A text has at most ${number(LONGEST)} characters. This one has ${number(this.content.length)}.`
+      : this.content.trim()
+        ? null
+        : "Write something first.",
+  );
 
   /** Whether what counts is written in this scope, so that it can be given up. */
   get isOwn(): boolean {
@@ -48,6 +61,7 @@ export class TextEdit {
     this.#follow(await this.#read());
     const kept = this.#kept.get(this.path);
     if (kept) [this.content, this.#base] = [kept.content, kept.base];
+    this.#isOpen = true;
   }
 
   /** Look whether somebody else has written meanwhile. */
@@ -56,8 +70,9 @@ export class TextEdit {
     this.#meet(await this.#read());
   }
 
-  /** Keep what is not saved for this tab. */
+  /** Keep what is not saved for this tab, once it is known what was kept before. */
   keep(): void {
+    if (!this.#isOpen) return;
     if (this.isDirty) this.#kept.put(this.path, { content: this.content, base: this.#base });
     else this.#kept.drop(this.path);
   }
@@ -79,7 +94,10 @@ export class TextEdit {
    */
   async giveUp(): Promise<void> {
     try {
-      this.#follow((await this.scope.texts.delete(this.path, this.counts!.version)) ?? null);
+      const beneath = await this.scope.texts.delete(this.path, this.counts!.version);
+      const unsaved = this.isDirty ? this.content : null;
+      this.#follow(beneath ?? null);
+      if (unsaved !== null) this.content = unsaved;
     } catch (error) {
       if (error instanceof ArchwrightError && error.status === 412) await this.refresh();
       throw error;
