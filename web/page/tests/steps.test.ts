@@ -55,5 +55,6 @@ test("progress is told by the headings that a document has to contain", () => {
   assert.deepEqual(progressOf("# T\n\n## 1. Why it EXISTS:\nIt is", headings), {
     lines: 4, words: 9, heading: "Why it exists", at: 1,
   });
+  assert.deepEqual(progressOf("## Why it exists\n\n## Who it serves\n", headings).at, 2);
   assert.deepEqual(progressOf('{\n  "Who it serves": [', headings).at, 2);
 });
