@@ -36,7 +36,7 @@ _ENCODINGS = {"br": ".br", "gzip": ".gz"}
 """What is made beside each text of the page, the smaller one first."""
 
 _WEIGHT = re.compile(r"[01](\.\d{0,3})?")
-_ASSET = re.compile(r"[\w-][\w.-]*-[\w-]{8}\.\w+")
+_ASSET = re.compile(r"[\w-][\w.-]{0,99}-[\w-]{8}\.\w{1,9}", re.ASCII)
 
 
 class About(BaseModel):

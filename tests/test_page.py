@@ -114,7 +114,14 @@ def test_who_has_it_already_is_not_sent_it_again(http: httpx.Client, path: str) 
 
 @pytest.mark.parametrize(
     "name",
-    ["..%2findex.html", "%2e%2e/index.html", "no-such-12345678.js", "index.html", "%00"],
+    [
+        "..%2findex.html",
+        "%2e%2e/index.html",
+        "no-such-12345678.js",
+        "index.html",
+        "%00",
+        f"{'a' * 300}-12345678.js",
+    ],
 )
 def test_nothing_but_the_files_of_the_page_is_among_its_files(
     http: httpx.Client, name: str

@@ -10,7 +10,7 @@ import pytest
 from browsers import PHONE, ContextFactory, check_accessible
 from callers import token
 from conftest import Service, ServiceFactory, upload
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from standins.openai import OpenAIStandIn
 
 from graph.settings import ROOT
@@ -106,7 +106,7 @@ def test_from_signing_in_to_a_document_that_can_be_asked_about(
 def test_a_key_that_is_revoked_in_mid_session_loses_nothing(
     guarded: Service, open_context: ContextFactory
 ) -> None:
-    keys = [key_of(guarded, "ben") for _ in range(4)]
+    keys = [key_of(guarded, "ben") for _ in range(3)]
     with (
         open_context(base_url=guarded.url, allowed=("401", "403")) as context,
         as_user(guarded, "ben") as ben,
@@ -117,12 +117,12 @@ def test_a_key_that_is_revoked_in_mid_session_loses_nothing(
             """Ben's key goes, and he is asked for another one at the next call."""
             ben.delete(f"/keys/{keys[number]['key']['id']}").raise_for_status()
 
-        def asked_for_another(number: int) -> None:
+        def asked_for_another(secret: str) -> None:
             expect(page.get_by_text("nothing here is lost")).to_be_visible()
             # Escape does not lead past it.
             page.keyboard.press("Escape")
             page.keyboard.press("Escape")
-            sign_in(page, keys[number]["secret"])
+            sign_in(page, secret)
 
         page.goto("/")
         sign_in(page, keys[0]["secret"])
@@ -131,7 +131,7 @@ def test_a_key_that_is_revoked_in_mid_session_loses_nothing(
         page.get_by_label("Instructions").fill("Answer in one sentence.")
         revoked(0)
         page.get_by_role("button", name="Save").first.click()
-        asked_for_another(1)
+        asked_for_another(keys[1]["secret"])
         expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
         [weir] = ben.get("/projects").json()["projects"]
         assert weir["instructions"] == "Answer in one sentence."
@@ -141,13 +141,14 @@ def test_a_key_that_is_revoked_in_mid_session_loses_nothing(
         expect(page.get_by_text("No documents yet")).to_be_visible()
         revoked(1)
         page.locator("input[type=file]").set_input_files(HANDBOOK)
-        asked_for_another(2)
+        asked_for_another(keys[2]["secret"])
         expect(page.get_by_role("img", name="Ready")).to_be_visible()
 
         # The drafting API, which answers 403 to strangers.
         revoked(2)
         page.get_by_role("link", name="Drafting").click()
-        asked_for_another(3)
+        # A token in place of a key, which is sent with it no more.
+        asked_for_another(token(SECRET, "ben"))
         expect(page.get_by_role("heading", name="Drafting", exact=True)).to_be_visible()
 
 
@@ -248,6 +249,45 @@ def drop_files(page: Page, project: str) -> None:
     dialog.get_by_role("button", name="Delete", exact=True).click()
     expect(rows).to_have_count(1)
     expect(page.get_by_role("status").last).to_have_text("broken.pdf is deleted.")
+    # The button that had the focus is gone.
+    expect(page.locator("#main")).to_be_focused()
+
+
+def test_what_is_being_sent_goes_on_when_another_view_is_opened(page: Page, project: str) -> None:
+    sent: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.method == "POST" and not sent:
+            sent.append(route)
+        else:
+            route.continue_()
+
+    page.route(f"**/documents/projects/{project}", hold)
+    open_project(page, project)
+    expect(page.get_by_text("No documents yet")).to_be_visible()
+    drop(
+        page, ("weir.md", b"# Weir\n\nIt opens at 4.90 m.\n"), ("lock.md", b"# Lock\n\nIt shuts.\n")
+    )
+    page.get_by_role("link", name="People").click()
+    expect(page.get_by_role("heading", name="People")).to_be_visible()
+    page.get_by_role("link", name="Documents").click()
+    expect(page.get_by_text("Waiting to be uploaded")).to_have_count(2)
+    sent[0].continue_()
+    expect(page.get_by_role("img", name="Ready")).to_have_count(2)
+
+
+def test_a_name_that_is_typed_early_stays(page: Page, service: Service) -> None:
+    held: list[Route] = []
+    page.route("**/projects?*", lambda route: held.append(route))
+    page.goto("/")
+    page.get_by_role("button", name="New project").click()
+    name = page.get_by_role("dialog", name="New project").get_by_label("Name")
+    name.fill("Weir")
+    with page.expect_response("**/projects?*"):
+        held[0].continue_()
+    empty = page.get_by_text("No projects yet")
+    expect(page.locator("a.card").or_(empty).first).to_be_attached()
+    expect(name).to_have_value("Weir")
 
 
 def test_progress_is_live_and_waits_for_what_is_away(
@@ -319,6 +359,14 @@ def test_settings_are_saved_with_what_is_wrong_beside_them(
     open_project(page, project, "/settings")
     page.get_by_label("Name").fill(" Weir ")
     page.get_by_label("Violet").check(force=True)
+
+    # What is typed is not lost by a click.
+    page.get_by_role("link", name="People").click()
+    leaving = page.get_by_role("dialog", name="Leave without saving?")
+    check_accessible(page, "leave-settings")
+    leaving.get_by_role("button", name="Stay here").click()
+    expect(leaving).to_be_hidden()
+
     page.get_by_role("button", name="Save").first.click()
     expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
 

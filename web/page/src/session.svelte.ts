@@ -70,6 +70,8 @@ class Session {
     (remember ? localStorage : sessionStorage).setItem(STORED, JSON.stringify(credentials));
     // What is on the page, and what waits to be sent, is another person's.
     if (this.me && this.me.id !== me.id) {
+      // No view asks this one whether to stay.
+      addEventListener("beforeunload", (event) => event.stopImmediatePropagation(), { capture: true });
       location.reload();
       return null;
     }
@@ -101,6 +103,8 @@ async function isRefused(answer: Response, used: Credentials | undefined): Promi
 
 function signed(given: HeadersInit | undefined, credentials: Credentials | undefined): Headers {
   const headers = new Headers(given);
+  // Those that the request was made with may be of the other kind, and refused by now.
+  for (const name of ["X-API-Key", "Authorization"]) headers.delete(name);
   if (credentials && "apiKey" in credentials) headers.set("X-API-Key", credentials.apiKey);
   else if (credentials) headers.set("Authorization", `Bearer ${credentials.token}`);
   return headers;

@@ -7,6 +7,7 @@ import { SvelteMap } from "svelte/reactivity";
 const PAGE = 100;
 // A browser has six connections for one address, and others are needed too.
 const FOLLOWED = 2;
+const PAUSE_MS = 5000;
 
 /** How far a document is: what is done with it now, and how much of that. */
 export interface Progress {
@@ -39,7 +40,7 @@ export class Documents {
   readonly progress = new SvelteMap<string, Progress>();
 
   readonly #project: string;
-  readonly #over = new AbortController();
+  #over = new AbortController();
   readonly #followed = new Set<string>();
   #queue: { sending: Sending; file: File }[] = [];
   #isSending = false;
@@ -47,6 +48,11 @@ export class Documents {
 
   constructor(project: string) {
     this.#project = project;
+  }
+
+  /** Begin to follow what is taken in, when a view shows them. */
+  open(): void {
+    this.#over = new AbortController();
   }
 
   /** Read the newest documents anew.
@@ -94,25 +100,26 @@ export class Documents {
       await api.documents.delete(document.id);
     } catch (error) {
       // Somebody else was faster.
-      if (!(error instanceof ArchwrightError && error.status === 404)) throw error;
+      if (!isGone(error)) throw error;
     }
     this.all = this.all?.filter(({ id }) => id !== document.id) ?? null;
     announce(`${document.name} is deleted.`);
   }
 
-  /** End all that goes on, when the view is left. */
+  /** Follow no more, when the view is left. What is being sent goes on. */
   close(): void {
     this.#over.abort();
-    this.#queue = [];
   }
 
   async #send(): Promise<void> {
     if (this.#isSending) return;
     this.#isSending = true;
+    addEventListener("beforeunload", hold);
     for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
       await this.#sendOne(next.sending, next.file);
     }
     this.#isSending = false;
+    removeEventListener("beforeunload", hold);
   }
 
   async #sendOne(sending: Sending, file: File): Promise<void> {
@@ -129,15 +136,15 @@ export class Documents {
 
   async #uploaded(sending: Sending, file: File): Promise<Document[]> {
     for (;;) {
+      const used = session.credentials();
       try {
         return await api.documents.upload(this.#project, [file], {
-          signal: this.#over.signal,
           onProgress: (sent, total) => ([sending.sent, sending.total] = [sent, total]),
         });
       } catch (error) {
         // An upload that tells its progress does not go through `fetch`, which would ask by itself.
         if (!(error instanceof ArchwrightError && error.status === 401)) throw error;
-        await session.ask();
+        if (used === session.credentials()) await session.ask();
       }
     }
   }
@@ -150,6 +157,7 @@ export class Documents {
 
   /** Follow the oldest of those that are being taken in: they come first in the service too. */
   #follow(): void {
+    if (this.#over.signal.aborted) return;
     const waiting = (this.all ?? []).filter(({ status }) => status === "processing").reverse();
     for (const document of waiting) {
       if (this.#followed.size === FOLLOWED) return;
@@ -158,21 +166,23 @@ export class Documents {
   }
 
   async #followOne({ id, name }: Document): Promise<void> {
+    const { signal } = this.#over;
     this.#followed.add(id);
     try {
-      const { signal } = this.#over;
       for await (const event of api.documents.events(id, 0, { signal })) {
         if (event.type === "progress") this.progress.set(id, event.data);
       }
       // A version that is found takes the place of the one before, and one that fails says why.
       await this.read();
       this.#tell(id, name);
-    } catch {
-      // The list shows it as it was; reading it again follows it again.
+    } catch (error) {
+      // Somebody has deleted it meanwhile.
+      if (isGone(error)) this.all = this.all?.filter((one) => one.id !== id) ?? null;
+      else if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     } finally {
       this.#followed.delete(id);
       this.progress.delete(id);
-      if (!this.#over.signal.aborted) this.#follow();
+      this.#follow();
     }
   }
 
@@ -181,4 +191,23 @@ export class Documents {
     if (now?.status === "indexed") announce(`${name} is ready.`);
     if (now?.status === "failed") announce(`${name} cannot be used. ${now.error ?? ""}`);
   }
+}
+
+const known = new Map<string, Documents>();
+
+/** The documents of a project: the same ones each time, so that what is being sent is not lost. */
+export function documentsOf(project: string): Documents {
+  const documents = known.get(project) ?? new Documents(project);
+  known.set(project, documents);
+  documents.open();
+  return documents;
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof ArchwrightError && error.status === 404;
+}
+
+/** Has the browser ask before the page is closed. */
+function hold(event: BeforeUnloadEvent): void {
+  event.preventDefault();
 }

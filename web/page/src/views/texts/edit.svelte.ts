@@ -67,7 +67,10 @@ export class TextEdit {
   /** Look whether somebody else has written meanwhile. */
   async refresh(): Promise<void> {
     if (this.isBusy) return;
-    this.#meet(await this.#read());
+    const before = this.counts;
+    const now = await this.#read();
+    // What was saved in between is newer.
+    if (!this.isBusy && this.counts === before) this.#meet(now);
   }
 
   /** Keep what is not saved for this tab, once it is known what was kept before. */
@@ -116,10 +119,11 @@ export class TextEdit {
     this.#follow(this.counts);
   }
 
-  /** Have again what was put aside. */
+  /** Have again what was put aside; what was written since is put aside for it. */
   takeBack(): void {
-    if (this.aside !== null) this.content = this.aside;
-    this.aside = null;
+    if (this.aside === null) return;
+    const written = this.isDirty ? this.content : null;
+    [this.content, this.aside] = [this.aside, written];
   }
 
   async #read(): Promise<Text | null> {
