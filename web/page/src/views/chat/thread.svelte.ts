@@ -114,8 +114,10 @@ export class Thread {
     const answer = this.current;
     if (!answer) return;
     answer.isStopping = true;
+    // Else as soon as the run is known.
+    if (!answer.runId) return;
     try {
-      if (answer.runId) await api.stop(answer.runId, { signal: this.#leaving.signal });
+      await api.stop(answer.runId, { signal: this.#leaving.signal });
     } catch (error) {
       answer.isStopping = false;
       throw error;
@@ -171,8 +173,7 @@ export class Thread {
       onWait: answer.waits.bind(answer),
       onRun: (runId: string): void => {
         answer.begins(runId);
-        if (this.#isLeft) this.#leaving.abort();
-        if (answer.isStopping) void this.stop();
+        if (answer.isStopping) void this.stop().catch(() => {});
       },
     };
   }
