@@ -1,4 +1,4 @@
-import type { ChatEvent, ChatFailure, CitationEntry, MessageEntry, SourceChunk, Wait } from "archwright-client";
+import type { ChatDone, ChatEvent, ChatFailure, CitationEntry, MessageEntry, SourceChunk, Wait } from "archwright-client";
 import { ending, told, thrown, whole, type Failure } from "./sentences.ts";
 import { sourcesOf } from "./sources.ts";
 
@@ -97,8 +97,7 @@ export class Answer {
       case "done":
         this.#flush();
         this.citations = event.data.citations;
-        this.notes = [ending(event.data.finishReason), ...event.data.warnings.map(({ message }) => whole(message))]
-          .filter((note) => note !== undefined);
+        this.notes = notesOf(event.data);
         this.phase = event.data.finishReason === "stopped" ? "stopped" : "complete";
         break;
       case "error":
@@ -125,6 +124,13 @@ export class Answer {
     if (this.#coming) this.text += this.#coming;
     this.#coming = "";
   }
+}
+
+/** How it ended and what was warned of, but for what its markers say themselves. */
+function notesOf({ finishReason, warnings }: ChatDone): string[] {
+  const others = warnings.filter(({ code }) => code !== "unsupported_claim");
+  const notes = [ending(finishReason), ...others.map(({ message }) => whole(message))];
+  return notes.filter((note) => note !== undefined);
 }
 
 const AGAIN = "The service started anew in between, so the answer begins again.";
