@@ -113,7 +113,8 @@ $(READY_DEV): requirements-dev.lock $(READY)
 
 # Node and npm as $(BIN)/node and $(BIN)/npm: those of the machine, or from PyPI.
 $(READY_NODE): requirements-page.lock $(BIN)/python
-	@if $(NODE_IS_NEW) 2>/dev/null && npm --version >/dev/null 2>&1; then \
+	@rm -f $(BIN)/node $(BIN)/npm; \
+	if $(NODE_IS_NEW) 2>/dev/null && npm --version >/dev/null 2>&1; then \
 		node=$$(command -v node); npm=$$(command -v npm); \
 	else \
 		echo "Adding Node…"; $(INSTALL_UV) && $(PIP_INSTALL) --require-hashes -r requirements-page.lock && \

@@ -22,6 +22,9 @@ _PATIENCE_MS = 15_000
 PHONE = {"width": 375, "height": 812}
 DESK = {"width": 1280, "height": 860}
 
+# A script after which the tab has no room for what a page wants to keep.
+FULL = "void (Storage.prototype.setItem = () => { throw new DOMException('It is full.') })"
+
 ContextFactory = Callable[..., AbstractContextManager[BrowserContext]]
 
 

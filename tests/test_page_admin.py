@@ -10,7 +10,7 @@ from browsers import ContextFactory, check_accessible
 from callers import token
 from conftest import ServiceFactory
 from desks import Desk, desk_of, seated
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sse import read
 from standins.openai import Answer, OpenAIStandIn
 
@@ -185,6 +185,28 @@ def test_a_key_is_shown_once_works_and_is_revoked(ada: Page, desk: Desk) -> None
         dialog.get_by_role("button", name="Revoke").click()
         expect(ada.get_by_role("button", name="Revoke nightly report")).to_have_count(0)
         assert http.get("/me").status_code == 401
+
+
+def test_a_dialog_stays_when_one_before_it_is_done(ada: Page) -> None:
+    ada.goto("/#/keys")
+    dialog = ada.get_by_role("dialog")
+    for name in ("slow", "next"):
+        ada.get_by_role("button", name="Make a key").click()
+        dialog.get_by_label("Name").fill(name)
+        dialog.get_by_role("button", name="Make the key").click()
+        dialog.get_by_role("button", name="I have it").click()
+    held: list[Route] = []
+    ada.route("**/keys/*", lambda route: held.append(route))
+    ada.get_by_role("button", name="Revoke slow").click()
+    dialog.get_by_role("button", name="Revoke").click()
+    dialog.get_by_role("button", name="Cancel").click()
+    ada.get_by_role("button", name="Revoke next").click()
+    held[0].continue_()
+    expect(ada.locator("main").get_by_role("listitem").filter(has_text="slow")).to_have_count(0)
+    expect(ada.get_by_role("dialog", name="Revoke next?")).to_be_visible()
+    ada.unroute("**/keys/*")
+    dialog.get_by_role("button", name="Revoke").click()
+    expect(ada.locator("main").get_by_role("listitem").filter(has_text="next")).to_have_count(0)
 
 
 def test_usage_is_told_by_day_and_person_and_the_log_by_pages(

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from browsers import DESK, ContextFactory, check_accessible
+from browsers import DESK, FULL, ContextFactory, check_accessible
 from conftest import Service
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from relay import breaking
 from standins.openai import Answer, OpenAIStandIn
 
@@ -245,6 +245,56 @@ def test_a_draft_that_fails_says_why_and_is_asked_for_again(
     at_desk(page, project)
     expect(editor(page)).to_have_value("# Whole")
     expect(page.get_by_text("7 findings", exact=True)).to_be_visible()
+
+    # Its address is not that of another document.
+    run = conversation["messages"][-1]["id"]
+    page.goto(f"/#/projects/{project}/drafting/DOMAIN_LANGUAGE?run={run}")
+    expect(page.get_by_label("What else is to be known?")).to_be_visible()
+    assert "run=" not in page.url
+    page.goto(f"/#/projects/{project}/drafting/PROJECT_MANIFESTO?run={run}")
+    expect(editor(page)).to_have_value("# Whole")
+
+
+def test_a_view_that_is_left_early_leaves_the_next_one_alone(page: Page, project: str) -> None:
+    held: list[Route] = []
+    page.route(f"**/documents/projects/{project}?*", lambda route: held.append(route))
+    at_desk(page, project)
+    expect(page.get_by_text("Reading the document")).to_be_visible()
+    page.evaluate(f"location.hash = '/projects/{project}/drafting?run=another'")
+    expect(card(page, "Project manifesto")).to_be_visible()
+    with page.expect_response(f"**/documents/projects/{project}?*") as answered:
+        held[0].continue_()
+    answered.value.finished()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.url.endswith("/drafting?run=another")
+
+
+def test_edits_that_the_tab_cannot_keep_are_not_said_to_be_kept(
+    page: Page, http: httpx.Client, project: str
+) -> None:
+    ingest(http, project, PATH, "# Harbour")
+
+    def double(route: Route) -> None:
+        answer = route.fetch()
+        types = answer.json()["document_types"]
+        for one in types:
+            one["required_headings"] *= 2
+        route.fulfill(response=answer, json={"document_types": types})
+
+    # Headings of a template may be equal.
+    page.route("**/api/v1/document-types?*", double)
+    at_desk(page, project)
+    page.get_by_text("Draft it anew").click()
+    expect(page.get_by_text("Why this project exists")).to_have_count(2)
+    editor(page).press("!")
+    expect(page.get_by_text("Your edits are kept in this tab")).to_be_visible()
+    page.evaluate(FULL)
+    editor(page).press("!")
+    expect(page.get_by_text("Your edits cannot be kept in this tab.")).to_be_visible()
+    page.get_by_role("link", name="All documents").click()
+    asks = page.get_by_role("dialog", name="Leave without saving?")
+    asks.get_by_role("button", name="Stay here").click()
+    expect(editor(page)).to_be_visible()
 
 
 def test_nothing_of_a_hostile_draft_runs(page: Page, project: str, model: OpenAIStandIn) -> None:

@@ -276,6 +276,23 @@ def test_what_is_being_sent_goes_on_when_another_view_is_opened(page: Page, proj
     expect(page.get_by_role("img", name="Ready")).to_have_count(2)
 
 
+def test_a_list_that_was_read_before_an_upload_does_not_hide_it(page: Page, project: str) -> None:
+    held: list[Route] = []
+    page.route(
+        f"**/documents/projects/{project}?*",
+        lambda route: route.continue_() if held else held.append(route),
+    )
+    open_project(page, project)
+    expect(page.get_by_text("Loading the documents")).to_be_visible()
+    before = held[0].fetch()
+    drop(page, ("weir.md", b"# Weir\n\nIt opens at 4.90 m.\n"))
+    expect(page.get_by_role("img", name="Ready")).to_have_count(1)
+    # It is read again.
+    with page.expect_request(f"**/documents/projects/{project}?*"):
+        held[0].fulfill(response=before)
+    expect(page.get_by_role("img", name="Ready")).to_have_count(1)
+
+
 def test_a_name_that_is_typed_early_stays(page: Page, service: Service) -> None:
     held: list[Route] = []
     page.route("**/projects?*", lambda route: held.append(route))

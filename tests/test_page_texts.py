@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from browsers import ContextFactory, check_accessible
+from browsers import FULL, ContextFactory, check_accessible
 from conftest import ServiceFactory
 from desks import Desk, Member, desk_of, opened, seated
 from playwright.sync_api import Page, expect
@@ -155,6 +155,14 @@ def test_what_is_not_saved_survives_a_reload_and_leaving_asks(
     row.get_by_role("link").click()
     grace.get_by_role("button", name="Discard").click()
     expect(grace.get_by_label(TEXT)).to_have_value(file)
+
+    # Where the tab cannot keep it, it does not say that it does.
+    grace.evaluate(FULL)
+    grace.get_by_label(TEXT).press("!")
+    expect(grace.get_by_text("This tab cannot keep your changes.")).to_be_visible()
+    grace.get_by_role("link", name="All texts").click()
+    expect(asks.get_by_text("they are lost: this tab cannot keep them")).to_be_visible()
+    expect(asks.get_by_role("button", name="Leave and keep")).to_have_count(0)
     assert counting(desk, desk.grace) == file
 
 

@@ -41,8 +41,7 @@ class Bench:
     open_streams: int = 64
     turns: int = 64
     window_s: float = 3
-    held_s: float = 10
-    ramp_s: float = 8
+    held_s: float = 4
 
     async def warm_up(self, candidate: Candidate) -> Samples:
         """Ask a little, and tell nothing."""
@@ -120,8 +119,8 @@ class Bench:
         """Whether so many are whole, and neither stutter nor fall behind the model."""
         tokens = round(self.held_s * PACE)
         questions = [candidate.protocol.ask(tokens, PACE) for _ in range(streams)]
-        late_s = self.ramp_s + self.held_s + _MOST_BEHIND_S
-        heard = await ask_all(candidate.port, questions, ramp_s=self.ramp_s, limit_s=late_s)
+        late_s = self.held_s + _MOST_BEHIND_S + 1
+        heard = await ask_all(candidate.port, questions, ramp_s=1, limit_s=late_s)
         wrong = [each.wrong for each in heard if not each.is_whole]
         if wrong:
             log.debug("%s, %d: %d not whole: %s", candidate.name, streams, len(wrong), wrong[0])

@@ -32,7 +32,7 @@ export default defineConfig({
   plugins: [svelte(), compressed()],
   resolve: { alias: { $: `${import.meta.dirname}/src` } },
   build: {
-    target: ["chrome125", "firefox128", "safari18"],
+    target: ["chrome126", "firefox128", "safari18"],
     // The policy of the page forbids inline code and data: addresses.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

@@ -98,3 +98,14 @@ test("nothing leads anywhere but to http, https and mail, and pictures are links
       '<span class="host">(e.org)</span></p>\n',
   );
 });
+
+test("a link says where it leads, unless its text is that very address", () => {
+  const host = /<span class="host">\((.*?)\)<\/span>/;
+  const told = (text: string): string | undefined => host.exec(whole(text))?.[1];
+  assert.equal(told("https://example.org/x"), undefined);
+  assert.equal(told("[https://example.org/x](https://example.org/y)"), undefined);
+  assert.equal(told("[words](https://example.org)"), "example.org");
+  assert.equal(told("[example.org](https://example.org)"), "example.org");
+  assert.equal(told("[https://example.org/?example.net](https://example.net)"), "example.net");
+  assert.equal(told("[https://example.org@example.net](https://example.org)"), "example.org");
+});

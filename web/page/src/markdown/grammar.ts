@@ -49,8 +49,9 @@ const RULES: Record<string, RendererRule> = {
   link_close: (tokens, at) => {
     const start = openOf(tokens, at);
     const host = hostOf(String(tokens[start]!.attrGet("href")));
-    const shown = tokens.slice(start, at).map(({ content }) => content).join("");
-    return `</a>${shown.includes(host) ? "" : named(host)}`;
+    const shown = tokens.slice(start, at).map(({ content }) => content).join("").trim();
+    // Only an address says itself where it leads: words may name any host.
+    return `</a>${LINK.test(shown) && hostOf(shown) === host ? "" : named(host)}`;
   },
 
   // Loaded, it would tell its server who reads what.

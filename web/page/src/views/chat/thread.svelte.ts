@@ -2,6 +2,7 @@ import { ArchwrightError, newId, type EventStream, type ChatEvent, type MessageE
 import { announce } from "$/announcements.svelte.ts";
 import { api } from "$/api.ts";
 import { Answer } from "./answer.svelte.ts";
+import { keepQuestion } from "./choices.svelte.ts";
 import { told } from "./sentences.ts";
 
 /** A question, and what it is asked with. */
@@ -48,6 +49,7 @@ export class Thread {
   readonly #projectId: string;
   readonly #changed: (thread: Thread) => void;
   readonly #leaving = new AbortController();
+  #isLeft = false;
 
   /** `changed` is called once a conversation is there that was new, and when a turn is over. */
   constructor(projectId: string, id: string | null, changed: (thread: Thread) => void) {
@@ -67,7 +69,10 @@ export class Thread {
   async read(): Promise<void> {
     if (!this.id) return;
     const { signal } = this.#leaving;
+    const last = this.turns.at(-1)?.id;
     const conversation = await api.conversations.get(this.id, { signal });
+    // Something was asked meanwhile, of which the answer knows nothing.
+    if (this.turns.at(-1)?.id !== last) return;
     this.title = conversation.title;
     this.messageCount = conversation.messages.length;
     this.turns = merged(this.turns, conversation.messages);
@@ -119,9 +124,10 @@ export class Thread {
     }
   }
 
-  /** Take no more in. What is being written goes on without a reader. */
+  /** Take no more in. What is being written goes on without a reader, once it was taken. */
   close(): void {
-    this.#leaving.abort();
+    this.#isLeft = true;
+    if (!this.current || this.current.runId) this.#leaving.abort();
   }
 
   async #send(turn: Turn, request: Request): Promise<void> {
@@ -134,6 +140,7 @@ export class Thread {
       await this.#show(stream, answer);
     } catch (error) {
       if (this.#leaving.signal.aborted) return;
+      if (this.#isLeft) keepQuestion(this.#projectId, conversationId, message);
       if (!isRefusal(error)) return this.#fail(answer, error);
       this.turns = this.turns.filter(({ id }) => id !== turn.id);
       if (error.status === 409) await this.read();

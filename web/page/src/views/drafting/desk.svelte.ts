@@ -4,7 +4,7 @@ import { api } from "$/api.ts";
 import { place } from "$/router.svelte.ts";
 import { session } from "$/session.svelte.ts";
 import type { Course } from "./course.svelte.ts";
-import { acceptedOf, earlierOf, lastIn, opening, plain, type Version } from "./documents.ts";
+import { acceptedOf, conversationOf, earlierOf, lastIn, opening, plain, type Version } from "./documents.ts";
 import { findingsOf, moved, summary, type Finding } from "./findings.ts";
 import { keep, recall, type Asked } from "./kept.ts";
 import { turnedStale, type Step } from "./steps.ts";
@@ -37,6 +37,9 @@ export class Desk {
   /** What has turned stale when the text was accepted; null before. */
   outdated = $state.raw<Step[] | null>(null);
 
+  /** Whether the tab could keep what was done last. */
+  isKept = $state(true);
+
   /** Whether the text is another one than the project has. */
   readonly isUnaccepted = $derived(this.text !== (this.accepted?.text ?? ""));
   /** Whether the text is nowhere but in this tab. */
@@ -47,6 +50,7 @@ export class Desk {
   readonly writing: Writing;
   #asked: Asked | null = null;
   #run: string | null = null;
+  #isLeft = false;
 
   constructor(course: Course, step: Step) {
     this.course = course;
@@ -65,16 +69,22 @@ export class Desk {
    */
   async open(): Promise<void> {
     const kept = recall(this.course.projectId, this.step.type);
-    this.accepted = await acceptedOf(this.course.projectId, this.step);
+    const noted = place.query.get("run");
+    const accepted = await acceptedOf(this.course.projectId, this.step);
+    if (this.#isLeft) return;
+    this.accepted = accepted;
     this.about = kept?.about ?? "";
     this.#asked = kept?.asked ?? null;
-    const run = place.query.get("run") ?? kept?.run;
-    if (run && (kept?.text ?? null) === null) return void this.#follow(run);
-    place.note("run", null);
     if (kept && kept.text !== null) {
+      place.note("run", null);
       this.drafted = kept.drafted;
-      this.#show(kept.text, kept.findings);
-    } else if (this.step.state === "draft") await this.#reopen();
+      return this.#show(kept.text, kept.findings);
+    }
+    if (noted && noted !== kept?.run && (await this.#take(noted))) return;
+    if (this.#isLeft) return;
+    if (kept?.run) return this.#follow(kept.run);
+    place.note("run", null);
+    if (this.step.state === "draft") await this.#reopen();
     else this.#fallBack();
   }
 
@@ -137,6 +147,7 @@ export class Desk {
 
   /** Leave it; a draft goes on in the service. */
   leave(): void {
+    this.#isLeft = true;
     this.writing.leave();
   }
 
@@ -161,13 +172,24 @@ export class Desk {
     void this.writing.follow(run);
   }
 
+  /** Follow a run that the address names; says whether it is one of this document. */
+  async #take(run: string): Promise<boolean> {
+    const conversation = await conversationOf(run, this.course.projectId, this.step);
+    if (this.#isLeft || !conversation) return false;
+    this.#asked = { conversation, message: "", key: newId() };
+    this.#follow(run);
+    return true;
+  }
+
   #began(run: string): void {
+    if (this.#isLeft) return;
     this.#run = run;
     place.note("run", run);
     this.#keep();
   }
 
   #wrote({ full_response, metadata }: DraftDone): void {
+    if (this.#isLeft) return;
     this.#asked ??= { conversation: metadata.conversation_id, message: "", key: newId() };
     this.#over();
     this.remark = ENDS[metadata.finish_reason] ?? null;
@@ -182,6 +204,7 @@ export class Desk {
   }
 
   #failed(failure: Failure): void {
+    if (this.#isLeft) return;
     this.#over();
     this.failure = failure;
     const came = plain(this.writing.whole);
@@ -196,6 +219,7 @@ export class Desk {
   async #missed(): Promise<void> {
     const conversation = this.#asked?.conversation;
     const last = conversation ? await lastIn(conversation).catch(() => null) : null;
+    if (this.#isLeft) return;
     this.#over();
     if (last) this.drafted = last.text;
     if (last) this.#show(last.text, []);
@@ -205,6 +229,7 @@ export class Desk {
 
   async #reopen(): Promise<void> {
     const earlier = await earlierOf(this.course.projectId, this.step);
+    if (this.#isLeft) return;
     if (!earlier) {
       this.remark = "It was drafted elsewhere, and that draft cannot be found. Draft it anew.";
       return this.#fallBack();
@@ -236,6 +261,6 @@ export class Desk {
     const text = isWriting || !this.isUnaccepted ? null : this.text;
     const isWorth = text !== null || isWriting || about !== "";
     const kept = { text, drafted, findings, asked: this.#asked, run: this.#run, about };
-    keep(course.projectId, step.type, isWorth ? kept : null);
+    this.isKept = keep(course.projectId, step.type, isWorth ? kept : null);
   }
 }

@@ -1,4 +1,4 @@
-import type { Document } from "archwright-client";
+import { ArchwrightError, type Document } from "archwright-client";
 import { api } from "$/api.ts";
 import type { Step } from "./steps.ts";
 
@@ -9,6 +9,8 @@ export interface Version {
 }
 
 const PAGE = 200;
+// What the service says of an id that is none, of one that is not the caller's, and of a lost one.
+const REFUSED = [403, 404, 410, 422];
 
 /** The document of a step as the project has it; null where there is none. */
 export async function acceptedOf(project: string, step: Step): Promise<Version | null> {
@@ -34,6 +36,23 @@ export async function earlierOf(project: string, step: Step): Promise<Earlier | 
   const conversations = await api.conversations.list(project, { limit: PAGE });
   const found = conversations.find(({ title }) => title.startsWith(opening(step)));
   return found ? lastIn(found.id) : null;
+}
+
+/** The conversation in which a run drafts this step; null where the run is of something else. */
+export async function conversationOf(
+  run: string,
+  project: string,
+  step: Step,
+): Promise<string | null> {
+  try {
+    const { conversationId } = await api.run(run);
+    if (!conversationId) return null;
+    const { projectId, title } = await api.conversations.get(conversationId);
+    return projectId === project && title.startsWith(opening(step)) ? conversationId : null;
+  } catch (error) {
+    if (error instanceof ArchwrightError && REFUSED.includes(error.status)) return null;
+    throw error;
+  }
 }
 
 /** The last draft of a conversation; null where it has none. */

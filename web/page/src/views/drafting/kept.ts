@@ -31,13 +31,15 @@ export function recall(project: string, type: string): Kept | null {
   }
 }
 
-/** Keep it; null forgets it. */
-export function keep(project: string, type: string, kept: Kept | null): void {
+/** Keep it, or with null forget it; says whether the tab could. */
+export function keep(project: string, type: string, kept: Kept | null): boolean {
   try {
     if (kept) sessionStorage.setItem(keyOf(project, type), JSON.stringify(kept));
     else sessionStorage.removeItem(keyOf(project, type));
+    return true;
   } catch {
-    // The storage is full or forbidden: a reload loses it, but nothing else does.
+    // The storage is full or forbidden.
+    return false;
   }
 }
 

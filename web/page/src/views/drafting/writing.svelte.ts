@@ -41,6 +41,7 @@ export class Writing {
   #frame = 0;
   #runId: string | null = null;
   #reading = new AbortController();
+  #isLeft = false;
 
   constructor(told: Told) {
     this.#told = told;
@@ -86,10 +87,12 @@ export class Writing {
 
   /** Read no further; the service goes on. */
   leave(): void {
+    this.#isLeft = true;
     this.#reading.abort();
   }
 
   async #read(open: (options: Reading) => EventStream<DraftEvent>): Promise<void> {
+    if (this.#isLeft) return;
     this.#reading = new AbortController();
     const { signal } = this.#reading;
     Object.assign(this, { isOn: true, isStopping: false, holdup: null });

@@ -60,8 +60,13 @@ export class Documents {
    * @throws {ArchwrightError}
    */
   async read(): Promise<void> {
-    const limit = Math.max(PAGE, Math.min(this.all?.length ?? 0, 2 * PAGE));
-    this.#show(await api.documents.list(this.#project, { limit, signal: this.#over.signal }), limit);
+    for (;;) {
+      const before = this.all;
+      const limit = Math.max(PAGE, Math.min(before?.length ?? 0, 2 * PAGE));
+      const found = await api.documents.list(this.#project, { limit, signal: this.#over.signal });
+      // What came or went meanwhile is newer than this answer.
+      if (this.all === before) return this.#show(found, limit);
+    }
   }
 
   /** Read older ones.
@@ -72,6 +77,8 @@ export class Documents {
     const known = this.all ?? [];
     const before = known.at(-1)?.createdAt;
     const older = await api.documents.list(this.#project, { limit: PAGE, before });
+    // The list was read anew meanwhile, and may end elsewhere.
+    if (this.all && this.all !== known) return this.more();
     this.#show([...known, ...older.filter(({ id }) => known.every((one) => one.id !== id))]);
     this.hasMore = older.length === PAGE;
   }

@@ -24,6 +24,8 @@ export class TextEdit {
   /** Why the last save was refused. */
   error = $state<string | null>(null);
   isBusy = $state(false);
+  /** Whether the tab could keep what is not saved. */
+  isKept = $state(true);
 
   #base = $state<string | null>(null);
   #isOpen = $state(false);
@@ -76,8 +78,9 @@ export class TextEdit {
   /** Keep what is not saved for this tab, once it is known what was kept before. */
   keep(): void {
     if (!this.#isOpen) return;
-    if (this.isDirty) this.#kept.put(this.path, { content: this.content, base: this.#base });
-    else this.#kept.drop(this.path);
+    if (this.isDirty) {
+      this.isKept = this.#kept.put(this.path, { content: this.content, base: this.#base });
+    } else this.#kept.drop(this.path);
   }
 
   /** Save; where that is refused, `error` and `found` say why. Says whether it was saved. */
