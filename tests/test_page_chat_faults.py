@@ -96,7 +96,7 @@ def test_a_question_meanwhile_is_kept_and_the_answer_that_goes_on_is_followed(
     open_context: ContextFactory, service: Service, project: str, http: httpx.Client,
     model: OpenAIStandIn,
 ) -> None:  # fmt: skip
-    model.will(Answer(["One."]), Answer(["Two", " parts."], end="hang"))
+    model.will(Answer(["One."]), Answer(["Two parts.", *[" More."] * 100], delay_s=0.3))
     with open_context(base_url=service.url, allowed=("409",)) as context:
         check_a_question_meanwhile(context.new_page(), http, project)
 
