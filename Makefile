@@ -43,12 +43,12 @@ test: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Run the whole test suite
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # One after the other, with nothing beside them: they measure times.
-test-long: $(READY_DEV) ## Run the tests of cuts, crashes, races, growth and soaking in large numbers (an hour)
+test-long: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Run the tests of cuts, crashes, races, growth and soaking in large numbers (an hour)
 	CUTS=200 $(BIN)/python -m pytest -s tests/test_cuts.py tests/test_client.py
 	ROUNDS=30 $(BIN)/python -m pytest -s tests/test_races.py
 	FROZEN_S=20 $(BIN)/python -m pytest -s tests/test_database_faults.py
 	ROUNDS=5 $(BIN)/python -m pytest -s tests/test_replicas.py
-	TURNS=500 $(BIN)/python -m pytest -s tests/test_growth.py
+	TURNS=500 TOKENS=10000 $(BIN)/python -m pytest -s tests/test_growth.py tests/test_page_chat_limits.py
 	KILLS=20 $(BIN)/python -m pytest -s tests/test_killed.py
 	SOAK_S=1800 $(BIN)/python -m pytest -s tests/test_soak.py
 
