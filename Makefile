@@ -92,12 +92,13 @@ format: $(READY_DEV) ## Bring the code into its form
 	$(BIN)/ruff format .
 
 # The larger one first: what the development tools ask for must hold for the service too.
-lock: $(BIN)/python ## Write both lock files anew (LOCK=--upgrade takes newer versions)
+lock: $(READY_NODE) ## Write all lock files anew (LOCK=--upgrade takes newer versions from PyPI)
 	@$(INSTALL_UV)
 	$(COMPILE) $(LOCK) --group build --group dev -o requirements-dev.lock
 	$(COMPILE) $(LOCK) --group build -c requirements-dev.lock -o requirements.lock
 	$(UV) pip compile --group page --quiet --universal --generate-hashes --no-header \
 		-c requirements-dev.lock -o requirements-page.lock
+	$(NPM) run --silent lock
 
 $(READY): requirements.lock pyproject.toml $(BIN)/python
 	@echo "Setting up .venv…"
