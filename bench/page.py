@@ -1,7 +1,8 @@
 """What the page costs in a browser: its weight, its first paint, and a stream's tasks.
 
-Chromium opens it anew each round, with nothing kept, against a service in a process of its own. The
-stream has 50 tokens a second, and is opened in its middle. `make bench-page` runs it.
+Chromium opens it anew each round, with nothing kept, against a service in a thread of this
+process. The stream has 50 tokens a second, and is opened in its middle. `make bench-page`
+runs it.
 """
 
 import argparse
