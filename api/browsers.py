@@ -11,6 +11,8 @@ import re
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.wire import PLAIN_SEND
+
 POLICY = "Content-Security-Policy"
 _NOWHERE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -47,6 +49,7 @@ class BrowserHeaders:
                     headers.setdefault(name, value)
             await send(message)
 
+        scope[PLAIN_SEND] = send
         await self._app(scope, receive, send_with_headers)
 
 

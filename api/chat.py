@@ -131,10 +131,10 @@ class ChatDialect:
     def __call__(self, event: Event) -> Sequence[Frame]:
         """The frames of `event`, none where the API does not tell it."""
         match event:
-            case ModelChosen(model):
-                return self._begun(model)
             case TokensStreamed(tokens):
                 return [("text", f'{{"delta":{as_json_string(token)}}}') for token in tokens]
+            case ModelChosen(model):
+                return self._begun(model)
             case SourcesFound(sources):
                 self._sources = [frame("sources", {"chunks": [_chunk(one) for one in sources]})]
                 return () if self._waits else self._sources

@@ -26,10 +26,10 @@ class Silence:
         self._news: asyncio.Future[bool] | None = None
         self._timer = self._loop.call_later(seconds, self._look)
 
-    async def broken_by(self, news: "asyncio.Future[bool]") -> bool:
-        """The result of `news`; false if it did not come in time."""
+    def broken_by(self, news: "asyncio.Future[bool]") -> "asyncio.Future[bool]":
+        """Watch over `news`, which becomes false if it does not come in time."""
         self._since, self._news = self._loop.time(), news
-        return await news
+        return news
 
     def close(self) -> None:
         """Tell nothing any more."""

@@ -3,8 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from langchain_core.messages import AIMessageChunk
@@ -27,8 +26,7 @@ _FINISH_REASONS = frozenset({"stop", "length", "content_filter", "tool_calls"})
 _MAX_EVENT_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What one read brought: tokens as the model cut them; joined they are the text.
 
     The last one of an answer has `finish_reason` (stop, length, content_filter or tool_calls) and

@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import certifi
 from aiohttp.abc import ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
@@ -85,6 +86,17 @@ class _Sent:
     on_used_connection = False
 
 
+class _Handler(ResponseHandler):
+    """One connection. aiohttp resumes its reading after each read, also where it never paused.
+
+    That costs more than the read itself, of which there is one for each token.
+    """
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+
 class _JudgingResolver(aiohttp.ThreadedResolver):
     """Refuses a name as a whole if one of its addresses is out of reach.
 
@@ -122,6 +134,8 @@ def _open_session(
     connector = aiohttp.TCPConnector(
         limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=authorities, **guard
     )
+    handler: type[ResponseHandler] = _Handler
+    connector._factory = partial(handler, loop=asyncio.get_running_loop())
     # trust_env would also read ~/.netrc, and refuse to send our key where that has an entry.
     return aiohttp.ClientSession(
         connector=connector,

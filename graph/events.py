@@ -70,7 +70,8 @@ class SourcesFound:
     type: Literal["sources_found"] = "sources_found"
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: one is made for each token, and freezing is most of what that costs.
+@dataclass(slots=True)
 class TokensStreamed:
     """All tokens that one read from the model brought, in order, with markers that stand.
 

@@ -5,6 +5,8 @@ import secrets
 
 from graph.sanitizing import one_line
 
+_HARMLESS = str.maketrans('"<>', "'()")
+
 
 class Fences:
     """Wraps texts of documents, people and the web.
@@ -28,4 +30,6 @@ class Fences:
 
 
 def _attribute(value: str | int) -> str:
-    return one_line(str(value), 200).translate(str.maketrans('"<>', "'()"))
+    if isinstance(value, int):
+        return str(value)
+    return one_line(value, 200).translate(_HARMLESS)

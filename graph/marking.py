@@ -55,6 +55,8 @@ class Marking:
 
     def checks(self) -> tuple[Check, ...]:
         """What was found about the markers that left since the last call."""
+        if not self._checks:
+            return ()
         checks, self._checks = tuple(self._checks), []
         return checks
 

@@ -98,15 +98,14 @@ class Prompting:
 
         budget.take(instructions, asked, prompts["layout"], *fixed)
         documents = budget.fit_shortened(self._documents(needed))
-        sources = self._fitted_sources(budget, state)
+        sources, cited = self._fitted_sources(budget, _found(state))
         example = budget.fit(self._example(template))
         documents += budget.fit_shortened(self._documents(others))
         history = self._fitted_history(budget, _spoken(state["messages"][:-1]))
 
         blocks = [
             *fixed,
-            *(part.block for part in (*example, *documents)),
-            *(self._source(number, source).block for number, source in enumerate(sources, 1)),
+            *(part.block for part in (*example, *documents, *cited)),
         ]
         asking = render(
             prompts["layout"],
@@ -150,12 +149,19 @@ class Prompting:
     def _wrap_document(self, path: str, text: str) -> str:
         return self._fences.wrap("document", text, path=path)
 
-    def _fitted_sources(self, budget: Budget, state: State) -> list[Source]:
-        found = _found(state)
-        # Numbered by the last one, since the number too takes room.
-        parts = [self._source(len(found), source) for source in found]
+    def _fitted_sources(
+        self, budget: Budget, found: list[Source]
+    ) -> tuple[list[Source], list[Part]]:
+        # A number takes room too; that of a source only falls when others are left out.
+        parts = self._numbered(found)
         kept = set(map(id, budget.fit(parts)))
-        return [source for source, part in zip(found, parts, strict=True) if id(part) in kept]
+        if len(kept) == len(parts):
+            return found, parts
+        sources = [source for source, part in zip(found, parts, strict=True) if id(part) in kept]
+        return sources, self._numbered(sources)
+
+    def _numbered(self, sources: Sequence[Source]) -> list[Part]:
+        return [self._source(number, source) for number, source in enumerate(sources, 1)]
 
     def _source(self, number: int, source: Source) -> Part:
         name, page = source["document_name"], source["page_number"]

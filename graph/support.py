@@ -85,9 +85,11 @@ class _Claim:
         self._shares: dict[int, float] = {}
         self._weight = sum(word.weight for _, word in self._known)
         for word, (bit, told) in zip(self.words, self._known, strict=True):
-            self.exact |= bit * word.exact
-            self.amounts |= bit * told.is_amount
-            self.numbers |= bit * told.is_number
+            if word.exact:
+                self.exact |= bit
+                self.numbers |= bit * told.is_number
+            if told.is_amount:
+                self.amounts |= bit
             for source in told.places:
                 self.held[source] |= bit
 
@@ -193,13 +195,15 @@ class Evidence:
 
     def _know(self, word: Word) -> _Known:
         asked = (word.form, word.exact)
-        if asked not in self._known:
+        known = self._known.get(asked)
+        if known is None:
             places = _places_of(word, self._texts)
             having = sum(map(len, places.values()))
             # The fewer of all sentences have a word, the heavier it is.
             weight = 1 + math.log((self._total + 1) / (max(having, 1) + 1))
-            self._known[asked] = _Known(places, weight, is_amount(word), is_number(word))
-        return self._known[asked]
+            known = _Known(places, weight, is_amount(word), is_number(word))
+            self._known[asked] = known
+        return known
 
     def _windows(self, claim: _Claim) -> list[_Window]:
         """The best window of each source that may bear the claim out, the best first."""
@@ -216,10 +220,9 @@ class Evidence:
         """The source's window that has most of the claim; null where it has no word of it."""
         best: _Window | None = None
         masks = claim.masks(source)
-        for first in masks:
-            mask = 0
-            for last in range(first, min(first + widest, len(self._texts[source].sentences))):
-                if mask == (mask := mask | masks.get(last, 0)):
+        for first, mask in masks.items():
+            for last in range(first, first + widest):
+                if last > first and mask == (mask := mask | masks.get(last, 0)):
                     continue
                 value = claim.share(mask) + claim.has_exact(mask) - _COST_OF_WIDTH * (last - first)
                 if best is None or value > best.value:
@@ -300,20 +303,23 @@ def _turned_round(claim: _Claim, text: SourceText, main: int, read: Sequence[int
         return False
     if claim.negations > sum(text.sentences[at].negations for at in read):
         return True
-    affirmed = [word for word in claim.words if not word.negated]
     in_main = text.sentences[main]
-    if claim.negations < in_main.negations and any(
-        _only_negated(word, text, [main]) for word in affirmed
-    ):
+    if claim.negations < in_main.negations and _is_denied(claim, text, [main]):
         return True
     if claim.negations == 0:
-        return any(_only_negated(word, text, read) for word in affirmed)
+        return _is_denied(claim, text, read)
     negated = [word.form for word in claim.words if word.negated and text.has(word.form, main)]
     if negated:
         return in_main.negated.isdisjoint(negated)
     return in_main.negations != claim.negations
 
 
-def _only_negated(word: Word, text: SourceText, read: Sequence[int]) -> bool:
-    having = [text.sentences[at] for at in read if text.has(word.form, at)]
-    return bool(having) and not word.exact and all(word.form in s.negated for s in having)
+def _is_denied(claim: _Claim, text: SourceText, read: Sequence[int]) -> bool:
+    """Whether what the claim affirms of a word is only negated in what is read."""
+    negated = frozenset().union(*(text.sentences[at].negated for at in read))
+    return any(
+        word.form in negated
+        and not (word.negated or word.exact)
+        and all(word.form in text.sentences[at].negated for at in read if text.has(word.form, at))
+        for word in claim.words
+    )

@@ -114,6 +114,7 @@ TEXTS = {
 BLOCK = re.compile(r'<(?=document-\w+ path="([^"]+)")[^>]*>\n(.*?)\n</document-', re.DOTALL)
 ROLES: tuple[Role, ...] = ("user", "assistant", "system")
 Tokenizer = Callable[[str], int]
+NUMBERED = re.compile(r'^<source-\w+ number="(\d+)" name="([^"]+)"', re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +247,9 @@ def cuts(state: State, prompt: Prompt) -> list[Warned]:
     kept = dict(BLOCK.findall(asked))
     assert list(kept) == prompt.documents
     assert prompt.documents == [path for path in dict.fromkeys([*needed, *given]) if path in kept]
+    assert NUMBERED.findall(asked) == [
+        (str(number), source["document_name"]) for number, source in enumerate(prompt.sources, 1)
+    ]
     found: list[str] = []
 
     def name(what: str, labels: list[str]) -> None:

@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,12 @@ import pytest
 from conftest import Service, ServiceFactory
 from sse import Event, events_of, live, read
 from standins.openai import Answer, OpenAIStandIn
+from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 import api.runs.following
+from api.browsers import BrowserHeaders
+from api.wire import EventStream
 
 WORDS = [f"w{n} " for n in range(20)]
 
@@ -312,3 +316,24 @@ def test_the_conversation_outlives_the_service(
         with asking(http, project, conversationId=conversation_id) as response:
             response.read()
     assert len(model.chats[-1].body["messages"]) == 4
+
+
+def test_of_a_stream_only_head_and_end_pass_the_middlewares() -> None:
+    passed: list[Message] = []
+
+    async def said() -> AsyncIterator[bytes]:
+        yield b": one\n\n"
+        yield b": two\n\n"
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def note(message: Message) -> None:
+            passed.append(message)
+            await send(message)
+
+        await EventStream(said(), run_id="r")(scope, receive, note)
+
+    client = TestClient(BrowserHeaders(app))
+    assert client.get("/").content == b": one\n\n: two\n\n"
+    head, end = passed
+    assert head["type"] == "http.response.start"
+    assert end == {"type": "http.response.body", "body": b"", "more_body": False}

@@ -93,9 +93,9 @@ class RunLog:
             while True:
                 if self.seq > after:
                     place = self._place(after)
-                    frames = self._frames[place : self._up_to(place)]
-                    yield self._number(place + 1), frames
-                    after = self._number(place + len(frames))
+                    end = self._up_to(place)
+                    yield self._number(place + 1), self._frames[place:end]
+                    after = self._number(end)
                 elif self._is_closed:
                     return
                 elif not await silence.broken_by(self._news()):

@@ -26,7 +26,7 @@ _UNLIKE, _ALIKE = 0.3, 0.7
 _LONG_QUESTION = 40
 
 _TOKEN = re.compile(r"-*\w(?:[\w.\-/]*\w)?")
-_SENTENCE_START = re.compile(r"(?:^|[.!?]\s+)\W*\Z")
+_SENTENCE_END = re.compile(r"[.!?]\s")
 
 
 def speaks_of(question: str, passages: Sequence[str], model: StaticModel) -> bool:
@@ -57,7 +57,10 @@ class _Word:
 def _stands_in(word: _Word, text: str) -> bool:
     """Whether some word of `text` begins like it: a quick look that is right nearly always."""
     begins = word.text if word.is_name else stem(word.text)
-    return begins in text and re.search(rf"\b{re.escape(begins)}", text) is not None
+    at = text.find(begins)
+    while at > 0 and (text[at - 1].isalnum() or text[at - 1] == "_"):
+        at = text.find(begins, at + 1)
+    return at >= 0
 
 
 class _Read:
@@ -93,8 +96,10 @@ def _words_and_stems(text: str) -> tuple[frozenset[str], frozenset[str]]:
 def _weighty(question: str, model: StaticModel) -> list[_Word]:
     question = without_contractions(question)
     found: dict[str, _Word] = {}
+    end = 0
     for match in _TOKEN.finditer(question):
-        at_start = bool(_SENTENCE_START.search(question[: match.start()]))
+        at_start = not end or _SENTENCE_END.search(question, end, match.start()) is not None
+        end = match.end()
         is_name = _is_name(match.group(), at_start)
         for text in words(match.group())[:1]:
             told = model.word(text)[1]

@@ -32,7 +32,7 @@ def words(text: str) -> list[str]:
 
 def without_contractions(text: str) -> str:
     """`I'll` as `I`, `doesn't` as `does`: what is left out is common."""
-    return _CONTRACTION.sub(r"\1", text)
+    return _CONTRACTION.sub(r"\1", text) if "'" in text or "’" in text else text
 
 
 def terms(text: str) -> list[str]:
