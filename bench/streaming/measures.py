@@ -41,7 +41,8 @@ class Bench:
     open_streams: int = 64
     turns: int = 64
     window_s: float = 3
-    held_s: float = 4
+    held_s: float = 10
+    held_within_s: float = 8
 
     async def warm_up(self, candidate: Candidate) -> Samples:
         """Ask a little, and tell nothing."""
@@ -120,7 +121,7 @@ class Bench:
         tokens = round(self.held_s * PACE)
         questions = [candidate.protocol.ask(tokens, PACE) for _ in range(streams)]
         late_s = self.held_s + _MOST_BEHIND_S + 1
-        heard = await ask_all(candidate.port, questions, ramp_s=1, limit_s=late_s)
+        heard = await ask_all(candidate.port, questions, ramp_s=self.held_within_s, limit_s=late_s)
         wrong = [each.wrong for each in heard if not each.is_whole]
         if wrong:
             log.debug("%s, %d: %d not whole: %s", candidate.name, streams, len(wrong), wrong[0])
