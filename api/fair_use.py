@@ -84,6 +84,11 @@ class FairUse:
         """Whether there is a limit on how many runs go on at the same time."""
         return bool(self._limits.user_runs or self._limits.project_runs)
 
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether there is a limit on how many tokens are used."""
+        return bool(self._limits.user_tokens or self._limits.project_tokens)
+
     async def count_request(self, caller: Principal) -> None:
         """Count a request of `caller`.
 

@@ -1,9 +1,9 @@
 """The only file that knows the checkpointer: its set-up under a lock, its memory of threads."""
 
-import logging
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -19,23 +19,15 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from psycopg.types.json import Jsonb
 
-from graph.postgres import UNREACHABLE, Pool, advisory_lock, patiently
+from graph.postgres import Pool, advisory_lock
 from graph.state import Message
-
-log = logging.getLogger(__name__)
 
 _SETUP_LOCK = 0x61726368_0001
 _SAID = "messages"
 
 
 class Transcript(Protocol):
-    """What was said, which is kept elsewhere, and whether a run may still write.
-
-    `holding` is a query that gives a row if the run `%(run)s` is going on. It cannot end before
-    the statement does of which this is a part.
-    """
-
-    holding: str
+    """What was said, which is kept elsewhere."""
 
     async def recall(self, thread_id: str, run_id: str | None, most: int) -> list[Message]:
         """What was said before the run's question, oldest first; without a run, all of it.
@@ -44,11 +36,23 @@ class Transcript(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint as it is to be stored in the place of its thread's others."""
+
+    thread_id: str
+    namespace: str
+    id: str
+    checkpoint: Checkpoint
+    metadata: CheckpointMetadata
+
+
 class Checkpoints(AsyncPostgresSaver):
     """A saver that keeps one checkpoint a thread, without a text: `said` has what was said.
 
     A config names the run and how many characters of what was said its prompt can hold, beside
-    the thread. Only a run that is going on writes.
+    the thread. What is `put` is handed to whoever the config names under `put`, who stores it
+    with the end of the run; else nothing is kept.
     """
 
     def __init__(self, pool: Pool, said: Transcript) -> None:
@@ -57,7 +61,6 @@ class Checkpoints(AsyncPostgresSaver):
         # One lock around every operation guards a single connection; a pool has no need of it and
         # would be serialised by it. May go when langgraph#7259 is resolved.
         self.lock = cast("Any", nullcontext())
-        self._pool = pool
         self._said = said
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -87,18 +90,16 @@ class Checkpoints(AsyncPostgresSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Put the checkpoint in the place of the thread's others, if its run is still going on.
+        """Hand over the checkpoint, which LangGraph gives at the end of a run, whichever that is.
 
-        LangGraph gives it at the end of a run, whichever that is. What it has beside the messages
-        belongs to a turn that is over, so that a database that stays away costs nothing.
+        What it has beside the messages belongs to a turn that is over.
         """
-        place = {key: config["configurable"][key] for key in ("thread_id", "checkpoint_ns")}
-        try:
-            async for attempt in patiently():
-                with attempt:
-                    await self._put(config, {**checkpoint, "channel_values": {}}, metadata)
-        except UNREACHABLE:
-            log.warning("the database is away; thread %s has no new checkpoint", place["thread_id"])
+        its = config["configurable"]
+        place = {key: its[key] for key in ("thread_id", "checkpoint_ns")}
+        if put := its.get("put"):
+            kept: Checkpoint = {**checkpoint, "channel_values": {}}
+            told = get_serializable_checkpoint_metadata(config, metadata)
+            put(Saved(its["thread_id"], its["checkpoint_ns"], checkpoint["id"], kept, told))
         return {"configurable": {**place, "checkpoint_id": checkpoint["id"]}}
 
     async def aput_writes(
@@ -110,20 +111,16 @@ class Checkpoints(AsyncPostgresSaver):
     ) -> None:
         """Keep nothing: a run that broke off is asked anew, from its first step."""
 
-    async def _put(
-        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
-    ) -> None:
-        its = config["configurable"]
-        values = {
-            "run": its.get("run_id"),
-            "thread": its["thread_id"],
-            "namespace": its["checkpoint_ns"],
-            "id": checkpoint["id"],
-            "checkpoint": Jsonb(checkpoint),
-            "metadata": Jsonb(get_serializable_checkpoint_metadata(config, metadata)),
-        }
-        async with self._pool.connection() as connection:
-            await connection.execute(_PUT.format(holding=self._said.holding), values)
+
+def columns_of(saved: Saved | None) -> dict[str, object]:
+    """What `PUT` puts."""
+    return {
+        "thread": saved and saved.thread_id,
+        "namespace": saved and saved.namespace,
+        "checkpoint_id": saved and saved.id,
+        "checkpoint": saved and Jsonb(saved.checkpoint),
+        "metadata": saved and Jsonb(saved.metadata),
+    }
 
 
 async def open_checkpoints(pool: Pool, said: Transcript) -> Checkpoints:
@@ -146,14 +143,18 @@ class Threads:
 
 
 # Nothing but this one row is ever written of a thread.
-_PUT = """
-with held as ({holding}),
+PUT = """
 others as (
-    delete from checkpoints using held
-    where thread_id = %(thread)s and checkpoint_ns = %(namespace)s and checkpoint_id <> %(id)s
+    delete from checkpoints using ended
+    where thread_id = %(thread)s and checkpoint_ns = %(namespace)s
+        and checkpoint_id <> %(checkpoint_id)s
+),
+put as (
+    insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)
+    select %(thread)s, %(namespace)s, %(checkpoint_id)s, %(checkpoint)s, %(metadata)s
+    from ended where %(thread)s::text is not null
+    on conflict (thread_id, checkpoint_ns, checkpoint_id)
+    do update set checkpoint = excluded.checkpoint, metadata = excluded.metadata
 )
-insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)
-select %(thread)s, %(namespace)s, %(id)s, %(checkpoint)s, %(metadata)s from held
-on conflict (thread_id, checkpoint_ns, checkpoint_id)
-do update set checkpoint = excluded.checkpoint, metadata = excluded.metadata
 """
+"""Parts of the statement that has `ended` a run: they put its checkpoint, if it has one."""

@@ -9,6 +9,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
+from langgraph.types import Command
 
 from graph.context import Context
 from graph.events import Step, StepFinished
@@ -52,34 +53,39 @@ def build_pipeline(
     writer = partial(generate, models=models, prompting=Prompting())
 
     graph = StateGraph(State, context_schema=context, input_schema=Turn, output_schema=Conversation)
+    retriever = timed("retrieve", partial(retrieve, library=library), after_retrieve)
+    # Nodes name the next step themselves: an edge that asks for it takes two tasks more.
     graph.add_node("load_template", timed("load_template", loader))
-    graph.add_node("retrieve", timed("retrieve", partial(retrieve, library=library)))
+    graph.add_node("retrieve", retriever, destinations=("search", "generate"))
     graph.add_node("search", timed("search", partial(search, web=web)))
-    graph.add_node("generate", timed("generate", writer))
+    graph.add_node(
+        "generate", timed("generate", writer, after_generate), destinations=("check", END)
+    )
     graph.add_node("check", timed("check", partial(check, library=library)))
 
     graph.add_edge(START, "load_template")
     graph.add_edge("load_template", "retrieve")
-    graph.add_conditional_edges("retrieve", after_retrieve)
     graph.add_edge("search", "generate")
-    graph.add_conditional_edges("generate", after_generate)
     graph.add_edge("check", END)
     return graph.compile(checkpointer=checkpoints, name="archwright")
 
 
-# Coroutines, since LangGraph calls a plain function in a thread.
-async def after_retrieve(state: State) -> Literal["search", "generate"]:
+def after_retrieve(state: State) -> Literal["search", "generate"]:
     """The modes `web` and `deep` search the web, `docs` does not."""
     return "search" if state.get("mode", "docs") != "docs" else "generate"
 
 
-async def after_generate(state: State) -> Literal["check", "__end__"]:
+def after_generate(state: State) -> Literal["check", "__end__"]:
     """A draft is checked, an answer is not."""
     return "check" if state.get("template") else "__end__"
 
 
-def timed(step: Step, node: Callable[[State, Runtime[Context]], Awaitable[object]]) -> Node:
-    """`node`, which then says how long it took."""
+def timed(
+    step: Step,
+    node: Callable[[State, Runtime[Context]], Awaitable[object]],
+    then: Callable[[State], str] | None = None,
+) -> Node:
+    """`node`, which then says how long it took, and which step is next where `then` tells."""
 
     async def run(state: State, runtime: Runtime[Context]) -> object:
         started = time.perf_counter()
@@ -87,7 +93,7 @@ def timed(step: Step, node: Callable[[State, Runtime[Context]], Awaitable[object
         changed = await node(state, runtime)
         runtime.stream_writer(StepFinished(step, (time.perf_counter() - started) * 1000))
         await runtime.context.keep_up()
-        return changed
+        return Command(update=changed, goto=then(state)) if then else changed
 
     return run
 

@@ -11,6 +11,7 @@ from typing import Literal
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Durability
 
+from graph.checkpoints import Saved
 from graph.context import Context
 from graph.errors import InternalFailure, MemoryFailed, PipelineError, ServiceStopping
 from graph.events import (
@@ -50,17 +51,19 @@ _DATABASE_AWAY = "The conversation could not be read: the database is away. Try 
 class Thread:
     """The conversation that a run goes on with.
 
-    `most`: how many characters of what was said its prompt can hold.
+    `most`: how many characters of what was said its prompt can hold. `put` is given the checkpoint
+    at the end, and stores it; without it none is kept.
     """
 
     id: str
     run_id: str
     most: int
+    put: Callable[[Saved], None] | None = None
 
-    @property
-    def config(self) -> RunnableConfig:
+    def config(self, put: Callable[[Saved], None]) -> RunnableConfig:
         """What the checkpointer is told."""
-        return {"configurable": {"thread_id": self.id, "run_id": self.run_id, "most": self.most}}
+        its = {"run_id": self.run_id, "most": self.most, "put": put}
+        return {"configurable": {"thread_id": self.id, **its}}
 
 
 class Stop:
@@ -95,7 +98,7 @@ async def run_turn(
     fails, it is returned; only cancellation of the caller passes through. With a `thread` the model
     is shown what was said before; what is said now is remembered once the caller has stored it.
     """
-    gathered = _Gathered(emit)
+    gathered = _Gathered(emit, thread.put if thread else None)
     try:
         return await _run(pipeline, turn, context, thread, gathered, stop)
     finally:
@@ -110,7 +113,7 @@ async def _run(
     gathered: "_Gathered",
     stop: Stop,
 ) -> Terminal:
-    config = thread.config if thread else {}
+    config = thread.config(gathered.put) if thread else {}
     # A task of its own: under a cancel scope of AnyIO, LangGraph would leave its running node
     # behind, a paid model call with it. See langgraph#5682.
     work = asyncio.create_task(_stream(pipeline, turn, context, config, gathered))
@@ -166,8 +169,9 @@ async def _stream(
 class _Gathered:
     """What a run has brought so far. Passes each event on in the order that they come."""
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, put: Callable[[Saved], None] | None) -> None:
         self._emit = emit
+        self._put = put
         self._waiting: deque[Event] = deque()
         self._started = time.perf_counter()
         self._tokens: list[str] = []
@@ -185,9 +189,13 @@ class _Gathered:
         What its nodes have begun keeps their context, and so this: such as a connection to the
         model, and the timer that will close it.
         """
-        self._emit = _unheard
+        self._emit, self._put = _unheard, None
         self._waiting.clear()
         self._tokens, self._checks, self._sources = [], [], ()
+
+    def put(self, saved: Saved) -> None:
+        if self._put:
+            self._put(saved)
 
     def tell(self, event: Event) -> None:
         self._waiting.append(event)

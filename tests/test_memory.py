@@ -10,7 +10,6 @@ import httpx
 import psycopg
 import pytest
 from conftest import Service, ServiceFactory, make_database
-from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
 from sse import live, read
 from standins.openai import Answer, OpenAIStandIn
@@ -348,30 +347,3 @@ def rows_read(rows: psycopg.Connection[Any]) -> int:
     sql = "select seq_tup_read + idx_tup_fetch as n from pg_stat_user_tables where relname = %s"
     [row] = rows.execute(sql, ("messages",)).fetchall()
     return int(row["n"])
-
-
-@pytest.mark.parametrize(
-    "end", ["update runs set status = 'done' where id = %s", "delete from runs where id = %s"]
-)
-def test_a_run_that_is_held_cannot_end_before_who_holds_it(
-    url: str, rows: psycopg.Connection[Any], end: str
-) -> None:
-    conversation = Conversation(rows)
-    run = conversation.run(conversation.say("Why?"))
-
-    async def hold(pool: Pool) -> list[int]:
-        async with pool.connection() as connection:
-
-            async def held(one: str | None) -> int:
-                cursor = await connection.execute(Transcripts.holding, {"run": one})
-                return cursor.rowcount
-
-            async with connection.transaction():
-                before = [await held(one) for one in (run, None, str(uuid.uuid4()))]
-                rows.execute("set lock_timeout = '100ms'")
-                with pytest.raises(LockNotAvailable):
-                    rows.execute(end, (run,))
-            rows.execute(end, (run,))
-            return [*before, await held(run)]
-
-    assert with_pool(url, hold) == [1, 0, 0, 0]

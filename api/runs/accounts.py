@@ -79,10 +79,11 @@ async def fold(connection: AsyncConnection[Any]) -> None:
 ADDED = """
 insert into usage (day, project_id, user_id, provider, model, runs, prompt_tokens,
     completion_tokens, cost)
-values ((now() at time zone 'utc')::date, %(project)s, %(owner)s, %(provider)s, %(model)s, 1,
-    %(prompt_tokens)s, %(completion_tokens)s, %(cost)s)
+select (now() at time zone 'utc')::date, %(project)s, %(owner)s, %(provider)s, %(model)s, 1,
+    %(prompt_tokens)s, %(completion_tokens)s, %(cost)s
+from ended
 """
-"""Adds a run to the accounts, as a part of the transaction that ends it, which comes once.
+"""Adds a run to the accounts, as a part of the statement that has `ended` it, which comes once.
 
 A row of its own, since runs that change the same row would wait for each other's end.
 """

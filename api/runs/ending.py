@@ -13,11 +13,14 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Json, Jsonb
 
 from api.fair_use import FairUse
-from api.runs.accounts import ADDED, Spent, columns_of
+from api.runs import accounts
+from api.runs.accounts import Spent
 from api.runs.beginning import insert_next
 from api.runs.rows import RunRow
 from api.runs.stored_log import NEWS, Batch, lines_of
 from api.traces import without_quotes
+from graph import checkpoints
+from graph.checkpoints import Saved
 from graph.events import Answer, Citation, Warned
 from graph.postgres import Pool
 from graph.state import Source
@@ -30,6 +33,8 @@ class End:
     `batches` end with the terminal event. They are the whole log, and take the place of what is
     kept of it, unless they are to be `added` to that. `web_sources`: what the web search found.
     `documents`: those, names by id, that it showed and that is not noted in its row yet.
+    `checkpoint`: what LangGraph keeps of its thread. `in_doubt`: more of its log may still be on
+    its way to the database.
     """
 
     row: RunRow
@@ -38,7 +43,9 @@ class End:
     spent: Spent
     web_sources: Sequence[Source] = ()
     documents: Mapping[str, str] = field(default_factory=dict)
+    checkpoint: Saved | None = None
     added: bool = False
+    in_doubt: bool = False
 
 
 class Endings:
@@ -53,6 +60,8 @@ class Endings:
 
         May be repeated without harm, also where it is not known whether it was stored.
         """
+        if self._fits_in_one(end) and await self._end_at_once(end, process_id):
+            return True
         async with self._pool.connection() as connection, connection.transaction():
             run = await _lock(connection, end)
             if run["status"] is None:
@@ -63,6 +72,24 @@ class Endings:
                 return False
             await self.store(connection, end, frozenset(run["names"] or ()))
             return True
+
+    def _fits_in_one(self, end: End) -> bool:
+        return not (end.row.next_run_id or end.in_doubt or self._fair_use.limits_tokens)
+
+    async def _end_at_once(self, end: End, process_id: uuid.UUID) -> bool:
+        """Store the end in one statement; false, with nothing stored, if it is not as expected.
+
+        What is expected: the run goes on in this process, and all documents are still there.
+        """
+        values = {
+            **_values(end, _names(end)),
+            "conversation": end.row.conversation_id,
+            "process": process_id,
+            "needed": list(_names(end)),
+        }
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_END, values)
+            return cursor.rowcount == 1
 
     async def store(
         self, connection: AsyncConnection[Any], end: End, names: Set[str] = frozenset()
@@ -84,18 +111,22 @@ class Endings:
 async def _lock(connection: AsyncConnection[Any], end: End) -> dict[str, Any]:
     """The run as it stands; null in all columns where it is gone.
 
-    First is locked what whoever erases a conversation or a document locks before the run's row.
     `names` are those of the documents that are still there.
     """
-    cited = {citation.source["document_name"] for citation in end.answer.citations}
     values = {
         "conversation": end.row.conversation_id,
         "project": end.row.project_id,
-        "names": [*cited, *end.documents.values()],
+        "needed": list(_names(end)),
         "run": end.row.id,
     }
     [row] = await (await connection.execute(_LOCK, values)).fetchall()
     return cast(dict[str, Any], row)
+
+
+def _names(end: End) -> Set[str]:
+    """The names of the documents that it cites or shows."""
+    cited = (citation.source for citation in end.answer.citations)
+    return {*(s["document_name"] for s in cited if s["document_id"]), *end.documents.values()}
 
 
 def _values(end: End, names: Set[str]) -> dict[str, Any]:
@@ -133,7 +164,8 @@ def _values(end: End, names: Set[str]) -> dict[str, Any]:
         **_columns("earlier", earlier[0] if earlier else None),
         **_columns("last", last),
         "channel": NEWS,
-        **columns_of(end.spent),
+        **accounts.columns_of(end.spent),
+        **checkpoints.columns_of(end.checkpoint),
     }
 
 
@@ -183,25 +215,28 @@ def _passage(source: Source) -> dict[str, Any]:
     }
 
 
-# Each counts the rows of the one before, so that the locks are taken in this order everywhere.
-_LOCK = """
-with entered as (select id from conversations where id = %(conversation)s for no key update),
+# First what whoever erases a conversation or a document locks before the run's row. Each counts
+# the rows of the one before, so that the locks are taken in this order everywhere.
+_LOCKING = """
+entered as (select id from conversations where id = %(conversation)s for no key update),
 named as (
     select d.name from documents d
-    where d.project_id = %(project)s and d.name = any(%(names)s)
+    where d.project_id = %(project)s and d.name = any(%(needed)s)
         and (select count(*) from entered) >= 0
     order by d.id for key share
 ),
 locked as (
-    select status, seq, process_id from runs
+    select id, status, seq, process_id from runs
     where id = %(run)s and (select count(*) from named) >= 0 for no key update
 )
+"""
+_LOCK = f"""
+with {_LOCKING}
 select locked.*, (select array_agg(name) from named) as names
 from (values (1)) as always left join locked on true
 """
 # The batches of a whole log begin with the first event.
-_STORE = f"""
-with accounted as ({ADDED}),
+_STORING = f"""
 ended as (
     update runs set status = %(status)s, seq = %(seq)s, finish_reason = %(finish_reason)s,
         error = %(error)s, is_retryable = %(is_retryable)s, next_run_id = %(next)s,
@@ -212,32 +247,33 @@ ended as (
         document_names = case when %(shows_erased)s then '{{}}'
             else document_names || %(names)s::text[] end,
         is_followable = is_followable and not %(shows_erased)s
-    where id = %(run)s returning is_followable
+    from ready where runs.id = ready.id returning runs.id, is_followable
 ),
+accounted as ({accounts.ADDED}),
+{checkpoints.PUT},
 answered as (
     update messages set content = %(answer)s, status = %(answer_status)s,
         citations = %(citations)s, prompt_version = %(prompt_version)s,
         template_version = %(template_version)s
-    where id = %(run)s
+    from ended where messages.id = ended.id
 ),
 cited as (
     insert into cited_passages (message_id, chunk_id, project_id, document_id, document_name,
         page_number, url, snippet, context)
-    select %(run)s, p.chunk_id, %(project)s, p.document_id, p.document_name, p.page_number, p.url,
+    select ended.id, p.chunk_id, %(project)s, p.document_id, p.document_name, p.page_number, p.url,
         p.snippet, p.context
-    from json_to_recordset(%(passages)s) as p (chunk_id uuid, document_id uuid,
+    from ended, json_to_recordset(%(passages)s) as p (chunk_id uuid, document_id uuid,
         document_name text, page_number int, url text, snippet text, context text)
     on conflict do nothing
 ),
 erased as (
-    delete from run_events
-    where run_id = %(run)s and not %(added)s
-        and seq <> all (array[coalesce(%(earlier_seq)s, 0), %(last_seq)s])
-        or run_id = %(run)s and %(shows_erased)s
+    delete from run_events using ended
+    where run_id = ended.id and (%(shows_erased)s or not %(added)s
+        and seq <> all (array[coalesce(%(earlier_seq)s, 0), %(last_seq)s]))
 ),
 kept as (
     insert into run_events (run_id, seq, count, events)
-    select %(run)s, b.seq, b.count, b.events
+    select ended.id, b.seq, b.count, b.events
     from ended, (values
         (%(earlier_seq)s::int, %(earlier_count)s::int, %(earlier_events)s::text),
         (%(last_seq)s, %(last_count)s, %(last_events)s)
@@ -245,5 +281,17 @@ kept as (
     where ended.is_followable and b.seq is not null
     on conflict (run_id, seq) do update set count = excluded.count, events = excluded.events
 )
-select pg_notify(%(channel)s, %(run)s::text)
+select pg_notify(%(channel)s, id::text) from ended
+"""
+_STORE = f"with ready as (select %(run)s::uuid as id), {_STORING}"
+# It sees the other tables as they were before it waited for its locks. Nobody else writes what of
+# them it changes, but who may have sent more of the log.
+_END = f"""
+with {_LOCKING},
+ready as (
+    select id from locked
+    where status = 'running' and process_id = %(process)s
+        and array(select name from named) @> %(needed)s::text[]
+),
+{_STORING}
 """

@@ -301,7 +301,7 @@ class Runs:
     ) -> None:
         terminal: Terminal
         try:
-            thread = self._thread(run.row, context, has_past)
+            thread = self._thread(run, context, has_past)
             terminal = await run_turn(
                 pipeline, turn, context, thread=thread, emit=run.emit, stop=run.stop
             )
@@ -316,11 +316,11 @@ class Runs:
             run.has_started()
             self._runs.pop(run.id, None)
 
-    def _thread(self, row: RunRow, context: Context, has_past: bool) -> Thread | None:
-        if row.conversation_id is None:
+    def _thread(self, run: Run, context: Context, has_past: bool) -> Thread | None:
+        if run.row.conversation_id is None:
             return None
         most = self._most_recalled(context.model, context.preferred_model) if has_past else 0
-        return Thread(str(row.conversation_id), str(row.id), most)
+        return Thread(str(run.row.conversation_id), str(run.id), most, run.put)
 
     async def _take_up(self, waiting: Waiting, begin_again: BeginAgain) -> None:
         row = waiting.row

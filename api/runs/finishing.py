@@ -102,12 +102,13 @@ class Finishing:
         self, run: Run, terminal: Terminal, first: int, *, is_whole: bool = True
     ) -> bool:
         """Store it, with all that it said, or without what may be what cannot be stored."""
+        await self._writer.leave(run)
         end = self._end(run, terminal, first)
         if not is_whole:
-            end = replace(end, batches=end.batches[-1:], added=True, web_sources=())
+            last = end.batches[-1:]
+            end = replace(end, batches=last, added=True, web_sources=(), checkpoint=None)
         async for attempt in patiently():
             with attempt:
-                await self._writer.leave(run)
                 is_mine = await self._endings.end(end, self._process_id)
         return is_mine
 
@@ -121,4 +122,6 @@ class Finishing:
             spent=spent_on(terminal, self._price_of),
             web_sources=run.web_sources,
             documents=run.documents,
+            checkpoint=run.checkpoint,
+            in_doubt=run.in_doubt,
         )

@@ -12,6 +12,7 @@ from api.runs.rows import RunRow, Shown
 from api.runs.starts import Start
 from api.runs.stored_log import Batch
 from api.wire import Frame
+from graph.checkpoints import Saved
 from graph.events import Event, PromptComposed, SourcesFound
 from graph.run import Stop
 from graph.state import Source
@@ -22,6 +23,7 @@ class Run:
     """One execution of the pipeline.
 
     `documents` are those whose passages it showed, names by id, until that is noted in its row.
+    `in_doubt`: some of its log was sent to the database, which did not say that it is stored.
     """
 
     row: RunRow
@@ -32,6 +34,8 @@ class Run:
     web_sources: list[Source] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)
     course: Course = field(default_factory=Course)
+    checkpoint: Saved | None = None
+    in_doubt: bool = False
     readers: int = 0
     was_followed: bool = False
     task: asyncio.Task[None] = field(init=False)
@@ -57,6 +61,10 @@ class Run:
         if frames := self.dialect(event):
             self.log.append(frames)
             await self.log.room()
+
+    def put(self, saved: Saved) -> None:
+        """Take the checkpoint that is to be stored with its end."""
+        self.checkpoint = saved
 
     def has_started(self) -> None:
         """Make room for others to start: what is to be done before the model is asked is done."""

@@ -5,12 +5,7 @@ from graph.state import Message
 
 
 class Transcripts:
-    """Reads conversations as the pipeline remembers them.
-
-    `holding` is a query that gives a row if the run `%(run)s` is going on, and keeps it so.
-    """
-
-    holding = "select from runs where id = %(run)s and status = 'running' for share"
+    """Reads conversations as the pipeline remembers them."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

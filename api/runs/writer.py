@@ -52,8 +52,13 @@ class LogWriter:
             new = [(run, first, frames) for run, first, frames in new if frames]
             if not new:
                 return
-            await self._note_documents([run for run, _, _ in new])
-            await keep(self._pool, [Batch(run.id, first, frames) for run, first, frames in new])
+            try:
+                await self._note_documents([run for run, _, _ in new])
+                await keep(self._pool, [Batch(run.id, first, frames) for run, first, frames in new])
+            except BaseException:
+                for run, _, _ in new:
+                    run.in_doubt = True
+                raise
             for run, first, frames in new:
                 run.log.note_saved(first + len(frames) - 1)
 

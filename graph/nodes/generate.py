@@ -155,15 +155,21 @@ class _Asking:
 async def _pass_on(begun: _Begun, runtime: Runtime[Context]) -> None:
     """Write each batch of the answer up to its end, or to the most that an answer may have."""
     answer, write, listener = begun.answer, runtime.stream_writer, runtime.context.listener
-    batch: Batch | None = begun.first
     async with aclosing(begun.stream) as stream:
         await answer.prepare()
-        while batch:
+        batch = begun.first
+        while True:
             if streamed := answer.feed(batch):
                 write(streamed)
                 if listener:
                     await listener.keep_up()
-            batch = None if answer.is_full else await anext(stream, None)
+            if answer.is_full:
+                break
+            # With a default, `anext` costs more, for each token.
+            try:
+                batch = await anext(stream)
+            except StopAsyncIteration:
+                break
     if streamed := answer.close():
         write(streamed)
         await runtime.context.keep_up()
