@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context, ContextVar
 from functools import cache, partial
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -17,6 +18,7 @@ import certifi
 from aiohttp.abc import ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from graph.addresses import Reach
@@ -34,6 +36,8 @@ _LEFTOVERS_S = 0.25
 _LOOKUP_S = 2.0
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _MAX_REFUSAL_BYTES = 4096
+
+Judge = Callable[[], Awaitable[None]]
 
 _Key = tuple[asyncio.AbstractEventLoop, Reach | None]
 
@@ -81,9 +85,12 @@ class Sessions:
 
 
 class _Sent:
-    """What aiohttp did with one request."""
+    """What the connector did for one request."""
 
-    on_used_connection = False
+    on_new_connection = False
+
+
+_sent: ContextVar[_Sent] = ContextVar("sent")
 
 
 class _Handler(ResponseHandler):
@@ -95,6 +102,43 @@ class _Handler(ResponseHandler):
     def resume_reading(self, resume_parser: bool = True) -> None:
         if self._reading_paused:
             super().resume_reading(resume_parser)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Makes connections that `judge` has nothing against, and notes it of the request.
+
+    Each is made in a context of its own: else, as long as it is kept, it would hold the context
+    of the request that first needed it, and so a whole run.
+    """
+
+    def __init__(self, judge: Judge | None, **settings: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(limit=0, keepalive_timeout=_KEEPALIVE_S, **settings)
+        handler: type[ResponseHandler] = _Handler
+        self._factory = partial(handler, loop=asyncio.get_running_loop())
+        self._judge = judge
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - its base's
+    ) -> ResponseHandler:
+        _sent.get().on_new_connection = True
+        if self._judge:
+            await self._judge()
+        making = asyncio.create_task(
+            super()._create_connection(req, traces, timeout), context=Context()
+        )
+        try:
+            return await making
+        except asyncio.CancelledError:
+            making.add_done_callback(_close)
+            raise
+
+
+def _close(made: asyncio.Task[ResponseHandler]) -> None:
+    if not made.cancelled() and not made.exception():
+        made.result().close()
 
 
 class _JudgingResolver(aiohttp.ThreadedResolver):
@@ -119,28 +163,21 @@ class _JudgingResolver(aiohttp.ThreadedResolver):
 def _open_session(
     url: URL, proxy: str | None, authorities: ssl.SSLContext, reach: Reach | None
 ) -> aiohttp.ClientSession:
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(_note_reuse)
     guard: dict[str, Any] = {}
+    judge = None
     if reach:
         _check_url(reach, url)
         if proxy:
-            trace.on_connection_create_start.append(_judge_target(reach, url))
+            judge = _judge_target(reach, url)
         else:
             guard = {
                 "resolver": _JudgingResolver(reach),
                 "socket_factory": partial(_judged_socket, reach),
             }
-    connector = aiohttp.TCPConnector(
-        limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=authorities, **guard
-    )
-    handler: type[ResponseHandler] = _Handler
-    connector._factory = partial(handler, loop=asyncio.get_running_loop())
     # trust_env would also read ~/.netrc, and refuse to send our key where that has an entry.
     return aiohttp.ClientSession(
-        connector=connector,
+        connector=_Connector(judge, ssl=authorities, **guard),
         cookie_jar=aiohttp.DummyCookieJar(),
-        trace_configs=[trace],
         proxy=proxy,
         trust_env=False,
     )
@@ -160,10 +197,10 @@ def _judged_socket(reach: Reach, target: aiohttp.AddrInfoType) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-def _judge_target(reach: Reach, url: URL) -> Callable[..., Awaitable[None]]:
+def _judge_target(reach: Reach, url: URL) -> Judge:
     """What judges `url` before each connection to a proxy, which resolves it once more itself."""
 
-    async def judge(*_: object) -> None:
+    async def judge() -> None:
         # What is not found here is left to the proxy, which is the operator's.
         with suppress(OSError):
             async with asyncio.timeout(_LOOKUP_S):
@@ -181,10 +218,6 @@ def _trusted_authorities() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
-
-
-async def _note_reuse(_session: object, context: Any, _params: object) -> None:  # noqa: ANN401
-    context.trace_request_ctx.on_used_connection = True
 
 
 def _proxy_for(url: URL) -> str | None:
@@ -212,26 +245,21 @@ async def request(
 ) -> aiohttp.ClientResponse:
     """The response to one request, of any status; redirects are not followed."""
 
-    async def send(sent: _Sent) -> aiohttp.ClientResponse:
+    async def send() -> aiohttp.ClientResponse:
         return await session.request(
-            method,
-            url,
-            headers=headers,
-            data=body,
-            timeout=limits,
-            allow_redirects=False,
-            trace_request_ctx=sent,
+            method, url, headers=headers, data=body, timeout=limits, allow_redirects=False
         )
 
     sent = _Sent()
+    _sent.set(sent)
     try:
-        return await send(sent)
+        return await send()
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-        if not sent.on_used_connection:
+        if sent.on_new_connection:
             raise
     # A kept connection that breaks before a byte of the answer was most likely closed while idle,
     # just as we wrote: the request was not seen. aiohttp repeats no POST, so this does, once.
-    return await send(_Sent())
+    return await send()
 
 
 async def expect_success(response: aiohttp.ClientResponse) -> None:
