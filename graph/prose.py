@@ -148,7 +148,7 @@ class Prose:
                 self._phase = "gap"
                 yield "ended", at
             self._add(atom)
-        elif _MARKER.fullmatch(atom):
+        elif atom[0] == "[" and _MARKER.fullmatch(atom):
             yield from self._take_marker(atom, at)
         elif atom == "|":
             yield "taken", at

@@ -72,12 +72,9 @@ class _Claim:
     """
 
     def __init__(self, text: str, known: Callable[[Word], _Known], source_count: int) -> None:
-        text = without_lead(text)
-        said = words(text)
-        self.text = text
-        self.negations = negations(text)
-        self.forms = [word.form for word in said]
-        self.words = list({word.form: word for word in reversed(said)}.values())
+        self.text = without_lead(text)
+        self._said = words(self.text)
+        self.words = list({word.form: word for word in reversed(self._said)}.values())
         self.exact = self.amounts = self.numbers = 0
         self.held = [0] * source_count
         self._known = [(1 << at, known(word)) for at, word in enumerate(self.words)]
@@ -92,6 +89,16 @@ class _Claim:
                 self.amounts |= bit
             for source in told.places:
                 self.held[source] |= bit
+
+    @cached_property
+    def negations(self) -> int:
+        """How often it says "not"."""
+        return negations(self.text)
+
+    @property
+    def forms(self) -> list[str]:
+        """The forms of all its words, in order."""
+        return [word.form for word in self._said]
 
     @property
     def is_short(self) -> bool:
@@ -197,13 +204,37 @@ class Evidence:
         asked = (word.form, word.exact)
         known = self._known.get(asked)
         if known is None:
-            places = _places_of(word, self._texts)
+            places = self._places_of(word)
             having = sum(map(len, places.values()))
             # The fewer of all sentences have a word, the heavier it is.
             weight = 1 + math.log((self._total + 1) / (max(having, 1) + 1))
             known = _Known(places, weight, is_amount(word), is_number(word))
             self._known[asked] = known
         return known
+
+    def _places_of(self, word: Word) -> Mapping[int, Sequence[int]]:
+        """The sentences of each source that have the word, or all parts of the path that it is."""
+        having = self._places.get(word.form, {})
+        if having or not word.exact or not (path := parts(word.form)):
+            return having
+        each = [self._places.get(part, {}) for part in path]
+        common = {
+            source: sorted(set.intersection(*(set(places.get(source, ())) for places in each)))
+            for source in each[0]
+        }
+        return {source: places for source, places in common.items() if places}
+
+    @cached_property
+    def _places(self) -> dict[str, dict[int, Sequence[int]]]:
+        """The sentences of each source that have a form."""
+        found: dict[str, dict[int, Sequence[int]]] = {}
+        for source, text in enumerate(self._texts):
+            for form, places in text.places.items():
+                if (having := found.get(form)) is None:
+                    found[form] = {source: places}
+                else:
+                    having[source] = places
+        return found
 
     def _windows(self, claim: _Claim) -> list[_Window]:
         """The best window of each source that may bear the claim out, the best first."""
@@ -262,19 +293,6 @@ class Evidence:
             for word in claim.words
             if word.name
         )
-
-
-def _places_of(word: Word, texts: Sequence[SourceText]) -> dict[int, Sequence[int]]:
-    """The sentences of each source that have the word, or all parts of the path that it is."""
-    form = word.form
-    having = {source: text.places[form] for source, text in enumerate(texts) if form in text.places}
-    if having or not word.exact or not (path := parts(form)):
-        return having
-    having = {
-        source: sorted(set.intersection(*(set(text.places.get(part, ())) for part in path)))
-        for source, text in enumerate(texts)
-    }
-    return {source: places for source, places in having.items() if places}
 
 
 def _binds_number(claim: _Claim, window: _Window) -> bool:
