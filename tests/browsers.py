@@ -17,7 +17,7 @@ _ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-_PATIENCE_MS = 15_000
+_PATIENCE_MS = 30_000
 
 PHONE = {"width": 375, "height": 812}
 DESK = {"width": 1280, "height": 860}

@@ -122,7 +122,7 @@ def test_ask_that_is_interrupted_stops_the_run(
         assert asking.stdout.read(5) == b"word "
         asking.send_signal(signal.SIGINT)
         model.wait_for_hangup(model.chats[0])
-        assert asking.wait(10) != 0
+        assert asking.wait(30) != 0
 
 
 def test_ask_of_a_project_that_is_not_there_names_those_that_are(

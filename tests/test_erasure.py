@@ -316,5 +316,6 @@ def test_the_files_are_not_taken_for_clean_while_somebody_may_still_read_what_wa
     with psycopg.connect(url) as holder:
         holder.execute("lock table chunks in access share mode")
         assert asyncio.run(scrubbing.scrub(url, documents=True)) is False
+        monkeypatch.setattr(scrubbing, "_PATIENCE_S", 30)
         assert asyncio.run(scrubbing.scrub(url, documents=False)) is True
     assert asyncio.run(scrubbing.scrub(url, documents=True)) is True

@@ -14,6 +14,7 @@ from freezing import frozen
 from sse import Event, read
 from standins.openai import Answer, OpenAIStandIn
 from test_server import wait_until
+from timed import timed
 
 from graph.postgres import embedded_postgres
 
@@ -161,6 +162,7 @@ def test_no_error_tells_a_key_an_address_or_what_the_provider_said(
         assert "127.0.0.1" not in told
 
 
+@timed
 def test_without_the_database_requests_get_503_and_the_service_comes_back(
     postgres_url: str, start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
@@ -209,6 +211,7 @@ def serving(server_url: str) -> list[psutil.Process]:
     return [backends[0].parent(), *backends]
 
 
+@timed
 def test_a_database_that_is_frozen_is_503_within_6_s_and_health_answers_within_2(
     scratch: Path, start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
@@ -262,7 +265,7 @@ def test_a_database_that_goes_away_in_mid_answer_still_ends_the_stream(
         with http.stream("POST", f"/chat/projects/{project}", json={"message": "x"}) as response:
             chunks = response.iter_raw()
             got = next(chunks)
-            wait_until(lambda: bool(model.chats), 10)
+            wait_until(lambda: bool(model.chats), 30)
             with database_away(postgres_url, url):
                 while b"delta" not in got:
                     got += next(chunks)

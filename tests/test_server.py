@@ -22,6 +22,7 @@ from conftest import make_database
 from forked import Forked
 from secrets_watch import WATCH
 from standins.openai import Answer, OpenAIStandIn
+from timed import timed
 
 SERVE = ["serve", "--port", "0"]
 ENDLESS = Answer(["word "] * 1000, delay_s=0.1)
@@ -156,7 +157,7 @@ class Draft(threading.Thread):
 
     @property
     def terminal(self) -> list[tuple[str, dict[str, Any]]]:
-        self.join(5)
+        self.join(30)
         assert not self.is_alive(), "the stream did not end"
         return [event for event in self.events if event[0] != "message"]
 
@@ -176,6 +177,7 @@ def test_sigterm_lets_a_short_run_finish_and_the_log_holds_nothing_that_was_aske
         assert "canary" not in service.err
 
 
+@timed
 def test_a_second_interrupt_does_not_wait_for_runs(start: Start, model: OpenAIStandIn) -> None:
     model.will(ENDLESS)
     with start() as service:
