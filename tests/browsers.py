@@ -31,10 +31,10 @@ ContextFactory = Callable[..., AbstractContextManager[BrowserContext]]
 # Not for the whole session: while Playwright runs, no test of the process can run an event loop.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium, if possible without what shows windows: a page costs it a third."""
     if not (PAGE / "index.html").exists():
         pytest.fail("The page is not there. Make it with `make page`.")
-    path = shutil.which("chromium")
+    path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if path is None:
         pytest.fail("Chromium is not there. Install it with `apt-get install -y chromium`.")
     expect.set_options(timeout=_PATIENCE_MS)

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -19,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import make_database
-from forked import Forked
+from forked import Forked, ran
 from secrets_watch import WATCH
 from standins.openai import Answer, OpenAIStandIn
 from timed import timed
@@ -220,15 +219,7 @@ def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(served:
 
 def refused(folder: Path, *options: str, **settings: str) -> tuple[int, str]:
     """The exit code and what stands on stderr of a service that does not start."""
-    done = subprocess.run(
-        [sys.executable, "-m", "api.cli", "serve", *options],
-        cwd=folder,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = ran(folder, environment(**settings), "serve", *options)
     assert done.stdout == ""
     return done.returncode, done.stderr
 
