@@ -26,17 +26,16 @@ from graph.postgres import embedded_postgres
 
 pytest_plugins = ["browsers", "javascript"]
 
-# Their tests wait for processes more than they compute.
-_FIRST = (
-    "test_killed.py",
-    "test_database_faults.py",
-    "test_server.py",
-    "test_studio.py",
-    "test_faults.py",
-    "test_cli.py",
-    "test_clients.py",
-    "test_local_model.py",
-)
+# The longest first.
+_FIRST = tuple(
+    f"test_{name}.py"
+    for name in (
+        "clients", "page_project", "killed", "matrix", "page_chat_faults", "database_faults",
+        "page_drafting", "faults", "page_chat", "server", "ingestion", "studio", "cli", "vectors",
+        "workers", "page_admin", "erasure", "page_texts", "reading", "architecture", "models",
+        "keys_of_requests", "local_model", "chat", "crashes", "resuming", "streams",
+    )
+)  # fmt: skip
 
 _CANARIES = {
     "embedding_api_key": "canary-embedding-key",
@@ -50,7 +49,8 @@ ServiceFactory = Callable[..., AbstractContextManager["Service"]]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker is left alone with one."""
-    items.sort(key=lambda item: item.path.name not in _FIRST)
+    place = {name: number for number, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -217,9 +217,6 @@ def shared_service(
         openai_model="stand-in",
         tavily_api_key="tvly-canary-key",
         tavily_base_url=shared_tavily.base_url,
-        llm_first_token_timeout_s=1.5,
-        llm_idle_timeout_s=1,
-        llm_connect_timeout_s=2,
     ) as service:
         yield service
 

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,25 @@ IN_MID_ANSWER = [
 ]
 
 
+@pytest.fixture(scope="module")
+def impatient(start_service: ServiceFactory, shared_model: OpenAIStandIn) -> Iterator[Service]:
+    """A service that does not wait long for its model."""
+    with start_service(
+        openai_base_url=shared_model.base_url,
+        openai_api_key="sk-canary-model-key",
+        openai_model="stand-in",
+        llm_first_token_timeout_s=1.5,
+        llm_idle_timeout_s=1,
+    ) as service:
+        yield service
+
+
+@pytest.fixture
+def service(impatient: Service, model: OpenAIStandIn) -> Service:
+    """In place of the shared one."""
+    return impatient
+
+
 def draft(http: httpx.Client, project: str, **changes: Any) -> tuple[str, list[Event]]:
     body = {
         "conversation_id": str(uuid.uuid4()),
@@ -60,6 +80,7 @@ def kept(http: httpx.Client, conversation_id: str) -> list[tuple[str, str, str]]
     return [(m["role"], m["content"], m["status"]) for m in conversation["messages"]]
 
 
+@timed
 @pytest.mark.parametrize(("answer", "codes", "says"), [*BEFORE_THE_FIRST_TOKEN, *IN_MID_ANSWER])
 def test_a_model_that_fails_ends_a_draft_with_one_error_and_keeps_the_part(
     http: httpx.Client,
@@ -84,6 +105,7 @@ def test_a_model_that_fails_ends_a_draft_with_one_error_and_keeps_the_part(
     assert len(model.chats) == 1
 
 
+@timed
 @pytest.mark.parametrize(("answer", "codes", "says"), [*BEFORE_THE_FIRST_TOKEN, *IN_MID_ANSWER])
 def test_a_model_that_fails_ends_a_chat_with_one_error(
     http: httpx.Client,
@@ -116,6 +138,7 @@ def test_a_model_that_is_not_there_is_a_connection_error(
     assert health.json()["services"] == {"database": "OK", "vectors": "OK", "llm": "ERROR"}
 
 
+@timed
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
