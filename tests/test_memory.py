@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import httpx
 import psycopg
 import pytest
-from conftest import Service, ServiceFactory, make_database
+from conftest import Service, ServiceFactory, make_database, migrated_database
 from psycopg.rows import dict_row
 from sse import live, read
 from standins.openai import Answer, OpenAIStandIn
@@ -17,7 +17,6 @@ from test_faults import database_away
 from test_server import wait_until
 
 from api.access.principals import LOCAL_USER, know_principals
-from api.database.migrations import migrate
 from api.runs.transcripts import Transcripts
 from graph.checkpoints import open_checkpoints
 from graph.knowledge.library import Library
@@ -215,8 +214,7 @@ def test_an_answer_outlives_a_database_that_goes_away_while_it_comes(
 @pytest.fixture(scope="module")
 def url(postgres_url: str) -> str:
     """A database with the service's tables."""
-    url = make_database(postgres_url)
-    migrate(url)
+    url = migrated_database(postgres_url)
     with_pool(url, know_principals)
     return url
 

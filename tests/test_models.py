@@ -18,12 +18,11 @@ import aiohttp
 import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
-from conftest import make_database
+from conftest import migrated_database
 from pydantic import SecretStr
 from standins.openai import Answer, OpenAIStandIn
 from timed import timed
 
-from api.database.migrations import migrate
 from graph import models as models_module
 from graph.completions import tokens_of
 from graph.errors import ModelRefused, ModelTimedOut, ModelUnreachable
@@ -387,8 +386,7 @@ class Entered:
 
 @pytest.fixture(scope="module")
 def migrated(postgres_url: str) -> str:
-    url = make_database(postgres_url)
-    migrate(url)
+    url = migrated_database(postgres_url)
     return url
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import make_database
+from conftest import migrated_database
 from psycopg import Rollback
 
 import api.queue
@@ -40,8 +40,7 @@ asyncio.run(main(sys.argv[1]))
 @pytest.fixture
 def url(postgres_url: str) -> str:
     """A database with the service's tables."""
-    made = make_database(postgres_url)
-    migrate(made)
+    made = migrated_database(postgres_url)
     return made
 
 
