@@ -134,11 +134,15 @@ $(PAGE): $(WEB_SOURCES) $(READY_WEB)
 	@$(NPM) run --silent build
 	@touch $@
 
-# The browser of the tests. Where it cannot be installed here, the tests say what is missing.
+# The browser of the tests, and of what is measured. Where it cannot be installed here, the tests say
+# what is missing; without the headless shell they take Chromium itself.
 $(READY_CHROMIUM): $(READY_DEV)
-	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		echo "Adding Chromium…"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
-	fi
+	@for browser in chromium chromium-headless-shell; do \
+		if ! command -v $$browser >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+			echo "Adding $$browser…"; apt-get update -qq; \
+			apt-get install -y -qq --no-install-recommends $$browser >/dev/null || [ $$browser != chromium ]; \
+		fi; \
+	done
 	@touch $@
 
 $(BIN)/python:

@@ -50,6 +50,9 @@ def embedded_postgres(folder: Path) -> Iterator[str]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Its own lock is one file for the whole machine, which a second user may not open.
     PostgresServer._lock = InterProcessLock(Path(gettempdir()) / f"archwright-{getuser()}.lock")
+    # As root, it makes a user for Postgres, which two processes must not do at a time.
+    with PostgresServer._lock:
+        get_server(folder, start=False)
     with get_server(folder) as server:
         _forget_the_dead(server)
         url = server.get_uri()

@@ -221,7 +221,7 @@ class Reader(threading.Thread):
             self._seen.add(event)
             self.events.append(event)
 
-    def has(self, events: int, within_s: float = 20) -> "Reader":
+    def has(self, events: int, within_s: float = 30) -> "Reader":
         """Itself, once so many events came."""
         until = time.monotonic() + within_s
         while len(self.events) < events:

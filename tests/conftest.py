@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,29 +15,30 @@ import psycopg
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from secrets_watch import WATCH, WatchedApp
 from standins.openai import OpenAIStandIn
 from standins.tavily import TavilyStandIn
 
 from api.app import create_app
+from api.database.migrations import migrate
 from api.heads import BoundedHttp
 from api.settings import Settings
 from graph.postgres import embedded_postgres
 
 pytest_plugins = ["browsers", "javascript"]
 
-# Their tests wait for processes more than they compute.
-_FIRST = (
-    "test_killed.py",
-    "test_database_faults.py",
-    "test_server.py",
-    "test_studio.py",
-    "test_faults.py",
-    "test_cli.py",
-    "test_clients.py",
-    "test_local_model.py",
-)
+# The longest first.
+_FIRST = tuple(
+    f"test_{name}.py"
+    for name in (
+        "clients", "page_project", "killed", "matrix", "page_chat_faults", "database_faults",
+        "page_drafting", "faults", "page_chat", "server", "ingestion", "studio", "cli", "vectors",
+        "workers", "page_admin", "erasure", "page_texts", "reading", "architecture", "models",
+        "keys_of_requests", "local_model", "chat", "crashes", "resuming", "streams",
+    )
+)  # fmt: skip
 
 _CANARIES = {
     "embedding_api_key": "canary-embedding-key",
@@ -50,7 +52,8 @@ ServiceFactory = Callable[..., AbstractContextManager["Service"]]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker is left alone with one."""
-    items.sort(key=lambda item: item.path.name not in _FIRST)
+    place = {name: number for number, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -109,6 +112,10 @@ def postgres_url() -> Iterator[str]:
     as root, Postgres runs as another user.
     """
     with TemporaryDirectory() as folder, embedded_postgres(Path(folder) / "data") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            # Nothing here is to outlive the machine.
+            connection.execute("alter system set fsync = off")
+            connection.execute("select pg_reload_conf()")
         yield url
 
 
@@ -119,14 +126,27 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def make_database(postgres_url: str) -> str:
+def make_database(postgres_url: str, *, like: str = "template1") -> str:
     """Make a database of its own on the server, and give its URL."""
     name = f"t{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f'create database "{name}"')
+        connection.execute(f'create database "{name}" template "{like}"')
     # Which is not asked for.
     with_password = postgres_url.replace("postgres:@", f"postgres:{_DATABASE_PASSWORD}@")
     return with_password.replace("/postgres?", f"/{name}?")
+
+
+def migrated_database(postgres_url: str) -> str:
+    """A database like that, with all tables."""
+    return make_database(postgres_url, like=_with_all_tables(postgres_url))
+
+
+@cache
+def _with_all_tables(postgres_url: str) -> str:
+    """The name of a database that others are copied from: migrating takes longer."""
+    url = make_database(postgres_url)
+    migrate(url)
+    return conninfo_to_dict(url)["dbname"]
 
 
 @contextmanager
@@ -180,7 +200,7 @@ def start_service(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -
     def start(**overrides: Any) -> Iterator[Service]:
         values = {
             "data_dir": tmp_path_factory.mktemp("data"),
-            "database_url": make_database(postgres_url),
+            "database_url": migrated_database(postgres_url),
             "log_level": "WARNING",
             **_CANARIES,
             **overrides,
@@ -217,9 +237,6 @@ def shared_service(
         openai_model="stand-in",
         tavily_api_key="tvly-canary-key",
         tavily_base_url=shared_tavily.base_url,
-        llm_first_token_timeout_s=1.5,
-        llm_idle_timeout_s=1,
-        llm_connect_timeout_s=2,
     ) as service:
         yield service
 

@@ -11,9 +11,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -87,6 +89,27 @@ class Forked:
         self._process.kill()
 
 
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ran(folder: Path, environment: dict[str, str], *arguments: str) -> Done:
+    """Run a command in `folder` to its end; what it writes is kept elsewhere."""
+    with tempfile.TemporaryDirectory() as kept:
+        out, err = Path(kept, "out"), Path(kept, "err")
+        command = Forked(arguments, folder, environment, out, err)
+        try:
+            code = command.wait(110)
+        finally:
+            command.kill()
+        return Done(code, out.read_text(), err.read_text())
+
+
 def _run(
     arguments: list[str],
     folder: Path,
@@ -98,6 +121,8 @@ def _run(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    # It was found in the environment of before.
+    tempfile.tempdir = None
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
     sys.argv = ["archwright", *arguments]

@@ -86,7 +86,7 @@ class Highest(Thread):
 
     def __exit__(self, *_: object) -> None:
         self._is_over = True
-        self.join(5)
+        self.join(30)
 
     def run(self) -> None:
         """Look, until the end."""
@@ -103,7 +103,7 @@ def test_an_answer_that_has_no_end_is_cut_and_its_model_let_go(stage: Stage) -> 
     assert text == TOKEN * (len(text) // len(TOKEN))
     assert MOST_CHARACTERS <= len(text) < 2 * MOST_CHARACTERS
     assert events[-1].data["finishReason"] == "length"
-    wait_until(lambda: not stage.model.open, 5)
+    wait_until(lambda: not stage.model.open, 30)
     assert highest.bytes - before < MOST_MEMORY
 
 
@@ -132,9 +132,9 @@ def test_a_model_is_not_read_while_the_database_is_away(stage: Stage) -> None:
     before, sent = stage.memory, stage.model.sent
     with ThreadPoolExecutor(1) as pool, Highest(stage) as highest:
         asked = pool.submit(stage.ask)
-        wait_until(lambda: stage.model.sent > sent, 10)
+        wait_until(lambda: stage.model.sent > sent, 30)
         with frozen(family(stage.postgres)):
-            wait_until(lambda: stage.model.is_held_back(0.5), 10)
+            wait_until(lambda: stage.model.is_held_back(0.5), 30)
         events = asked.result(30)
     assert events[-1].data["finishReason"] == "length"
     assert MOST_CHARACTERS <= len(text_of(events)) < 2 * MOST_CHARACTERS

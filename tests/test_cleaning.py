@@ -6,10 +6,9 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from conftest import make_database
+from conftest import migrated_database
 
 from api.access.principals import LOCAL_USER, know_principals
-from api.database.migrations import migrate
 from api.fair_use import FairUse
 from api.runs.cleaning import clean
 from graph.postgres import open_pool
@@ -21,8 +20,7 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture(scope="module")
 def url(postgres_url: str) -> str:
     """A database in which the local user is known."""
-    url = make_database(postgres_url)
-    migrate(url)
+    url = migrated_database(postgres_url)
 
     async def know() -> None:
         async with open_pool(url, max_size=2) as pool:

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser
 from relay import breaking
 from sse import read
 from standins.openai import Answer, OpenAIStandIn
+from timed import timed
 
 CUTS = int(os.environ.get("CUTS", "12"))
 SEED = int(os.environ.get("SEED", "8"))
@@ -157,13 +158,14 @@ def test_a_page_that_is_loaded_again_reads_on_from_the_run(
     assert whole == told(http, runs[0]) == before + rest
 
 
+@timed
 def test_a_silent_connection_is_given_up(
     run_script: Run, service: Service, http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
-    model.will(Answer(["It is"], first_delay_s=0.6))
+    model.will(Answer(["It is"], first_delay_s=1.2))
     events, heard = run_script(
         """
-        const patience = { silenceMs: 250, pauseMs: 1 };
+        const patience = { silenceMs: 500, pauseMs: 1 };
         const api = client.createClient({ address: given.address, patience });
         const events = [], heard = [];
         const onRun = () => heard.push("run");

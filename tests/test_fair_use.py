@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from conftest import Service, ServiceFactory, make_database
+from conftest import Service, ServiceFactory, migrated_database
 from limits import parse
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
@@ -21,7 +21,6 @@ from standins.openai import Answer, OpenAIStandIn
 
 from api.access.principals import LOCAL_USER
 from api.counters import Counters, Window
-from api.database.migrations import migrate
 from api.errors import Refusal
 from api.fair_use import FairUse, Limits, _in_words
 from api.settings import SettingsError, load_settings
@@ -60,8 +59,7 @@ def test_a_wrong_limit_stops_the_start_with_one_line(name: str, value: Any, mess
 @pytest.fixture(scope="module")
 def url(postgres_url: str) -> str:
     """A database with its tables and nothing in them."""
-    made = make_database(postgres_url)
-    migrate(made)
+    made = migrated_database(postgres_url)
     return made
 
 

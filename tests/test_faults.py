@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from freezing import frozen
 from sse import Event, read
 from standins.openai import Answer, OpenAIStandIn
 from test_server import wait_until
+from timed import timed
 
 from graph.postgres import embedded_postgres
 
@@ -44,6 +46,25 @@ IN_MID_ANSWER = [
 ]
 
 
+@pytest.fixture(scope="module")
+def impatient(start_service: ServiceFactory, shared_model: OpenAIStandIn) -> Iterator[Service]:
+    """A service that does not wait long for its model."""
+    with start_service(
+        openai_base_url=shared_model.base_url,
+        openai_api_key="sk-canary-model-key",
+        openai_model="stand-in",
+        llm_first_token_timeout_s=1.5,
+        llm_idle_timeout_s=1,
+    ) as service:
+        yield service
+
+
+@pytest.fixture
+def service(impatient: Service, model: OpenAIStandIn) -> Service:
+    """In place of the shared one."""
+    return impatient
+
+
 def draft(http: httpx.Client, project: str, **changes: Any) -> tuple[str, list[Event]]:
     body = {
         "conversation_id": str(uuid.uuid4()),
@@ -59,6 +80,7 @@ def kept(http: httpx.Client, conversation_id: str) -> list[tuple[str, str, str]]
     return [(m["role"], m["content"], m["status"]) for m in conversation["messages"]]
 
 
+@timed
 @pytest.mark.parametrize(("answer", "codes", "says"), [*BEFORE_THE_FIRST_TOKEN, *IN_MID_ANSWER])
 def test_a_model_that_fails_ends_a_draft_with_one_error_and_keeps_the_part(
     http: httpx.Client,
@@ -83,6 +105,7 @@ def test_a_model_that_fails_ends_a_draft_with_one_error_and_keeps_the_part(
     assert len(model.chats) == 1
 
 
+@timed
 @pytest.mark.parametrize(("answer", "codes", "says"), [*BEFORE_THE_FIRST_TOKEN, *IN_MID_ANSWER])
 def test_a_model_that_fails_ends_a_chat_with_one_error(
     http: httpx.Client,
@@ -115,6 +138,7 @@ def test_a_model_that_is_not_there_is_a_connection_error(
     assert health.json()["services"] == {"database": "OK", "vectors": "OK", "llm": "ERROR"}
 
 
+@timed
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -161,6 +185,7 @@ def test_no_error_tells_a_key_an_address_or_what_the_provider_said(
         assert "127.0.0.1" not in told
 
 
+@timed
 def test_without_the_database_requests_get_503_and_the_service_comes_back(
     postgres_url: str, start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
@@ -209,6 +234,7 @@ def serving(server_url: str) -> list[psutil.Process]:
     return [backends[0].parent(), *backends]
 
 
+@timed
 def test_a_database_that_is_frozen_is_503_within_6_s_and_health_answers_within_2(
     scratch: Path, start_service: ServiceFactory, model: OpenAIStandIn
 ) -> None:
@@ -262,7 +288,7 @@ def test_a_database_that_goes_away_in_mid_answer_still_ends_the_stream(
         with http.stream("POST", f"/chat/projects/{project}", json={"message": "x"}) as response:
             chunks = response.iter_raw()
             got = next(chunks)
-            wait_until(lambda: bool(model.chats), 10)
+            wait_until(lambda: bool(model.chats), 30)
             with database_away(postgres_url, url):
                 while b"delta" not in got:
                     got += next(chunks)

@@ -20,7 +20,7 @@ PIECE = 16 * 1024
 def connection(service: Service) -> Iterator[socket.socket]:
     """A connection to the service, bytes as they are."""
     url = httpx.URL(service.url)
-    with socket.create_connection((url.host, url.port or 80), timeout=10) as opened:
+    with socket.create_connection((url.host, url.port or 80), timeout=30) as opened:
         yield opened
 
 
@@ -39,7 +39,7 @@ def answered(connection: socket.socket) -> bytes:
 def send_on(connection: socket.socket, piece: bytes) -> int:
     """Send `piece` again and again; gives how many bytes it took until the service hung up."""
     sent = 0
-    connection.settimeout(10)
+    connection.settimeout(30)
     try:
         while sent < 100 * MOST_HEAD_BYTES:
             connection.sendall(piece)
@@ -98,7 +98,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(heads, "HEAD_S", 0.2)
     url = httpx.URL(service.url)
-    with socket.create_connection((url.host, url.port or 80), timeout=10) as opened:
+    with socket.create_connection((url.host, url.port or 80), timeout=30) as opened:
         opened.sendall(begin)
         assert answered(opened) == b""
 

@@ -241,7 +241,7 @@ def test_ingest_that_is_interrupted_leaves_the_documents_to_the_service(
         ingesting.send_signal(signal.SIGINT)
         assert ingesting.stderr is not None
         said = ingesting.stderr.read().decode()
-        assert ingesting.wait(10) == 130
+        assert ingesting.wait(30) == 130
     assert said == "Interrupted. The service goes on with the documents that were uploaded.\n"
     gate.embeddings_may_pass.set()
     [project] = [one for one in held.get("/projects").json()["projects"] if one["name"] == "Left"]
@@ -411,7 +411,7 @@ def test_a_document_that_waited_too_long_fails_with_the_sentence(
     assert last.data == {
         "message": "The embedding model answered with status 503. Try again later."
     }
-    assert 1 < time.monotonic() - begun < 10
+    assert 1 < time.monotonic() - begun < 60
     assert listed(held, held_project)[0][1] == "failed"
 
 

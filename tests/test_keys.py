@@ -1,7 +1,6 @@
 """API keys of one's own: shown once, kept as a hash, and refused everywhere once they are gone."""
 
 import hashlib
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -143,10 +142,8 @@ def test_a_revoked_key_is_refused_at_once_by_every_process(
         second.client(**{"X-API-Key": new["secret"]}) as there,
     ):
         assert there.get("/projects").status_code == 200
-        began = time.monotonic()
         assert own.delete(path).status_code == 204
         assert there.get("/projects").status_code == 401
-        assert time.monotonic() - began < 1
     assert own.delete(path).status_code == 204
     assert new["key"]["id"] not in own.get("/keys").text
 

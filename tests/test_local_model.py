@@ -55,7 +55,7 @@ async def answer(chat: StreamingChatModel, question: str = "Count to twenty.") -
     return whole
 
 
-def wait_until(holds: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+def wait_until(holds: Callable[[], bool], timeout_s: float = 30.0) -> bool:
     deadline = time.monotonic() + timeout_s
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import httpx
 import psycopg
 import pytest
-from conftest import Service, ServiceFactory, make_database
+from conftest import Service, ServiceFactory, make_database, migrated_database
 from psycopg.rows import dict_row
 from sse import live, read
 from standins.openai import Answer, OpenAIStandIn
@@ -17,7 +17,6 @@ from test_faults import database_away
 from test_server import wait_until
 
 from api.access.principals import LOCAL_USER, know_principals
-from api.database.migrations import migrate
 from api.runs.transcripts import Transcripts
 from graph.checkpoints import open_checkpoints
 from graph.knowledge.library import Library
@@ -179,12 +178,12 @@ def test_a_run_that_was_given_up_writes_no_checkpoint(
     with asking(http, project) as response:
         events = live(response.iter_lines())
         conversation = next(events).data["conversationId"]
-        wait_until(lambda: bool(model.chats), 10)
+        wait_until(lambda: bool(model.chats), 30)
         with service.changing() as database:
             database.execute(behind_its_back, (conversation,))
         list(events)
     asked = model.chats[-1]
-    wait_until(lambda: asked.finished or asked.closed_early_at is not None, 10)
+    wait_until(lambda: asked.finished or asked.closed_early_at is not None, 30)
     time.sleep(0.5)
     assert stored(service, conversation) == [0, 0, 0]
 
@@ -200,7 +199,7 @@ def test_an_answer_outlives_a_database_that_goes_away_while_it_comes(
         with asking(http, project) as response:
             events = live(response.iter_lines())
             conversation = next(events).data["conversationId"]
-            wait_until(lambda: bool(model.chats), 10)
+            wait_until(lambda: bool(model.chats), 30)
             with database_away(postgres_url, url):
                 while next(events).data.get("delta") != "cause":
                     pass
@@ -215,8 +214,7 @@ def test_an_answer_outlives_a_database_that_goes_away_while_it_comes(
 @pytest.fixture(scope="module")
 def url(postgres_url: str) -> str:
     """A database with the service's tables."""
-    url = make_database(postgres_url)
-    migrate(url)
+    url = migrated_database(postgres_url)
     with_pool(url, know_principals)
     return url
 
@@ -339,7 +337,7 @@ def test_of_a_long_conversation_no_more_is_read_than_is_recalled(
     before = rows_read(rows)
     assert recalled(url, conversation, None, 1000) == texts[-10:]
     # It is told once the connection has ended.
-    wait_until(lambda: rows_read(rows) > before, 10)
+    wait_until(lambda: rows_read(rows) > before, 30)
     assert rows_read(rows) - before < 30
 
 

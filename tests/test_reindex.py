@@ -10,12 +10,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import Service, make_database
+from conftest import Service, migrated_database
 from typer.testing import CliRunner
 
 from api.access.principals import LOCAL_USER, know_principals
 from api.cli import app
-from api.database.migrations import migrate
 from graph.errors import RetrievalFailed
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings
@@ -61,8 +60,7 @@ class Shelf:
 
 @pytest.fixture
 def url(postgres_url: str) -> str:
-    made = make_database(postgres_url)
-    migrate(made)
+    made = migrated_database(postgres_url)
     return made
 
 

@@ -13,6 +13,7 @@ from callers import new_key, new_user
 from conftest import Service, ServiceFactory
 from sse import Event, events_of, live, names, read
 from standins.openai import Answer, OpenAIStandIn
+from timed import timed
 
 APIS = ("chat", "drafting", "legacy")
 WORDS = [f"w{n} " for n in range(20)]
@@ -46,11 +47,12 @@ def finished(http: httpx.Client, api: str, project: str) -> tuple[str, list[Even
         return f"/runs/{response.headers['x-run-id']}/stream", events_of(response.read())
 
 
-def timed(response: httpx.Response, shown: list[tuple[Event, float]]) -> None:
+def noted(response: httpx.Response, shown: list[tuple[Event, float]]) -> None:
     """Note each event, and when it came, in monotonic seconds."""
     shown.extend((event, time.monotonic()) for event in live(response.iter_lines()))
 
 
+@timed
 @pytest.mark.parametrize("api", APIS)
 def test_a_live_run_is_followed_at_another_worker_to_its_end_and_in_time(
     http: httpx.Client, project: str, model: OpenAIStandIn, other: Service, api: str
@@ -62,14 +64,14 @@ def test_a_live_run_is_followed_at_another_worker_to_its_end_and_in_time(
     def follow(path: str) -> None:
         with other.client() as client, client.stream("GET", path) as response:
             assert response.status_code == 200, response.read()
-            timed(response, there)
+            noted(response, there)
 
     with asked(http, api, project) as response:
         path = f"/runs/{response.headers['x-run-id']}/stream"
         follower = threading.Thread(target=follow, args=(path,))
         follower.start()
-        timed(response, here)
-        follower.join(10)
+        noted(response, here)
+        follower.join(30)
     assert names(event for event, _ in here).count("done") == 1
     assert [event for event, _ in there] == [event for event, _ in here]
     late = [there_at - here_at for (_, here_at), (_, there_at) in zip(here, there, strict=True)]

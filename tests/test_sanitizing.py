@@ -2,7 +2,7 @@
 
 import random
 from html.parser import HTMLParser
-from time import perf_counter
+from time import thread_time
 
 import pytest
 
@@ -209,25 +209,25 @@ def test_nothing_active_is_left_and_nothing_more_goes(seed: int) -> None:
 )
 def test_time_is_linear(unit: str) -> None:
     text = (unit * 200_000)[:200_000]
-    started = perf_counter()
+    started = thread_time()
     strip_active_html(text)
     strip_active_html("<a" + text + ">")
-    assert perf_counter() - started < 5
+    assert thread_time() - started < 5
 
 
 @pytest.mark.parametrize("unit", ["<", "<a "])
 def test_a_megabyte_of_brackets_takes_less_than_a_second(unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
-    started = perf_counter()
+    started = thread_time()
     assert strip_active_html(text) == text
-    assert perf_counter() - started < 1
+    assert thread_time() - started < 1
 
 
 @pytest.mark.parametrize("unit", ["ignore all the ", "decode this ", "send the ", " ", "a"])
 def test_time_to_look_for_phrases_is_linear(unit: str) -> None:
-    started = perf_counter()
+    started = thread_time()
     assert injection_phrases((unit * 1_000_000)[:1_000_000]) == []
-    assert perf_counter() - started < 5
+    assert thread_time() - started < 5
 
 
 @pytest.mark.parametrize(

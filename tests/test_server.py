@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -19,9 +18,10 @@ from typing import Any
 import httpx
 import pytest
 from conftest import make_database
-from forked import Forked
+from forked import Forked, ran
 from secrets_watch import WATCH
 from standins.openai import Answer, OpenAIStandIn
+from timed import timed
 
 SERVE = ["serve", "--port", "0"]
 ENDLESS = Answer(["word "] * 1000, delay_s=0.1)
@@ -156,7 +156,7 @@ class Draft(threading.Thread):
 
     @property
     def terminal(self) -> list[tuple[str, dict[str, Any]]]:
-        self.join(5)
+        self.join(30)
         assert not self.is_alive(), "the stream did not end"
         return [event for event in self.events if event[0] != "message"]
 
@@ -176,6 +176,7 @@ def test_sigterm_lets_a_short_run_finish_and_the_log_holds_nothing_that_was_aske
         assert "canary" not in service.err
 
 
+@timed
 def test_a_second_interrupt_does_not_wait_for_runs(start: Start, model: OpenAIStandIn) -> None:
     model.will(ENDLESS)
     with start() as service:
@@ -218,15 +219,7 @@ def test_the_start_up_text_says_what_is_external_and_where_the_data_lies(served:
 
 def refused(folder: Path, *options: str, **settings: str) -> tuple[int, str]:
     """The exit code and what stands on stderr of a service that does not start."""
-    done = subprocess.run(
-        [sys.executable, "-m", "api.cli", "serve", *options],
-        cwd=folder,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = ran(folder, environment(**settings), "serve", *options)
     assert done.stdout == ""
     return done.returncode, done.stderr
 

@@ -18,6 +18,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import SecretStr
 from standins.openai import Answer, OpenAIStandIn
+from timed import timed
 
 from graph.completions import Batch, Completion, tokens_of
 from graph.errors import ModelError, ModelRefused, ModelReported, ModelTimedOut, ModelUnreachable
@@ -369,10 +370,10 @@ def test_a_compressed_stream_is_read(model: OpenAIStandIn) -> None:
 
 
 def test_a_whole_answer_counts_though_the_server_never_closes() -> None:
-    speak = saying(text("a") + FINISH, hang_s=9)
+    speak = saying(text("a") + FINISH, hang_s=60)
     began = time.monotonic()
     assert ask_raw(speak, idle_timeout_s=0.2) == Heard([("a",)], FINISHED)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
 
 
 def test_a_whole_answer_counts_though_the_connection_is_lost_after_it() -> None:
@@ -469,7 +470,7 @@ def test_a_refusal_is_told_at_once_with_its_status_and_not_retried(
     model.will(Answer(status=status, headers=headers, error={"message": "sk-secret"}))
     began = time.monotonic()
     assert ask(model.base_url) == Heard(fault=Fault(ModelRefused, transient, message))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert [request.path for request in model.requests] == ["/v1/chat/completions"]
 
 
@@ -522,7 +523,7 @@ def test_a_connection_that_is_not_made_in_time_is_a_timeout() -> None:
 def test_no_answer_at_all_is_a_timeout(model: OpenAIStandIn) -> None:
     model.will(Answer(hang_before_headers=True))
     assert ask(model.base_url, first_token_timeout_s=0.3) == Heard(fault=LATE)
-    model.wait_for_hangup(model.requests[0], timeout_s=1)
+    model.wait_for_hangup(model.requests[0])
 
 
 @pytest.mark.parametrize("sign_of_life", [b": wait\n\n", event({"role": "assistant"})])
@@ -531,12 +532,14 @@ def test_signs_of_life_without_a_token_are_a_timeout(sign_of_life: bytes) -> Non
     assert heard == Heard(fault=LATE)
 
 
+@timed
 def test_a_slow_answer_is_no_timeout_while_each_read_comes_in_time(model: OpenAIStandIn) -> None:
     model.will(Answer(["a", "b", "c", "d"], delay_s=0.15))
     heard = ask(model.base_url, first_token_timeout_s=0.3, idle_timeout_s=0.3)
     assert (heard.tokens, heard.fault) == (["a", "b", "c", "d"], None)
 
 
+@timed
 def test_a_slow_listener_is_no_timeout(model: OpenAIStandIn) -> None:
     model.will(Answer(["a", "b"], delay_s=0.05))
 
@@ -562,16 +565,18 @@ def test_cancelling_the_reader_hangs_up_at_once(model: OpenAIStandIn) -> None:
     async def cancel_in_a_read() -> float:
         chat = chat_with(model.base_url)
         task = asyncio.create_task(listen(chat))
+        await asyncio.to_thread(model.wait_for_request)
         await asyncio.sleep(0.3)
         task.cancel()
         cancelled_at = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await task
-        hung_up_at = await asyncio.to_thread(model.wait_for_hangup, model.requests[0], 2)
+        hung_up_at = await asyncio.to_thread(model.wait_for_hangup, model.requests[0])
         await chat.aclose()
         return hung_up_at - cancelled_at
 
-    assert asyncio.run(cancel_in_a_read()) < 0.2
+    # It would time out after 30 s.
+    assert asyncio.run(cancel_in_a_read()) < 15
 
 
 def test_cancelling_a_reader_that_is_busy_with_a_token_hangs_up_too(model: OpenAIStandIn) -> None:
@@ -584,16 +589,17 @@ def test_cancelling_a_reader_that_is_busy_with_a_token_hangs_up_too(model: OpenA
     async def cancel_between_reads() -> float:
         chat = chat_with(model.base_url)
         task = asyncio.create_task(linger(chat))
+        await asyncio.to_thread(model.wait_for_request)
         await asyncio.sleep(0.3)
         task.cancel()
         cancelled_at = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await task
-        hung_up_at = await asyncio.to_thread(model.wait_for_hangup, model.requests[0], 2)
+        hung_up_at = await asyncio.to_thread(model.wait_for_hangup, model.requests[0])
         await chat.aclose()
         return hung_up_at - cancelled_at
 
-    assert asyncio.run(cancel_between_reads()) < 0.2
+    assert asyncio.run(cancel_between_reads()) < 15
 
 
 def test_leaving_the_loop_hangs_up(model: OpenAIStandIn) -> None:
@@ -604,7 +610,7 @@ def test_leaving_the_loop_hangs_up(model: OpenAIStandIn) -> None:
         async with aclosing(chat.astream("two words")) as chunks:  # type: ignore[type-var]
             async for _ in chunks:
                 break
-        await asyncio.to_thread(model.wait_for_hangup, model.requests[0], 1)
+        await asyncio.to_thread(model.wait_for_hangup, model.requests[0])
         await chat.aclose()
 
     asyncio.run(leave())

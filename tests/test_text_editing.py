@@ -469,9 +469,9 @@ def test_a_diff_of_a_new_text_is_all_added(own: Desk) -> None:
     ],
 )  # fmt: skip
 def test_a_diff_of_large_texts_takes_a_bounded_time(before: str, after: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     shown = unified(before, after, names=("a", "b"))
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
     kept = [line[1:] for line in shown.split("\n")[3:] if line[:1] in ("+", " ")]
     assert set(after.split("\n")) - {""} <= set(kept)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from folders import ANSWER, FRONT, PLAN, Folders
+from timed import timed
 
 from graph.context import Context
 from graph.errors import TemplateFailed
@@ -169,6 +170,7 @@ def test_a_change_within_the_grain_of_the_file_system_is_seen(
     assert files.read().contents[ANSWER] == "Answer {{ user_name }}!"
 
 
+@timed
 def test_a_file_that_is_half_written_is_waited_for(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +192,7 @@ def test_a_file_that_is_half_written_is_waited_for(
         late.join()
 
 
+@timed
 def test_a_file_that_is_written_without_end_is_waited_for_once(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -324,4 +324,4 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(RetrievalFailed) as caught:
             Vectors.open_server(url, "model")
     assert caught.value.transient
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20

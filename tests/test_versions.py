@@ -8,10 +8,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from conftest import make_database
+from conftest import migrated_database
 
 from api.access.principals import LOCAL_USER, know_principals
-from api.database.migrations import migrate
 from api.progress import Progress
 from api.queue import Queue
 from api.versions import Version, Versions
@@ -54,8 +53,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def url(postgres_url: str) -> str:
-    made = make_database(postgres_url)
-    migrate(made)
+    made = migrated_database(postgres_url)
     return made
 
 

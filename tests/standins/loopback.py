@@ -13,8 +13,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from aiohttp import web
 
-START_TIMEOUT_S = 10.0
-STOP_TIMEOUT_S = 1.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 T = TypeVar("T")

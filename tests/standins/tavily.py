@@ -106,11 +106,11 @@ class TavilyStandIn:
         """All requests so far, oldest first."""
         return self._journal.requests
 
-    def wait_for_request(self, number: int = 0, timeout_s: float = 5.0) -> Recorded:
+    def wait_for_request(self, number: int = 0, timeout_s: float = 20.0) -> Recorded:
         """Return request `number` of `requests` once it came; TimeoutError otherwise."""
         return self._journal.wait_for_request(number, timeout_s)
 
-    def wait_for_hangup(self, request: Recorded, timeout_s: float = 5.0) -> float:
+    def wait_for_hangup(self, request: Recorded, timeout_s: float = 20.0) -> float:
         """Return the monotonic second at which the client hung up; TimeoutError if it did not."""
         return self._journal.wait_for_hangup(request, timeout_s)
 
