@@ -107,8 +107,8 @@ class _Handler(ResponseHandler):
 class _Connector(aiohttp.TCPConnector):
     """Makes connections that `judge` has nothing against, and notes it of the request.
 
-    Each is made in a context of its own: else, as long as it is kept, it would hold the context
-    of the request that first needed it, and so a whole run.
+    Each is made and kept in a context of its own: else, for so long, it would hold the context of
+    the request that first needed it, and so a whole run.
     """
 
     def __init__(self, judge: Judge | None, **settings: Any) -> None:  # noqa: ANN401 - aiohttp's
@@ -134,6 +134,9 @@ class _Connector(aiohttp.TCPConnector):
         except asyncio.CancelledError:
             making.add_done_callback(_close)
             raise
+
+    def _release(self, *released: Any, **how: Any) -> None:  # noqa: ANN401 - its base's
+        Context().run(super()._release, *released, **how)
 
 
 def _close(made: asyncio.Task[ResponseHandler]) -> None:

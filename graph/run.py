@@ -186,8 +186,8 @@ class _Gathered:
     def let_go(self) -> None:
         """Hold the run no longer.
 
-        What its nodes have begun keeps their context, and so this: such as a connection to the
-        model, and the timer that will close it.
+        What its nodes have begun keeps their context, and so this: such as a timer, which asyncio
+        forgets only when its time has come.
         """
         self._emit, self._put = _unheard, None
         self._waiting.clear()

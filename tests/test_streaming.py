@@ -1,17 +1,21 @@
 """One read is one chunk, and each way in which a model can fail has its own error."""
 
 import asyncio
+import gc
 import gzip
 import json
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import RunnableConfig, RunnableLambda
@@ -37,6 +41,13 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 UNTIL_CLOSED = HEAD + b"Connection: close\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
 FINISHED = {"finish_reason": "stop", "model_name": "stand-in", "model_provider": "openai"}
+
+
+class Run:
+    """What a context holds."""
+
+
+RUN: ContextVar[Run] = ContextVar("run")
 
 Speech = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
@@ -702,6 +713,31 @@ def test_a_request_is_repeated_once_at_most() -> None:
 
     assert asyncio.run(ask_twice()) == [Heard([("a",)], FINISHED), Heard(fault=UNREACHABLE)]
     assert connections == [2, 1]
+
+
+def test_a_kept_connection_does_not_hold_the_run_that_first_needed_it() -> None:
+    connections: list[int] = []
+    body = text("a") + FINISH + DONE
+
+    async def first(chat: StreamingChatModel) -> weakref.ref[Run]:
+        run = Run()
+        RUN.set(run)
+        assert await listen(chat) == Heard([("a",)], FINISHED)
+        return weakref.ref(run)
+
+    async def two_runs() -> Run | None:
+        async with serving(keeping_open([body] * 2, connections)) as base_url:
+            chat = chat_with(base_url)
+            run = await asyncio.create_task(first(chat))
+            await asyncio.sleep(0.1)
+            gc.collect()
+            held = run()
+            assert await listen(chat) == Heard([("a",)], FINISHED)
+            await chat.aclose()
+            return held
+
+    # asyncio's own loop holds the context of a timer that was cancelled, until its time has come.
+    assert (uvloop.run(two_runs()), connections) == (None, [2])
 
 
 def test_a_copy_shares_the_connections() -> None:
