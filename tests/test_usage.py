@@ -25,6 +25,7 @@ from api.fair_use import FairUse
 from api.runs.accounts import ADDED, Spent, columns_of, cost_of, fold, spent_on
 from api.runs.beginning import Beginnings, NewRun, Place, Request
 from api.runs.ending import End, Endings
+from api.runs.leases import Lease
 from api.runs.rows import RunRow
 from api.runs.stored_log import Batch
 from graph import events
@@ -174,14 +175,15 @@ def test_a_run_is_counted_once_however_often_its_end_is_written(
     async def end(times: int, spent: Spent) -> None:
         assert service.settings.database_url is not None
         async with open_pool(service.settings.database_url.get_secret_value()) as pool:
-            fair_use, process = FairUse(pool), uuid.uuid4()
+            fair_use, lease = FairUse(pool), Lease(pool)
+            await lease.enter(alone=False)
             place = Place(
                 uuid.uuid4(), uuid.UUID(project), uuid.uuid4(), "Why?", "Why?", may_create=True
             )
             new = NewRun(
                 uuid.uuid4(), LOCAL_USER.id, "chat", Request({"messages": []}, None, ""), place
             )
-            await Beginnings(pool, process, fair_use).begin(new)
+            await Beginnings(pool, lease.process_id, fair_use).begin(new)
             row = RunRow(
                 new.id, new.conversation_id, new.project_id, LOCAL_USER.id, "chat", "done", 1,
                 datetime.now(UTC), question_id=new.question_id,
@@ -189,7 +191,8 @@ def test_a_run_is_counted_once_however_often_its_end_is_written(
             last = Batch(new.id, 1, [("done", "{}")])
             for _ in range(times):
                 over = End(row, events.Answer(), [last], spent)
-                assert await Endings(pool, fair_use).end(over, process)
+                assert await Endings(pool, fair_use).end(over, lease.process_id)
+            await lease.leave()
 
     asyncio.run(end(3, SPENT))
     asyncio.run(end(2, Spent("default", "stand-in", Usage(1, 1), None)))
