@@ -148,7 +148,7 @@ def test_keys_are_renewed_in_the_background(provider: IdentityStandIn) -> None:
         async with asyncio.timeout(20):
             assert await checker.check(*[OLD] * 50) == [OK] * 50
 
-    play(provider, scenario)
+    play(provider, scenario, timeout_s=60)
     assert len(provider.fetches) <= 2
 
 

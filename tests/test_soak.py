@@ -27,7 +27,6 @@ from psycopg.rows import dict_row
 from sse import Event, events_of
 from standins.openai import Answer, OpenAIStandIn
 from test_server import Process, process, stood_in, wait_until
-from timed import timed
 
 SOAK_S = float(os.environ.get("SOAK_S", "5"))
 SEED = os.environ.get("SEED", "1")
@@ -236,7 +235,6 @@ async def soak(url: str, project: str, seconds: float, watch: Watch) -> Counter[
     return sum((client.done for client in clients), Counter[str]())
 
 
-@timed
 @pytest.mark.timeout(120 + 2 * SOAK_S)
 def test_what_the_service_holds_does_not_grow(postgres_url: str, tmp_path: Path) -> None:
     with OpenAIStandIn(most=100) as model:
