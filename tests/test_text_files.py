@@ -19,6 +19,8 @@ from graph.texts.document_types import version_of
 from graph.texts.files import Files, _Stamp
 from graph.texts.texts import Texts
 
+_LONG_AGO = 1_700_000_000
+
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
@@ -152,6 +154,63 @@ def test_unchanged_folders_are_the_same_snapshot_and_a_change_is_seen_at_once(
     assert (first.contents[ANSWER], second.contents[ANSWER]) == ("Answer {{ user_name }}.", "News.")
     shutil.rmtree(folders.root / "templates")
     assert sorted(files.read().contents) == [ANSWER, "prompts/draft.md", "prompts/question.md"]
+
+
+def test_any_change_of_what_was_still_for_long_is_seen_at_once(folders: Folders) -> None:
+    folders.write("templates/common/draft.md", "Shared.")
+    folders.write("templates/common/other.md", "Other.")
+    plan = folders.root / "templates/planning/PLAN"
+    (plan / "example.md").symlink_to("../../common/draft.md")
+    files = Files(**folders.settings)
+
+    def write_as_before() -> None:
+        """As many bytes as before, at the time of before."""
+        folders.write(ANSWER, "Reply. {{ user_name }}")
+        os.utime(folders.root / ANSWER, (_LONG_AGO, _LONG_AGO))
+
+    def point_elsewhere() -> None:
+        (plan / "example.md").unlink()
+        (plan / "example.md").symlink_to("../../common/other.md")
+
+    seen = []
+    for change in (
+        lambda: folders.write(ANSWER, "Answer {{ user_name }}"),
+        write_as_before,
+        lambda: folders.write("templates/planning/PLAN/example.json", "{}"),
+        lambda: folders.write("templates/planning/NEXT/template.md", FRONT),
+        lambda: folders.write("templates/build/LAST/template.md", FRONT),
+        lambda: folders.write("templates/common/draft.md", "Shared by all."),
+        point_elsewhere,
+        lambda: shutil.rmtree(folders.root / "templates/build"),
+        lambda: (folders.root / "prompts/draft.md").unlink(),
+        lambda: folders.write("prompts/draft.md", "Draft {{ title }}."),
+    ):
+        _age(folders.root)
+        before = files.read()
+        assert files.read() is before
+        change()
+        after = files.read()
+        paths = {*before.contents, *after.contents}
+        seen.append([p for p in sorted(paths) if before.contents.get(p) != after.contents.get(p)])
+    assert seen == [
+        [ANSWER],
+        [ANSWER],
+        ["templates/planning/PLAN/example.json"],
+        ["templates/planning/NEXT/template.md"],
+        ["templates/build/LAST/template.md"],
+        ["templates/planning/PLAN/example.md"],
+        ["templates/planning/PLAN/example.md"],
+        ["templates/build/LAST/template.md"],
+        ["prompts/draft.md"],
+        ["prompts/draft.md"],
+    ]
+
+
+def _age(folder: Path) -> None:
+    for one in [folder, *folder.rglob("*")]:
+        os.utime(one, (_LONG_AGO, _LONG_AGO))
+    # The grain of the system's clock.
+    time.sleep(0.02)
 
 
 def test_a_change_within_the_grain_of_the_file_system_is_seen(

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from graph.texts.paths import place_of
 
@@ -31,8 +32,7 @@ class Snapshot:
     problems: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Stamp:
+class _Stamp(NamedTuple):
     modified_s: float
     rest: tuple[int, ...]
 
@@ -57,6 +57,8 @@ class Files:
         self._templates_dir = templates_dir
         self._lock = threading.Lock()
         self._files: dict[str, _File] = {}
+        # All folders and files, if they have not changed for a while.
+        self._stamps: dict[str, _Stamp | None] = {}
         self._snapshot = _snapshot({})
         self._impatient_until = 0.0
 
@@ -66,14 +68,24 @@ class Files:
         Blocks. A file that changed this very moment may be half written, and is waited for.
         """
         with self._lock:
-            files = {
-                path: self._known(path, stamp) or _read(place, stamp)
-                for path, (place, stamp) in self._settled().items()
-            }
-            if _told(files) != _told(self._files):
-                self._snapshot = _snapshot(files)
-            self._files = files
+            if not self._stamps or any(_stamp(place) != it for place, it in self._stamps.items()):
+                self._read_again()
             return self._snapshot
+
+    def _read_again(self) -> None:
+        folders = {place: _stamp(place) for place in self._folders()}
+        found = self._settled()
+        files = {
+            path: self._known(path, stamp) or _read(place, stamp)
+            for path, (place, stamp) in found.items()
+        }
+        if _told(files) != _told(self._files):
+            self._snapshot = _snapshot(files)
+        self._files = files
+        self._stamps = {}
+        stamps = folders | dict(found.values())
+        if not any(stamp and stamp.is_younger(_GRAIN_S) for stamp in stamps.values()):
+            self._stamps = stamps
 
     def _settled(self) -> dict[str, tuple[str, _Stamp | None]]:
         until = time.monotonic() + _PATIENCE_S
@@ -91,6 +103,14 @@ class Files:
     def _known(self, path: str, stamp: _Stamp | None) -> _File | None:
         file = self._files.get(path)
         return file if file and file.stamp and file.stamp == stamp else None
+
+    def _folders(self) -> Iterator[str]:
+        """Where texts are looked for; what comes there or goes changes the folder's stamp."""
+        root = self._templates_dir
+        yield from (str(self._prompts_dir), str(root))
+        for phase in _entries(root, root):
+            yield phase.path
+            yield from (kind.path for kind in _entries(phase, root))
 
     def _places(self) -> Iterator[tuple[str, str]]:
         """Each text that is there, and where; symlinks that lead out of their folder are not."""
