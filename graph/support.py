@@ -214,27 +214,23 @@ class Evidence:
 
     def _places_of(self, word: Word) -> Mapping[int, Sequence[int]]:
         """The sentences of each source that have the word, or all parts of the path that it is."""
-        having = self._places.get(word.form, {})
+        having = self._having(word.form)
         if having or not word.exact or not (path := parts(word.form)):
             return having
-        each = [self._places.get(part, {}) for part in path]
+        each = [self._having(part) for part in path]
         common = {
             source: sorted(set.intersection(*(set(places.get(source, ())) for places in each)))
             for source in each[0]
         }
         return {source: places for source, places in common.items() if places}
 
-    @cached_property
-    def _places(self) -> dict[str, dict[int, Sequence[int]]]:
+    def _having(self, form: str) -> dict[int, Sequence[int]]:
         """The sentences of each source that have a form."""
-        found: dict[str, dict[int, Sequence[int]]] = {}
-        for source, text in enumerate(self._texts):
-            for form, places in text.places.items():
-                if (having := found.get(form)) is None:
-                    found[form] = {source: places}
-                else:
-                    having[source] = places
-        return found
+        return {
+            source: places
+            for source, text in enumerate(self._texts)
+            if (places := text.places.get(form))
+        }
 
     def _windows(self, claim: _Claim) -> list[_Window]:
         """The best window of each source that may bear the claim out, the best first."""

@@ -75,9 +75,14 @@ class RunLog:
         self.saved = max(self.saved, seq)
         self._room.set()
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether more is not stored than may be shown ahead of it."""
+        return not (self._room.is_set() or self._is_closed)
+
     async def room(self) -> None:
-        """Wait while more is not stored than may be shown ahead of it."""
-        if not self._is_closed:
+        """Wait until it is not ahead any more."""
+        if self.is_ahead:
             await self._room.wait()
 
     async def follow(
@@ -89,6 +94,7 @@ class RunLog:
         is abandoned.
         """
         silence = Silence(silence_s)
+        loop = asyncio.get_running_loop()
         try:
             while True:
                 if self.seq > after:
@@ -98,7 +104,7 @@ class RunLog:
                     after = self._number(end)
                 elif self._is_closed:
                     return
-                elif not await silence.broken_by(self._news()):
+                elif not await silence.broken_by(self._news(loop)):
                     yield after + 1, ()
         finally:
             silence.close()
@@ -130,9 +136,9 @@ class RunLog:
             return min(after, len(self._frames))
         return max(self._jumped_at, min(after - self._jump, len(self._frames)))
 
-    def _news(self) -> asyncio.Future[bool]:
+    def _news(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
         """True once there is more."""
-        news: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        news: asyncio.Future[bool] = loop.create_future()
         self._waiting.append(news)
         return news
 

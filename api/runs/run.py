@@ -60,7 +60,8 @@ class Run:
             }
         if frames := self.dialect(event):
             self.log.append(frames)
-            await self.log.room()
+            if self.log.is_ahead:
+                await self.log.room()
 
     def put(self, saved: Saved) -> None:
         """Take the checkpoint that is to be stored with its end."""
