@@ -57,9 +57,9 @@ async def generate(
     return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 
-@router.post("/message", deprecated=True)
+@router.post("/message", deprecated=True, status_code=400, response_description="Gone.")
 async def message(body: StreamRequest, caller: Caller) -> None:
-    """Gone: always answers 400 and names its successor."""
+    """Gone: answers 400 and names its successor."""
     raise Refusal(
         400,
         "deprecated",

@@ -656,7 +656,7 @@ export interface paths {
         /**
          * Message
          * @deprecated
-         * @description Gone: always answers 400 and names its successor.
+         * @description Gone: answers 400 and names its successor.
          */
         post: operations["message_api_v1_chat_message_post"];
         delete?: never;
@@ -1683,6 +1683,37 @@ export interface components {
             document_types: components["schemas"]["DocumentTypeEntry"][];
         };
         /**
+         * DraftingInvalid
+         * @description Which parts of the request do not validate; the status is 422.
+         */
+        DraftingInvalid: {
+            /** Detail */
+            detail: components["schemas"]["DraftingInvalidPart"][];
+        };
+        /**
+         * DraftingInvalidPart
+         * @description A part of the request; `loc` leads to it.
+         */
+        DraftingInvalidPart: {
+            /** Type */
+            type: string;
+            /** Loc */
+            loc: (string | number)[];
+            /** Msg */
+            msg: string;
+        };
+        /**
+         * DraftingRefused
+         * @description Why a request is refused. A few refusals have a key more.
+         * @example {
+         *       "detail": "There is no such document."
+         *     }
+         */
+        DraftingRefused: {
+            /** Detail */
+            detail: string;
+        };
+        /**
          * EditAnswer
          * @description The text that counts now, and what is found in it and because of it elsewhere.
          * @example {
@@ -1843,11 +1874,6 @@ export interface components {
             /** Groups */
             groups: components["schemas"]["Group"][];
         };
-        /** HTTPValidationError */
-        HTTPValidationError: {
-            /** Detail */
-            detail?: components["schemas"]["ValidationError"][];
-        };
         /**
          * Health
          * @description The whole: ERROR where the service cannot work, DEGRADED where a part is away.
@@ -1951,6 +1977,43 @@ export interface components {
             doc_name: string;
             /** Markdown Content */
             markdown_content: string;
+        };
+        /**
+         * Invalid
+         * @description Which parts of the request do not validate; the status is 400.
+         */
+        Invalid: {
+            /**
+             * Success
+             * @constant
+             */
+            success: false;
+            error: components["schemas"]["InvalidParts"];
+        };
+        /**
+         * InvalidPart
+         * @description A part of the request; `path` leads to it.
+         */
+        InvalidPart: {
+            /** Path */
+            path: (string | number)[];
+            /** Message */
+            message: string;
+            /** Code */
+            code: string;
+        };
+        /**
+         * InvalidParts
+         * @description What is wrong, part by part.
+         */
+        InvalidParts: {
+            /**
+             * Name
+             * @constant
+             */
+            name: "ZodError";
+            /** Issues */
+            issues: components["schemas"]["InvalidPart"][];
         };
         JsonValue: unknown;
         /**
@@ -2669,6 +2732,20 @@ export interface components {
             color: string | null;
         };
         /**
+         * Refused
+         * @description Why a request is refused: `error` is for programs. A few refusals have a key more.
+         * @example {
+         *       "error": "not_found",
+         *       "message": "There is no such project."
+         *     }
+         */
+        Refused: {
+            /** Error */
+            error: string;
+            /** Message */
+            message: string;
+        };
+        /**
          * Restore
          * @description The body of `POST .../texts/{path}/restore`.
          * @example {
@@ -3074,19 +3151,6 @@ export interface components {
              */
             first_used_at: string;
         };
-        /** ValidationError */
-        ValidationError: {
-            /** Location */
-            loc: (string | number)[];
-            /** Message */
-            msg: string;
-            /** Error Type */
-            type: string;
-            /** Input */
-            input?: unknown;
-            /** Context */
-            ctx?: Record<string, never>;
-        };
         /**
          * Workflow
          * @description Where a project stands; `next` is the first type that is ready or stale.
@@ -3152,6 +3216,9 @@ export type DocumentAnswer = components['schemas']['DocumentAnswer'];
 export type DocumentList = components['schemas']['DocumentList'];
 export type DocumentTypeEntry = components['schemas']['DocumentTypeEntry'];
 export type DocumentTypeList = components['schemas']['DocumentTypeList'];
+export type DraftingInvalid = components['schemas']['DraftingInvalid'];
+export type DraftingInvalidPart = components['schemas']['DraftingInvalidPart'];
+export type DraftingRefused = components['schemas']['DraftingRefused'];
 export type EditAnswer = components['schemas']['EditAnswer'];
 export type GenerateRequest = components['schemas']['GenerateRequest'];
 export type Grant = components['schemas']['Grant'];
@@ -3159,13 +3226,15 @@ export type GrantAnswer = components['schemas']['GrantAnswer'];
 export type GrantList = components['schemas']['GrantList'];
 export type Group = components['schemas']['Group'];
 export type GroupList = components['schemas']['GroupList'];
-export type HttpValidationError = components['schemas']['HTTPValidationError'];
 export type Health = components['schemas']['Health'];
 export type History = components['schemas']['History'];
 export type HistoryEntryInput = components['schemas']['HistoryEntry-Input'];
 export type HistoryEntryOutput = components['schemas']['HistoryEntry-Output'];
 export type IngestAnswer = components['schemas']['IngestAnswer'];
 export type IngestRequest = components['schemas']['IngestRequest'];
+export type Invalid = components['schemas']['Invalid'];
+export type InvalidPart = components['schemas']['InvalidPart'];
+export type InvalidParts = components['schemas']['InvalidParts'];
 export type JsonValue = components['schemas']['JsonValue'];
 export type KeyEntry = components['schemas']['KeyEntry'];
 export type KeyList = components['schemas']['KeyList'];
@@ -3203,6 +3272,7 @@ export type Question = components['schemas']['Question'];
 export type RecentConversation = components['schemas']['RecentConversation'];
 export type RecentList = components['schemas']['RecentList'];
 export type RecentProject = components['schemas']['RecentProject'];
+export type Refused = components['schemas']['Refused'];
 export type Restore = components['schemas']['Restore'];
 export type RunAnswer = components['schemas']['RunAnswer'];
 export type RunEntry = components['schemas']['RunEntry'];
@@ -3223,7 +3293,6 @@ export type UsageEntry = components['schemas']['UsageEntry'];
 export type Used = components['schemas']['Used'];
 export type UsedText = components['schemas']['UsedText'];
 export type UsedTexts = components['schemas']['UsedTexts'];
-export type ValidationError = components['schemas']['ValidationError'];
 export type Workflow = components['schemas']['Workflow'];
 export type WorkflowEntry = components['schemas']['WorkflowEntry'];
 export type $defs = Record<string, never>;
@@ -3295,6 +3364,15 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
         };
     };
     get_me_me_get: {
@@ -3313,6 +3391,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MeAnswer"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3340,13 +3427,13 @@ export interface operations {
                     "application/json": components["schemas"]["PersonList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3374,13 +3461,13 @@ export interface operations {
                     "application/json": components["schemas"]["GroupList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3401,6 +3488,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ChatConfig"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3439,70 +3535,99 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description No credentials, or wrong ones. */
             401: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description Not yours, or your tier is too low; in the drafting API also wrong credentials. */
             403: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description There is no such thing, or you may not see it. */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description A run of this conversation is going on; its id is in the answer. */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The stream is no longer kept; the message is in its conversation. */
             410: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The body is too large. */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The body does not validate, or the `Idempotency-Key` was used with another one. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description A limit of fair use is reached; see `Retry-After`. */
             429: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The database is away or the service goes down; see `Retry-After`. */
             503: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
         };
     };
@@ -3531,13 +3656,13 @@ export interface operations {
                     "application/json": components["schemas"]["ConversationList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3562,13 +3687,13 @@ export interface operations {
                     "application/json": components["schemas"]["ConversationAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3591,13 +3716,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3626,13 +3751,13 @@ export interface operations {
                     "application/json": components["schemas"]["ConversationAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3660,13 +3785,13 @@ export interface operations {
                     "application/json": components["schemas"]["RecentList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3691,13 +3816,13 @@ export interface operations {
                     "application/json": components["schemas"]["ChunkSource"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3722,13 +3847,13 @@ export interface operations {
                     "application/json": components["schemas"]["RunAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3753,13 +3878,13 @@ export interface operations {
                     "application/json": components["schemas"]["RunAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3796,36 +3921,44 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description No credentials, or wrong ones. */
             401: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description There is no such thing, or you may not see it. */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The stream is no longer kept; the message is in its conversation. */
             410: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3853,13 +3986,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProjectList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3886,13 +4019,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProjectAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3917,13 +4050,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProjectAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3946,13 +4079,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3981,13 +4114,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProjectAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4017,13 +4150,13 @@ export interface operations {
                     "application/json": components["schemas"]["GrantList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4061,13 +4194,13 @@ export interface operations {
                     "application/json": components["schemas"]["GrantAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4091,13 +4224,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4127,13 +4260,13 @@ export interface operations {
                     "application/json": components["schemas"]["DocumentList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4162,13 +4295,13 @@ export interface operations {
                     "application/json": components["schemas"]["DocumentList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4193,13 +4326,13 @@ export interface operations {
                     "application/json": components["schemas"]["DocumentAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4222,13 +4355,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4251,13 +4384,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4294,36 +4427,35 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description No credentials, or wrong ones. */
             401: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description Not yours, or your tier is too low; in the drafting API also wrong credentials. */
             403: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description There is no such thing, or you may not see it. */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
             /** @description The database is away or the service goes down; see `Retry-After`. */
@@ -4331,7 +4463,18 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
         };
     };
@@ -4351,6 +4494,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ProviderList"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4377,13 +4529,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProviderAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4406,6 +4558,15 @@ export interface operations {
                     "application/json": components["schemas"]["ModelList"];
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
         };
     };
     list_for_admins_providers_admin_get: {
@@ -4424,6 +4585,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AdminProviderList"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4446,13 +4616,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4481,13 +4651,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProviderAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4516,13 +4686,13 @@ export interface operations {
                     "application/json": components["schemas"]["TrialAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4559,56 +4729,81 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description There is no such thing, or you may not see it. */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description A run of this conversation is going on; its id is in the answer. */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The stream is no longer kept; the message is in its conversation. */
             410: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The body is too large. */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The body does not validate, or the `Idempotency-Key` was used with another one. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description A limit of fair use is reached; see `Retry-After`. */
             429: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The database is away or the service goes down; see `Retry-After`. */
             503: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
         };
     };
@@ -4644,35 +4839,54 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The body is too large. */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The body does not validate, or the `Idempotency-Key` was used with another one. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description A limit of fair use is reached; see `Retry-After`. */
             429: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The database is away or the service goes down; see `Retry-After`. */
             503: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
         };
     };
@@ -4689,8 +4903,8 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description Gone. */
+            400: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4698,13 +4912,13 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4733,13 +4947,13 @@ export interface operations {
                     "application/json": components["schemas"]["IngestAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4766,13 +4980,13 @@ export interface operations {
                     "application/json": components["schemas"]["SearchAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4797,13 +5011,13 @@ export interface operations {
                     "application/json": components["schemas"]["KnowledgeStatus"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4828,13 +5042,13 @@ export interface operations {
                     "application/json": components["schemas"]["DocumentTypeList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4859,13 +5073,13 @@ export interface operations {
                     "application/json": components["schemas"]["Workflow"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4886,6 +5100,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TextList"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4912,13 +5135,13 @@ export interface operations {
                     "application/json": components["schemas"]["CheckAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4949,13 +5172,13 @@ export interface operations {
                     "application/json": components["schemas"]["History"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4982,13 +5205,13 @@ export interface operations {
                     "application/json": components["schemas"]["TextAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5017,13 +5240,13 @@ export interface operations {
                     "application/json": components["schemas"]["Diff"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5053,13 +5276,13 @@ export interface operations {
                     "application/json": components["schemas"]["Preview"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5131,6 +5354,15 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
         };
     };
     get_text_api_v1_texts__path__get: {
@@ -5164,13 +5396,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5251,6 +5483,15 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
         };
     };
     delete_text_api_v1_texts__path__delete: {
@@ -5298,15 +5539,6 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
             428: {
                 headers: {
@@ -5319,6 +5551,15 @@ export interface operations {
                      *     }
                      */
                     "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5343,13 +5584,13 @@ export interface operations {
                     "application/json": components["schemas"]["UsedTexts"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5374,13 +5615,13 @@ export interface operations {
                     "application/json": components["schemas"]["TextList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5409,13 +5650,13 @@ export interface operations {
                     "application/json": components["schemas"]["CheckAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5447,13 +5688,13 @@ export interface operations {
                     "application/json": components["schemas"]["History"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5481,13 +5722,13 @@ export interface operations {
                     "application/json": components["schemas"]["TextAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5517,13 +5758,13 @@ export interface operations {
                     "application/json": components["schemas"]["Diff"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5554,13 +5795,13 @@ export interface operations {
                     "application/json": components["schemas"]["Preview"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5633,6 +5874,15 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
         };
     };
     get_text_api_v1_projects__project_id__texts__path__get: {
@@ -5667,13 +5917,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5755,6 +6005,15 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
         };
     };
     delete_text_api_v1_projects__project_id__texts__path__delete: {
@@ -5803,15 +6062,6 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
             428: {
                 headers: {
@@ -5824,6 +6074,15 @@ export interface operations {
                      *     }
                      */
                     "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5849,13 +6108,13 @@ export interface operations {
                     "application/json": components["schemas"]["UsedTexts"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5885,13 +6144,13 @@ export interface operations {
                     "application/json": components["schemas"]["KeyList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -5918,13 +6177,13 @@ export interface operations {
                     "application/json": components["schemas"]["NewKeyAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -5947,13 +6206,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -5985,13 +6244,13 @@ export interface operations {
                     "application/json": components["schemas"]["UsageAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -6012,6 +6271,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["LimitsAnswer"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -6045,13 +6313,13 @@ export interface operations {
                     "application/json": components["schemas"]["AuditList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
