@@ -43,8 +43,6 @@ async def get_docs(caller: Caller) -> HTMLResponse:
         swagger_js_url="/docs/swagger-ui-bundle.js",
         swagger_css_url="/docs/swagger-ui.css",
         swagger_favicon_url="/docs/favicon.png",
-        # So that it shows `x-needs`.
-        swagger_ui_parameters={"showExtensions": True},
     )
     page.headers[POLICY] = policy(
         scripts_of(bytes(page.body).decode()),

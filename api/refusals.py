@@ -12,10 +12,9 @@ from api.schema import example
 class Refused(BaseModel):
     """Why a request is refused: `error` is for programs. A few refusals have a key more."""
 
+    model_config = example(error="not_found", message="There is no such project.")
     error: str
     message: str
-
-    model_config = example(error="not_found", message="There is no such project.")
 
 
 class InvalidPart(BaseModel):
@@ -43,9 +42,8 @@ class Invalid(BaseModel):
 class DraftingRefused(BaseModel):
     """Why a request is refused. A few refusals have a key more."""
 
-    detail: str
-
     model_config = example(detail="There is no such document.")
+    detail: str
 
 
 class DraftingInvalidPart(BaseModel):

@@ -9,7 +9,9 @@ import httpx
 import jwt
 import pytest
 from conftest import Service, ServiceFactory, upload
-from pydantic import TypeAdapter
+from fastapi import UploadFile
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel, TypeAdapter
 from sse import Event, events_of, names, read
 from standins.openai import Answer, OpenAIStandIn
 from test_text_editing import PLAN, TEMPLATE
@@ -95,6 +97,21 @@ def test_every_stream_declares_itself_and_names_its_run() -> None:
     for name, response in streams.items():
         assert response["description"], f"{name} does not say what it streams."
         assert "X-Run-Id" in response["headers"], f"{name} does not declare X-Run-Id."
+
+
+def test_every_body_has_an_example_that_can_be_sent() -> None:
+    bodies = {
+        body.field_info.annotation
+        for route in iter_route_contexts(create_app(Settings(_env_file=None)).routes)
+        if route.include_in_schema
+        for body in route.dependant.body_params
+    }
+    models = [body for body in bodies if isinstance(body, type) and issubclass(body, BaseModel)]
+    assert bodies - {*models} == {list[UploadFile]}
+    told = {model: model.model_json_schema().get("example") for model in models}
+    assert [model.__name__ for model in models if told[model] is None] == []
+    for model, example in told.items():
+        assert set(model.model_validate(example).model_dump(by_alias=True)) >= set(example)
 
 
 def test_every_refusal_is_described_as_it_is(http: httpx.Client, project: str) -> None:

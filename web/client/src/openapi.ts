@@ -1550,6 +1550,9 @@ export interface components {
         /**
          * ConversationChange
          * @description The body of `PATCH /chat/conversations/{id}`.
+         * @example {
+         *       "title": "Alarm levels"
+         *     }
          */
         ConversationChange: {
             /** Title */
@@ -1742,6 +1745,10 @@ export interface components {
         /**
          * GenerateRequest
          * @description The body of `POST /api/v1/chat/generate`. Unknown keys are ignored.
+         * @example {
+         *       "doc_type": "PROJECT_MANIFESTO",
+         *       "message": "A network of buoys that warns a harbour of floods."
+         *     }
          */
         GenerateRequest: {
             /** Message */
@@ -1971,6 +1978,10 @@ export interface components {
         /**
          * IngestRequest
          * @description The body of `POST .../documents/ingest`.
+         * @example {
+         *       "doc_name": "levels.md",
+         *       "markdown_content": "# Levels\n\nThe state Alarm begins at 4.90 m.\n"
+         *     }
          */
         IngestRequest: {
             /** Doc Name */
@@ -2341,6 +2352,13 @@ export interface components {
         /**
          * NewProject
          * @description The body of `POST /projects`.
+         * @example {
+         *       "name": "Tidewatch",
+         *       "settings": {
+         *         "temperature": 0,
+         *         "topK": 4
+         *       }
+         *     }
          */
         NewProject: {
             /** Name */
@@ -2541,6 +2559,9 @@ export interface components {
         /**
          * ProjectChange
          * @description The body of `PATCH /projects/{id}`: what is left out stays as it is.
+         * @example {
+         *       "instructions": "Answer in two sentences."
+         *     }
          */
         ProjectChange: {
             /** Name */
@@ -2669,6 +2690,10 @@ export interface components {
         /**
          * Question
          * @description The body of `POST /chat/projects/{projectId}`.
+         * @example {
+         *       "message": "What is the water level of the state Alarm?",
+         *       "mode": "docs"
+         *     }
          */
         Question: {
             /** Message */
@@ -2849,6 +2874,12 @@ export interface components {
         /**
          * StreamRequest
          * @description The body of `POST /api/v1/chat/stream`. Unknown keys are ignored.
+         * @example {
+         *       "conversation_id": "1f6f2f0a-2c53-4a58-8f10-54b7d8a1c3e2",
+         *       "doc_type": "PROJECT_MANIFESTO",
+         *       "message": "Draft the manifesto of Tidewatch.",
+         *       "project_id": "36164b86-8725-4061-82bb-d30409c34c0f"
+         *     }
          */
         StreamRequest: {
             /**
