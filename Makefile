@@ -23,7 +23,7 @@ NODE_IS_NEW := node -e 'const [a, b] = process.versions.node.split("."); process
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo page test test-long bench bench-streaming bench-retrieval bench-citations bench-page pictures lint format lock
+.PHONY: help setup run demo studio page test test-long bench bench-streaming bench-retrieval bench-citations bench-page pictures lint format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ run: $(READY) $(PAGE) ## Start the service, everything embedded, on http://127.0
 
 demo: $(READY) ## Ask and draft with the sample documents, in a scratch data folder
 	@exec $(BIN)/archwright demo
+
+studio: $(READY_DEV) ## Start LangGraph's server with the pipeline, for Studio, on http://127.0.0.1:2024
+	@exec $(BIN)/langgraph dev --no-browser
 
 page: $(PAGE) ## Make the page that the service shows to browsers
 

@@ -42,7 +42,7 @@ from api.database.migrations import migrate
 from api.database.scrubbing import scrub
 from api.dependencies import Parts
 from api.erasure import Erasure
-from api.errors import add_error_handlers
+from api.errors import DRAFTING_PREFIX, add_error_handlers
 from api.fair_use import FairUse, Limits
 from api.hosts import KnownHosts
 from api.ingestion import Ingestion
@@ -50,6 +50,7 @@ from api.limits import BodyLimit
 from api.measuring import Metrics
 from api.origins import Origins
 from api.other_vectors import warn_of_other_vectors
+from api.refusals import refusals_under
 from api.runs import routes as runs
 from api.runs.course import Watch, Watchers
 from api.runs.dialects import Dialects
@@ -77,6 +78,17 @@ DIALECTS: Dialects = {
     "drafting": drafting.DraftingDialect,
     "legacy": legacy.LegacyDialect,
 }
+_DESCRIPTION = f"""
+A question goes to `POST /chat/projects/{{project_id}}`, the order for a draft to
+`POST {DRAFTING_PREFIX}/chat/stream`. Both are answered as Server-Sent Events, one for each token;
+`GET /runs/{{run_id}}/stream` gives a stream that broke off from the event after `Last-Event-ID`.
+
+Where credentials are set, each request brings `X-API-Key` or `Authorization: Bearer`. What a
+caller needs for an operation is its `x-needs`.
+
+Who is refused gets a sentence, in `message` or, under `{DRAFTING_PREFIX}`, in `detail`. With 429
+and 503 `Retry-After` says after how many seconds to ask again.
+"""
 _CONNECTIONS = 20
 # The embedded Postgres has a hundred for all workers together.
 _WORKER_CONNECTIONS = 10
@@ -210,6 +222,7 @@ def create_app(
     app = FastAPI(
         title="Archwright",
         summary="Answers questions about a project's documents, and drafts its next one.",
+        description=_DESCRIPTION,
         version=version("archwright"),
         lifespan=lifespan or _lifespan_of(chosen, lent_model, is_worker),
         docs_url=None,
@@ -232,11 +245,13 @@ def create_app(
     # The last one is the first: no answer goes out without them.
     app.add_middleware(BrowserHeaders)
     add_error_handlers(app)
-    for part in (
-        page, health, metrics, docs, people, chat, conversations, runs, projects, grants, documents,
-        providers, drafting, legacy, knowledge, document_types, texts, keys, usage, audit,
-    ):  # fmt: skip
+    for part in page, health, docs:
         app.include_router(part.router)
+    for part in (
+        metrics, people, chat, conversations, runs, projects, grants, documents, providers,
+        drafting, legacy, knowledge, document_types, texts, keys, usage, audit,
+    ):  # fmt: skip
+        app.include_router(part.router, responses=refusals_under(part.router.prefix))
     refuse_unguarded(app)
     return app
 

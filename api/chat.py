@@ -15,7 +15,7 @@ from api.errors import Refusal, invalid, not_found
 from api.runs.dialects import Told
 from api.runs.ending import citation_row, warning_row
 from api.runs.keys import RequestKey, key_for
-from api.schema import CLEAN, CamelModel, CleanText
+from api.schema import CLEAN, CamelModel, CleanText, example
 from api.streams import chat_stream_docs
 from api.turns import Asked
 from api.wire import EventStream, Frame, as_json_string, frame
@@ -41,6 +41,7 @@ _SNIPPET = 400
 class Question(CamelModel):
     """The body of `POST /chat/projects/{projectId}`."""
 
+    model_config = example(message="What is the water level of the state Alarm?", mode="docs")
     message: CleanText
     conversation_id: uuid.UUID | None = None
     model_id: Annotated[str, StringConstraints(max_length=200), CLEAN] | None = None

@@ -101,6 +101,8 @@ def draft(
     """Draft a document from its template and the project's documents."""
     if file and not file.absolute().parent.is_dir():
         _stop(f"--out: there is no folder {str(file.absolute().parent)!r}.", 2)
+    if file and file.is_dir():
+        _stop(f"--out: {str(file)!r} is a folder. Name a file in it.", 2)
     with _client(url, api_key) as client:
         project_id = client.project(project.strip())
         raise typer.Exit(show_draft(client.draft(project_id, doc_type.upper(), about), file))
@@ -117,6 +119,8 @@ def ingest(
     failures = 0
     with _client(url, api_key) as client, _left_to_the_service():
         files = files_in(paths)
+        if not any(path.exists() for path in files):
+            raise ServiceError(f"There is nothing to read in {', '.join(map(str, paths))}.")
         project_id = client.project(project.strip())
         for path, trouble in taken_in(client, project_id, files):
             if trouble:
@@ -124,7 +128,7 @@ def ingest(
                 err().print(f"{path}: {trouble}", style="red", markup=False)
     done = len(files) - failures
     out().print(f"{done} of {len(files)} documents are in {project.strip()!r}.", markup=False)
-    if failures or not files:
+    if failures:
         raise typer.Exit(1)
 
 

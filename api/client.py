@@ -21,7 +21,7 @@ TERMINAL = {"done", "error"}
 ASKED_AGAIN = "asked_again"
 """What a `Stream` says before an answer begins anew."""
 
-# The service sends a comment at least every 15 s.
+# The service sends a comment at least every 10 s.
 _TIMEOUT = httpx.Timeout(60, connect=5, read=45)
 _PAGE = 200
 _TRIES_TO_RESUME = 6

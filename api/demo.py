@@ -41,7 +41,8 @@ def demonstrate(settings: Settings) -> int:
 def _scratch(settings: Settings, folder: Path) -> Settings:
     """The settings with the same models, but with other data than the user's own."""
     own = {"data_dir": folder, "database_url": None, "chroma_url": None}
-    return settings.model_copy(update={**own, "host": "127.0.0.1", "port": 0, "api_key": None})
+    open_to_us = dict.fromkeys(("api_key", "jwt_secret", "jwt_jwks_url"))
+    return settings.model_copy(update={**own, **open_to_us, "host": "127.0.0.1", "port": 0})
 
 
 def _ask_and_draft(url: str, console: Console, began: float) -> int:

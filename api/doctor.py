@@ -23,6 +23,7 @@ from api.settings import Settings
 from graph.errors import ModelError, ModelUnusable
 from graph.knowledge.embeddings import local_embeddings, remote_embeddings
 from graph.knowledge.ownership import VectorsInUse
+from graph.knowledge.reranking import Reranker
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.models import EMBEDDED, Models, Resolved, open_models
@@ -88,6 +89,8 @@ async def examine(settings: Settings, findings: Findings) -> str | None:
         reached: list[str] = []
         await findings.check("Postgres", _check_postgres(settings, stack, reached))
         await findings.check("Embeddings", _check_embeddings(settings))
+        if settings.rerank_base_url:
+            await findings.check("Re-ranking", _check_reranker(settings, settings.rerank_base_url))
         await findings.check("Language model", _check_model(settings, stack, reached))
         await findings.check("Web search", _check_tavily(settings))
         await findings.check("Texts", _check_texts(settings))
@@ -185,6 +188,20 @@ async def _check_embeddings(settings: Settings) -> str:
         embedder = await asyncio.to_thread(lambda: local_embeddings(StaticModel()))
     vector = await embedder.embed_query("How high is the water?")
     return f"{embedder.name} gives {len(vector)} dimensions{_at(url)}"
+
+
+async def _check_reranker(settings: Settings, url: str) -> str:
+    reranker = Reranker(url, settings.rerank_api_key, settings.rerank_model or "")
+    try:
+        await reranker.probe()
+    except ConnectionError as error:
+        raise ValueError(
+            f"RERANK_BASE_URL: passages could not be put in order: {error}. Check the address, "
+            "RERANK_API_KEY and RERANK_MODEL; until then searches go on without it."
+        ) from error
+    finally:
+        await reranker.close()
+    return f"{settings.rerank_model} puts passages in order{_at(url)}"
 
 
 async def _check_model(settings: Settings, stack: AsyncExitStack, reached: list[str]) -> str:

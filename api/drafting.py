@@ -19,7 +19,7 @@ from api.projects import NewProject, insert_project
 from api.runs.dialects import Told
 from api.runs.ending import citation_row, warning_row
 from api.runs.keys import RequestKey, key_for
-from api.schema import CLEAN, SAFE, CleanText
+from api.schema import CLEAN, SAFE, CleanText, example
 from api.streams import drafting_stream_docs
 from api.turns import Asked
 from api.wire import EventStream, Frame, as_json_string, frame
@@ -47,6 +47,12 @@ class HistoryEntry(BaseModel):
 class StreamRequest(BaseModel):
     """The body of `POST /api/v1/chat/stream`. Unknown keys are ignored."""
 
+    model_config = example(
+        conversation_id="1f6f2f0a-2c53-4a58-8f10-54b7d8a1c3e2",
+        project_id="36164b86-8725-4061-82bb-d30409c34c0f",
+        doc_type="PROJECT_MANIFESTO",
+        message="Draft the manifesto of Tidewatch.",
+    )
     conversation_id: uuid.UUID
     message: CleanText
     project_id: uuid.UUID

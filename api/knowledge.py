@@ -13,7 +13,7 @@ from api.dependencies import Service
 from api.errors import DRAFTING_PREFIX, Refusal
 from api.progress import GONE
 from api.projects import NewProject, insert_project
-from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText
+from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText, example
 from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.questions import understood
 from graph.knowledge.ranking import Passage
@@ -27,6 +27,9 @@ _INGEST_S = 50.0
 class IngestRequest(BaseModel):
     """The body of `POST .../documents/ingest`."""
 
+    model_config = example(
+        doc_name="levels.md", markdown_content="# Levels\n\nThe state Alarm begins at 4.90 m.\n"
+    )
     doc_name: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=255),

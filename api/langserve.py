@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse
 
 from api.access.rules import GuardedRoute, admin
 from api.browsers import POLICY, policy, scripts_of
+from api.refusals import refusals_under
 from graph.errors import InternalFailure, PipelineError
 from graph.pipeline import Pipeline
 from graph.sanitizing import clean
@@ -46,7 +47,7 @@ def mount(app: FastAPI, pipeline: Pipeline) -> None:
         config_keys=(),
         enabled_endpoints=_ENDPOINTS,
     )
-    app.include_router(router)
+    app.include_router(router, responses=refusals_under(PATH))
 
 
 def _asked(turn: Turn) -> Turn:

@@ -12,7 +12,7 @@ from api.drafting import HistoryEntry, StreamRequest, check_limits, known_doc_ty
 from api.errors import DRAFTING_PREFIX, Refusal
 from api.runs.dialects import Told
 from api.runs.keys import RequestKey, key_for
-from api.schema import CleanText
+from api.schema import CleanText, example
 from api.streams import legacy_stream_docs
 from api.turns import Asked
 from api.wire import EventStream, Frame, as_json, as_json_string, frame
@@ -32,6 +32,9 @@ router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["legacy"], route_clas
 class GenerateRequest(BaseModel):
     """The body of `POST /api/v1/chat/generate`. Unknown keys are ignored."""
 
+    model_config = example(
+        doc_type="PROJECT_MANIFESTO", message="A network of buoys that warns a harbour of floods."
+    )
     message: CleanText
     doc_type: str
     project_context: dict[str, JsonValue] = Field(default_factory=dict)
@@ -57,9 +60,9 @@ async def generate(
     return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 
-@router.post("/message", deprecated=True)
+@router.post("/message", deprecated=True, status_code=400, response_description="Gone.")
 async def message(body: StreamRequest, caller: Caller) -> None:
-    """Gone: always answers 400 and names its successor."""
+    """Gone: answers 400 and names its successor."""
     raise Refusal(
         400,
         "deprecated",

@@ -26,7 +26,7 @@ from api.access.rules import (
 from api.dependencies import Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
-from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel
+from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel, example
 from graph.postgres import Pool
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=GuardedRoute)
@@ -48,6 +48,7 @@ class ProjectSettings(CamelModel):
 class NewProject(CamelModel):
     """The body of `POST /projects`."""
 
+    model_config = example(name="Tidewatch", settings={"topK": 4, "temperature": 0})
     name: Name
     description: Description = ""
     color: Color | None = None
@@ -59,6 +60,7 @@ class NewProject(CamelModel):
 class ProjectChange(CamelModel):
     """The body of `PATCH /projects/{id}`: what is left out stays as it is."""
 
+    model_config = example(instructions="Answer in two sentences.")
     name: Name | None = None
     description: Description | None = None
     color: Color | None = None

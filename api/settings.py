@@ -1,9 +1,11 @@
 """All settings of the service, from the environment and `.env`."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote
 
+from dotenv.parser import Binding, parse_stream
 from pydantic import (
     AfterValidator,
     Field,
@@ -190,8 +192,9 @@ def load_settings(**overrides: object) -> Settings:
     """The settings, `overrides` first, then the environment, then `.env`.
 
     Raises:
-        SettingsError: one line that names the setting that is wrong.
+        SettingsError: one line that names the setting, or the line of `.env`, that is wrong.
     """
+    _refuse_unreadable(Path(".env"))
     try:
         return Settings.model_validate(
             Settings(**{k: v for k, v in overrides.items() if v is not None})  # type: ignore[arg-type]
@@ -201,3 +204,27 @@ def load_settings(**overrides: object) -> Settings:
         name = "_".join(str(part) for part in first["loc"]).upper()
         reason = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{name}: {reason}" if name else reason) from error
+
+
+def _refuse_unreadable(path: Path) -> None:
+    # What cannot be read would be passed over: a lost quote would take a key's lock off the door.
+    if not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            wrong = next((_line_of(one) for one in parse_stream(file) if one.error), None)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: it is no text in UTF-8. Save it as such.") from error
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    if wrong:
+        raise SettingsError(
+            f"{path}: line {wrong} cannot be read. A line is NAME=value, and a quote that opens "
+            "must close."
+        )
+
+
+def _line_of(binding: Binding) -> int:
+    # It begins with the empty lines above it.
+    text = binding.original.string
+    return binding.original.line + text[: -len(text.lstrip())].count("\n")

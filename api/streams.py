@@ -1,7 +1,9 @@
 """What OpenAPI says of the streams: their events, with an example of each."""
 
+from types import UnionType
 from typing import Any
 
+from api.refusals import CHAT_API, DRAFTING_API, refusal_content
 from api.wire import encode, frame
 
 Docs = dict[int | str, dict[str, Any]]
@@ -133,7 +135,7 @@ def chat_stream_docs() -> Docs:
     """The stream of `POST /chat/projects/{projectId}`."""
     return {
         **_stream(CHAT_EXAMPLES, "`meta`, `sources`, `text` for each token, then one terminal."),
-        **_refusals(400, 401, 403, 404, 409, 410, 413, 422, 429, 503),
+        **_refusals(CHAT_API, 400, 401, 403, 404, 409, 410, 413, 422, 429, 503),
     }
 
 
@@ -141,7 +143,7 @@ def drafting_stream_docs() -> Docs:
     """The stream of `POST /api/v1/chat/stream`."""
     return {
         **_stream(DRAFTING_EXAMPLES, "`message` for each token, then `done` or `error`."),
-        **_refusals(403, 404, 409, 410, 413, 422, 429, 503),
+        **_refusals(DRAFTING_API, 403, 404, 409, 410, 413, 422, 429, 503),
     }
 
 
@@ -149,20 +151,23 @@ def legacy_stream_docs() -> Docs:
     """The stream of `POST /api/v1/chat/generate`."""
     return {
         **_stream(LEGACY_EXAMPLES, "`token` for each token, then `done` or `error`."),
-        **_refusals(403, 413, 422, 429, 503),
+        **_refusals(DRAFTING_API, 403, 413, 422, 429, 503),
     }
 
 
 def resumed_stream_docs() -> Docs:
     """The stream of `GET /runs/{runId}/stream`."""
     note = "The events of the run that follow, under the names that it was started with."
-    return {**_stream(CHAT_EXAMPLES, note), **_refusals(400, 401, 404, 410)}
+    return {**_stream(CHAT_EXAMPLES, note), **_refusals(CHAT_API, 400, 401, 404, 410)}
 
 
 def ingestion_stream_docs() -> Docs:
     """The stream of `GET /documents/{documentId}/events`."""
     note = "`progress` for each stage and about each tenth of it, then `done` or `error`."
-    docs = {**_stream(INGESTION_EXAMPLES, note, _DOCUMENT), **_refusals(400, 401, 403, 404, 503)}
+    docs = {
+        **_stream(INGESTION_EXAMPLES, note, _DOCUMENT),
+        **_refusals(CHAT_API, 400, 401, 403, 404, 503),
+    }
     docs[200]["headers"] = {
         "X-Run-Id": {"description": "The document's id, as in `id`.", "schema": {"type": "string"}}
     }
@@ -201,11 +206,16 @@ def _stream(examples: dict[str, dict[str, Any]], description: str, stream_id: st
     }
 
 
-def _refusals(*statuses: int) -> Docs:
-    return {status: {"description": _REFUSALS[status]} for status in statuses}
+def _refusals(shape: UnionType, *statuses: int | str) -> Docs:
+    content = refusal_content(shape)
+    return {
+        status: {"description": _REFUSALS[status], "content": content}
+        for status in (*statuses, "default")
+    }
 
 
-_REFUSALS = {
+_REFUSALS: dict[int | str, str] = {
+    "default": "The request is refused.",
     400: "The request does not validate, or the mode is not set up.",
     401: "No credentials, or wrong ones.",
     403: "Not yours, or your tier is too low; in the drafting API also wrong credentials.",

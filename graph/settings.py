@@ -99,6 +99,13 @@ class PipelineSettings(BaseSettings):
         30, gt=0, description="Seconds between two reads from the model."
     )
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must be an address that begins with postgresql://")
+        return value
+
     @field_validator("secret_key")
     @classmethod
     def _is_long(cls, value: SecretStr | None) -> SecretStr | None:

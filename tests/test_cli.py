@@ -23,8 +23,10 @@ from conftest import Service, ServiceFactory, make_database, upload
 from forked import Done, ran
 from rich.console import Console
 from standins.identity import IdentityStandIn, SigningKey
+from standins.loopback import serving
 from standins.openai import Answer, OpenAIStandIn
 from standins.tavily import TavilyStandIn
+from test_reranking import RerankStandIn
 from test_server import environment
 from typer.testing import CliRunner, Result
 
@@ -208,6 +210,15 @@ def test_draft_into_a_folder_that_is_not_there_asks_nobody(
     assert model.chats == []
 
 
+def test_draft_over_a_folder_asks_nobody(
+    command: Command, model: OpenAIStandIn, tmp_path: Path
+) -> None:
+    (tmp_path / "drafts").mkdir()
+    done = command("draft", "PROJECT_MANIFESTO", "It", "--project", "Drafts", "--out", "drafts")
+    said = "--out: 'drafts' is a folder. Name a file in it.\n"
+    assert (done.exit_code, done.stderr, model.chats) == (2, said, [])
+
+
 # --- ingest
 
 
@@ -230,6 +241,17 @@ def test_ingest_takes_files_and_folders_and_makes_the_project(
         ("notes.txt", "indexed"),
         ("one.md", "indexed"),
     ]
+
+
+def test_ingest_of_nothing_makes_no_project(
+    command: Command, http: httpx.Client, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    done = command("ingest", "empty", "gone.md", "--project", "Made for nothing")
+    said = "There is nothing to read in empty, gone.md.\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", said)
+    with Client(str(http.base_url)) as client:
+        assert client.find_project("Made for nothing") is None
 
 
 def test_ingest_says_of_each_document_that_failed_why(command: Command, tmp_path: Path) -> None:
@@ -535,17 +557,22 @@ def check(prompts: Path, templates: Path, *options: str) -> Result:
 def test_doctor_finds_everything_in_order(
     model: OpenAIStandIn, postgres_url: str, tmp_path: Path
 ) -> None:
-    done = alone(
-        tmp_path,
-        "doctor",
-        DATABASE_URL=make_database(postgres_url),
-        OPENAI_BASE_URL=model.base_url,
-        OPENAI_MODEL="stand-in",
-    )
+    reranker = RerankStandIn()
+    reranker.script.add({"results": []})
+    with serving(reranker.app) as address:
+        done = alone(
+            tmp_path,
+            "doctor",
+            DATABASE_URL=make_database(postgres_url),
+            OPENAI_BASE_URL=model.base_url,
+            OPENAI_MODEL="stand-in",
+            RERANK_BASE_URL=f"{address}/v1",
+            RERANK_MODEL="rerank-1",
+        )
     assert done.returncode == 0, done.stdout + done.stderr
-    parts = "Settings", "Data folder", "Vectors", "Postgres", "Embeddings", "Language model"
+    parts = "Settings", "Data folder", "Vectors", "Postgres", "Embeddings", "Re-ranking"
     said = [line[:23].strip() for line in done.stdout.splitlines()]
-    assert said == [f"OK     {part}" for part in (*parts, "Web search", "Texts")]
+    assert said == [f"OK     {part}" for part in (*parts, "Language model", "Web search", "Texts")]
     assert len(model.chats) == 1
 
 
@@ -561,13 +588,18 @@ def test_doctor_says_of_each_part_what_is_wrong_and_what_to_do(tmp_path: Path) -
         OPENAI_MODEL="any",
         EMBEDDING_BASE_URL="http://127.0.0.1:1/v1",
         EMBEDDING_MODEL="any",
+        RERANK_BASE_URL="http://127.0.0.1:1",
+        RERANK_MODEL="any",
         TAVILY_API_KEY="canary-of-a-key",
         TEMPLATES_DIR=str(tmp_path),
         HOST="0.0.0.0",
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["WRONG"] * 8
-    for named in ("API_KEY", "DATA_DIR", "DATABASE_URL", "base URL", "TAVILY_API_KEY"):
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["WRONG"] * 9
+    for named in (
+        "API_KEY", "DATA_DIR", "DATABASE_URL", "CHROMA_URL", "EMBEDDING_BASE_URL",
+        "RERANK_BASE_URL", "base URL", "TAVILY_API_KEY",
+    ):  # fmt: skip
         assert named in done.stdout
     assert "canary" not in done.stdout + done.stderr
     assert done.stderr == ""
@@ -631,6 +663,8 @@ def test_demo_asks_drafts_and_leaves_nothing_behind(model: OpenAIStandIn) -> Non
     with TemporaryDirectory() as name:
         folder = Path(name)
         asked = {"OPENAI_BASE_URL": model.base_url, "OPENAI_MODEL": "any", "TMPDIR": name}
+        # Which the user's own service asks for, and not the scratch one.
+        asked["JWT_SECRET"] = "a secret of more than thirty-two bytes"
         done = alone(folder, "demo", **asked)
         left = [entry.name for entry in folder.iterdir() if entry.is_dir()]
     assert done.returncode == 0, done.stdout + done.stderr

@@ -287,6 +287,15 @@ def test_what_does_not_validate_is_422_and_names_the_field(
     assert set(error) == {"type", "loc", "msg"}
 
 
+def test_what_is_missing_is_told_once(http: httpx.Client) -> None:
+    answer = http.get("/api/v1/knowledge/search")
+    missing = [
+        {"type": "missing", "loc": ["query", name], "msg": "Field required"}
+        for name in ("project_id", "q")
+    ]
+    assert (answer.status_code, answer.json()) == (422, {"detail": missing})
+
+
 def test_a_body_that_is_no_json_is_422(http: httpx.Client) -> None:
     answer = http.post(
         STREAM, content=b'{"message": ', headers={"content-type": "application/json"}

@@ -503,7 +503,12 @@ def test_an_endpoint_is_asked_in_small_batches_with_its_key(endpoint: Endpoint) 
     [
         (429, "{}", "The embedding model answered with status 429. Try again later.", True),
         (503, "<html>", "The embedding model answered with status 503. Try again later.", True),
-        (0, "", "The embedding model could not be reached. Try again.", True),
+        (
+            0,
+            "",
+            "The embedding model could not be reached. Try again, or check EMBEDDING_BASE_URL.",
+            True,
+        ),
         (
             401,
             '{"error": {"message": "bad key sk-1"}}',

@@ -9,12 +9,16 @@ import httpx
 import jwt
 import pytest
 from conftest import Service, ServiceFactory, upload
+from fastapi import UploadFile
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel, TypeAdapter
 from sse import Event, events_of, names, read
 from standins.openai import Answer, OpenAIStandIn
 from test_text_editing import PLAN, TEMPLATE
 
 from api.access.principals import LOCAL_USER
 from api.app import create_app
+from api.refusals import CHAT_API, DRAFTING_API
 from api.settings import Settings
 from graph.settings import ROOT
 
@@ -93,6 +97,52 @@ def test_every_stream_declares_itself_and_names_its_run() -> None:
     for name, response in streams.items():
         assert response["description"], f"{name} does not say what it streams."
         assert "X-Run-Id" in response["headers"], f"{name} does not declare X-Run-Id."
+
+
+def test_every_body_has_an_example_that_can_be_sent() -> None:
+    bodies = {
+        body.field_info.annotation
+        for route in iter_route_contexts(create_app(Settings(_env_file=None)).routes)
+        if route.include_in_schema
+        for body in route.dependant.body_params
+    }
+    models = [body for body in bodies if isinstance(body, type) and issubclass(body, BaseModel)]
+    assert bodies - {*models} == {list[UploadFile]}
+    told = {model: model.model_json_schema().get("example") for model in models}
+    assert [model.__name__ for model in models if told[model] is None] == []
+    for model, example in told.items():
+        assert set(model.model_validate(example).model_dump(by_alias=True)) >= set(example)
+
+
+def test_every_refusal_is_described_as_it_is(http: httpx.Client, project: str) -> None:
+    none = uuid.uuid4()
+    draft = {"conversation_id": str(none), "project_id": project, "message": "Draft it."}
+    asked = {
+        "POST /projects": http.post("/projects", json={}),
+        "GET /projects/{project_id}": http.get("/projects/none"),
+        f"POST {CHAT}": http.post(f"/chat/projects/{project}", json={}),
+        f"GET {RESUMED}": http.get(f"/runs/{none}/stream"),
+        f"GET {INGESTION}": http.get(f"/documents/{none}/events"),
+        f"POST {DRAFTING}": http.post(DRAFTING, json={}),
+        f"POST {LEGACY}": http.post(LEGACY, json={"message": "Why?", "doc_type": "NONE"}),
+        "POST /api/v1/chat/message": http.post("/api/v1/chat/message", json=draft),
+        "GET /api/v1/knowledge/search": http.get("/api/v1/knowledge/search"),
+        "GET /api/v1/texts/{path}": http.get("/api/v1/texts/prompts/none.md"),
+    }
+    statuses = [400, 404, 400, 404, 404, 422, 422, 400, 422, 404]
+    assert [answer.status_code for answer in asked.values()] == statuses
+    for name, answer in asked.items():
+        shape = DRAFTING_API if "/api/v1" in name else CHAT_API
+        assert TypeAdapter(shape).validate_python(answer.json()).model_dump() == answer.json()
+    open_to_all = {"GET /", "GET /api/v1/system/health"}
+    for name, operation in operations():
+        shape = DRAFTING_API if "/api/v1" in name else CHAT_API
+        refs = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in shape.__args__]
+        content = operation["responses"].get("default", {}).get("content", {})
+        said = {media: told["schema"]["anyOf"] for media, told in content.items()}
+        assert said == ({} if name in open_to_all else {"application/json": refs}), name
+    named = {one.__name__ for shape in (CHAT_API, DRAFTING_API) for one in shape.__args__}
+    assert named & set(document()["components"]["schemas"]) == named
 
 
 @pytest.mark.parametrize("path", [CHAT, DRAFTING, LEGACY, RESUMED, INGESTION])

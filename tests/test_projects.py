@@ -1,6 +1,7 @@
 """Projects and who may do what: the local user, the service's key, and the open door."""
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -123,6 +124,7 @@ def test_with_a_key_nobody_gets_in_without_it(
         ({"log_level": "LOUD"}, "LOG_LEVEL"),
         ({"openai_base_url": "http://x"}, "OPENAI_MODEL"),
         ({"chroma_url": "localhost:8001"}, "CHROMA_URL"),
+        ({"database_url": "localhost:5432/archwright"}, "DATABASE_URL"),
         ({"templates_dir": "/nowhere/at/all"}, "TEMPLATES_DIR"),
         ({"api_key": "  "}, "API_KEY"),
         ({"embedding_model": "x"}, "EMBEDDING_BASE_URL"),
@@ -134,6 +136,40 @@ def test_a_wrong_setting_is_one_line_that_names_it(values: dict[str, Any], names
         load_settings(**values)
     assert names in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            b'PORT=8000\n\nAPI_KEY="lost\n',
+            ".env: line 3 cannot be read. A line is NAME=value, and a quote that opens must close.",
+        ),
+        (
+            b"PORT 8000\n",
+            ".env: line 1 cannot be read. A line is NAME=value, and a quote that opens must close.",
+        ),
+        ("PORT=8000\n".encode("utf-16"), ".env: it is no text in UTF-8. Save it as such."),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value) == sentence
+
+
+def test_a_file_of_settings_may_come_from_any_editor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["\ufeff# ours", "", "export PORT=8111", "OPENAI_MODEL", "LOG_LEVEL='DEBUG' # loud", ""]
+    (tmp_path / ".env").write_text("\r\n".join(lines), "utf-8", newline="")
+    settings = load_settings()
+    assert (settings.port, settings.openai_model, settings.log_level) == (8111, None, "DEBUG")
 
 
 @pytest.mark.parametrize(

@@ -92,5 +92,23 @@ def test_where_it_fails_the_order_stays(standin: RerankStandIn, url: str, answer
     assert ordered(url) == [0, 1, 2]
 
 
+def test_a_probe_says_how_it_fails(standin: RerankStandIn, url: str) -> None:
+    standin.script.add({"results": [{"index": 0, "relevance_score": 1}]}, 401, {"error": "no"})
+
+    async def probed(address: str) -> str | None:
+        reranker = Reranker(address, None, "rerank-1")
+        try:
+            await reranker.probe()
+        except ConnectionError as error:
+            return str(error)
+        finally:
+            await reranker.close()
+        return None
+
+    asked = [url, url, url, "http://127.0.0.1:9"]
+    said = [asyncio.run(probed(address)) for address in asked]
+    assert said == [None, "status 401", "KeyError", "ConnectError"]
+
+
 def test_where_nothing_answers_the_order_stays() -> None:
     assert ordered("http://127.0.0.1:9") == [0, 1, 2]

@@ -248,10 +248,13 @@ def test_a_host_that_is_not_here_is_one_line(tmp_path: Path) -> None:
     assert "203.0.113.7" in said
 
 
-@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/away", "no address"])
-def test_a_database_that_is_away_is_one_line(tmp_path: Path, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "ends"),
+    [("postgresql://127.0.0.1:1/away", 1), ("postgresql://[away", 1), ("no address", 2)],
+)
+def test_a_database_that_is_away_is_one_line(tmp_path: Path, url: str, ends: int) -> None:
     code, said = refused(tmp_path, DATABASE_URL=url, PORT="0")
-    assert (code, said.count("\n")) == (1, 1)
+    assert (code, said.count("\n")) == (ends, 1)
     assert said.startswith("DATABASE_URL: ")
 
 

@@ -110,6 +110,9 @@ def fault(name: str, texts: Mapping[str, str | None], *found: TextFinding) -> Fa
     return Fault(name, texts, found)
 
 
+ALLOWED = "Only {{ variable }} and {% if variable %} with elif, else, not, and, or are allowed."
+
+
 def refused(what: str) -> str:
     """What is said of anything that the language has not."""
     return (
@@ -560,7 +563,7 @@ FAULTS = [
     fault(
         "braces that stay open",
         plan("{{ date }}", "{{ date"),
-        error(PLAN, 12, "template_language", "Unexpected char '#' at 19."),
+        error(PLAN, 12, "template_language", f"Unexpected char '#' at 19. {ALLOWED}"),
     ),
     fault(
         "a condition that stays open",
@@ -569,8 +572,8 @@ FAULTS = [
             PLAN,
             10,
             "template_language",
-            "Unexpected end of template. Jinja was looking for the following tags: 'elif' or "
-            "'else' or 'endif'. The innermost block that needs to be closed is 'if'.",
+            "Unexpected end of template. The innermost block that needs to be closed is 'if'. "
+            f"{ALLOWED}",
         ),
     ),
     # examples

@@ -1,5 +1,6 @@
 """Prompts and templates as files: what is read, when, and what is wrong with it."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -118,6 +119,18 @@ def test_a_file_that_cannot_be_used_is_a_fault_of_that_text_alone(
     assert wording.prompt("answer").content == "Answer {{ user_name }}."
     with pytest.raises(TemplateFailed, match=re.escape(f"prompts/draft.md {reason}")):
         pin(wording, "PLAN", Context())
+
+
+def test_the_operator_is_told_which_prompts_are_missing(
+    folders: Folders, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folders.root / ANSWER).unlink()
+    (folders.root / "prompts/question.md").unlink()
+    asyncio.run(Texts(**folders.settings).wording())
+    assert caplog.messages == [
+        "prompts/answer.md is missing, and is needed to ask the model",
+        "prompts/question.md is missing, and is needed to ask the model",
+    ]
 
 
 def test_what_is_no_file_or_leads_out_of_its_folder_is_not_read(

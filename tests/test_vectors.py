@@ -275,7 +275,7 @@ def test_another_embedding_model_is_refused_with_what_to_do(tmp_path: Path, proj
 
 def test_a_second_process_is_refused_until_the_owner_ends(tmp_path: Path) -> None:
     message = (
-        f"The data folder of {str(tmp_path)!r} is in use by process {{}}. "
+        f"The folder {str(tmp_path)!r} is in use by process {{}}. "
         "Stop it, choose another DATA_DIR, or set CHROMA_URL to share a Chroma server."
     )
     command = [sys.executable, "-c", OWNER, str(tmp_path)]
@@ -315,6 +315,10 @@ def test_a_server_that_is_not_there_is_a_transient_failure() -> None:
         with pytest.raises(RetrievalFailed) as caught:
             Vectors.open_server(url, "model")
     assert caught.value.transient
+    assert str(caught.value) == (
+        f"CHROMA_URL: no Chroma server answers at {url.removeprefix('http://')}. Check the "
+        "address, and whether it runs."
+    )
 
 
 @timed

@@ -162,7 +162,8 @@ async def _translated(answer: Awaitable[T]) -> T:
         raise _refused(error.status_code) from error
     except openai.APIConnectionError as error:
         raise RetrievalFailed(
-            "The embedding model could not be reached. Try again.", transient=True
+            "The embedding model could not be reached. Try again, or check EMBEDDING_BASE_URL.",
+            transient=True,
         ) from error
     except (openai.OpenAIError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _not_embeddings() from error

@@ -14,7 +14,7 @@ class VectorsInUse(PipelineError):
     def __init__(self, folder: Path, pid: str) -> None:
         owner = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"The data folder of {str(folder)!r} is in use by {owner}. "
+            f"The folder {str(folder)!r} is in use by {owner}. "
             "Stop it, choose another DATA_DIR, or set CHROMA_URL to share a Chroma server."
         )
 

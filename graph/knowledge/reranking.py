@@ -17,6 +17,7 @@ CANDIDATES = 30
 """How many passages it is given."""
 
 _TIMEOUT = httpx.Timeout(5.0, connect=2.0)
+_FAILURES = (httpx.HTTPError, ValueError, TypeError, KeyError, IndexError)
 
 
 class Reranker:
@@ -39,10 +40,23 @@ class Reranker:
         """
         try:
             scores = await self._scores(question, passages)
-        except (httpx.HTTPError, ValueError, TypeError, KeyError, IndexError) as error:
+        except _FAILURES as error:
             log.warning("the re-ranker was passed over: %s", type(error).__name__)
             return list(range(len(passages)))
         return sorted(range(len(passages)), key=lambda at: -scores[at])
+
+    async def probe(self) -> None:
+        """Have it order two passages.
+
+        Raises:
+            ConnectionError: it cannot be reached, refuses, or does not answer with scores.
+        """
+        try:
+            await self._scores("How high is the water?", ["The water is high.", "It is noon."])
+        except httpx.HTTPStatusError as error:
+            raise ConnectionError(f"status {error.response.status_code}") from error
+        except _FAILURES as error:
+            raise ConnectionError(type(error).__name__) from error
 
     async def _scores(self, question: str, passages: Sequence[str]) -> list[float]:
         body = {

@@ -47,6 +47,10 @@ _INDEX = CreateHNSWConfiguration(
     space="cosine", max_neighbors=32, ef_construction=200, ef_search=200
 )
 _NEW = ".new"
+_NO_ANSWER = (
+    "The vector store did not answer. Try again; if it stays, the operator can run "
+    "`archwright doctor`."
+)
 
 
 class Vectors:
@@ -95,7 +99,10 @@ class Vectors:
         """
         address = urlsplit(url)
         base = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
-        with _translated():
+        with _translated(
+            f"CHROMA_URL: no Chroma server answers at {address.netloc.rpartition('@')[2]}. "
+            "Check the address, and whether it runs."
+        ):
             # Chroma's client has no timeout, not even while it is made.
             httpx.get(f"{base}/api/v2/heartbeat", timeout=_SERVER_TIMEOUT_S).raise_for_status()
             client = chromadb.HttpClient(base, ssl=address.scheme == "https", settings=_settings())
@@ -329,15 +336,11 @@ async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(sentence: str = _NO_ANSWER) -> Iterator[None]:
     try:
         yield
     except RetrievalFailed:
         raise
     # Chroma raises bare Exceptions for answers that it does not know.
     except Exception as error:
-        raise RetrievalFailed(
-            "The vector store did not answer. Try again; if it stays, the operator can run "
-            "`archwright doctor`.",
-            transient=True,
-        ) from error
+        raise RetrievalFailed(sentence, transient=True) from error

@@ -4,6 +4,7 @@ What is allowed is read off Jinja's syntax tree before anything is compiled. The
 rendered in Jinja's sandbox, with no other names than the given ones.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +17,7 @@ from graph.errors import TemplateFailed
 MAX_RENDERED = 20_000_000
 """Characters of the longest text that may come out."""
 
+_LOOKED_FOR = r" Jinja was looking for the following tags: [^.]*\."
 _ALLOWED = "only {{ variable }} and {% if variable %} with elif, else, not, and, or are"
 
 
@@ -58,7 +60,7 @@ def examine(text: str) -> Examined:
             _compiled(text)
         return examined
     except TemplateSyntaxError as error:
-        return Examined(problems=((error.lineno, _sentence(error.message or "wrong syntax")),))
+        return Examined(problems=((error.lineno, _syntax(error.message or "wrong syntax")),))
     except Exception as error:  # noqa: BLE001 - numbers of 5000 digits, brackets 1000 deep
         return Examined(problems=((1, _reason(error)),))
 
@@ -179,6 +181,12 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TemplateError) and error.message:
         return _sentence(error.message)
     return "It is too deep or too long to be understood."
+
+
+def _syntax(words: str) -> str:
+    # The tags that it looks for may be some that the language has not.
+    rule = f"{_ALLOWED} allowed"
+    return f"{_sentence(re.sub(_LOOKED_FOR, '', words))} {_sentence(rule)}"
 
 
 def _sentence(words: str) -> str:

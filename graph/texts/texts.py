@@ -12,6 +12,7 @@ from graph.looks import Looks
 from graph.postgres import Pool
 from graph.texts.edits import Edits, Noted, Used, Version
 from graph.texts.files import Files, Snapshot
+from graph.texts.paths import PROMPT_NAMES, prompt_path
 from graph.texts.wording import NOTHING, Replacements, Text, TextSet, Wording
 
 log = logging.getLogger(__name__)
@@ -153,6 +154,9 @@ def _made(files: Snapshot, edits: Replacements, own: Replacements) -> Wording:
     wording = Wording(files, edits, own)
     for path, problem in wording.problems.items():
         log.warning("%s %s, and is not used", path, problem)
+    for prompt in PROMPT_NAMES:
+        if (path := prompt_path(prompt)) not in {*wording.texts, *wording.problems}:
+            log.warning("%s is missing, and is needed to ask the model", path)
     for name, problem in wording.faulty().items():
         log.warning("the document type %s is left out of lists: %s", name, problem)
     return wording

@@ -656,7 +656,7 @@ export interface paths {
         /**
          * Message
          * @deprecated
-         * @description Gone: always answers 400 and names its successor.
+         * @description Gone: answers 400 and names its successor.
          */
         post: operations["message_api_v1_chat_message_post"];
         delete?: never;
@@ -1550,6 +1550,9 @@ export interface components {
         /**
          * ConversationChange
          * @description The body of `PATCH /chat/conversations/{id}`.
+         * @example {
+         *       "title": "Alarm levels"
+         *     }
          */
         ConversationChange: {
             /** Title */
@@ -1683,6 +1686,37 @@ export interface components {
             document_types: components["schemas"]["DocumentTypeEntry"][];
         };
         /**
+         * DraftingInvalid
+         * @description Which parts of the request do not validate; the status is 422.
+         */
+        DraftingInvalid: {
+            /** Detail */
+            detail: components["schemas"]["DraftingInvalidPart"][];
+        };
+        /**
+         * DraftingInvalidPart
+         * @description A part of the request; `loc` leads to it.
+         */
+        DraftingInvalidPart: {
+            /** Type */
+            type: string;
+            /** Loc */
+            loc: (string | number)[];
+            /** Msg */
+            msg: string;
+        };
+        /**
+         * DraftingRefused
+         * @description Why a request is refused. A few refusals have a key more.
+         * @example {
+         *       "detail": "There is no such document."
+         *     }
+         */
+        DraftingRefused: {
+            /** Detail */
+            detail: string;
+        };
+        /**
          * EditAnswer
          * @description The text that counts now, and what is found in it and because of it elsewhere.
          * @example {
@@ -1711,6 +1745,10 @@ export interface components {
         /**
          * GenerateRequest
          * @description The body of `POST /api/v1/chat/generate`. Unknown keys are ignored.
+         * @example {
+         *       "doc_type": "PROJECT_MANIFESTO",
+         *       "message": "A network of buoys that warns a harbour of floods."
+         *     }
          */
         GenerateRequest: {
             /** Message */
@@ -1843,11 +1881,6 @@ export interface components {
             /** Groups */
             groups: components["schemas"]["Group"][];
         };
-        /** HTTPValidationError */
-        HTTPValidationError: {
-            /** Detail */
-            detail?: components["schemas"]["ValidationError"][];
-        };
         /**
          * Health
          * @description The whole: ERROR where the service cannot work, DEGRADED where a part is away.
@@ -1945,12 +1978,53 @@ export interface components {
         /**
          * IngestRequest
          * @description The body of `POST .../documents/ingest`.
+         * @example {
+         *       "doc_name": "levels.md",
+         *       "markdown_content": "# Levels\n\nThe state Alarm begins at 4.90 m.\n"
+         *     }
          */
         IngestRequest: {
             /** Doc Name */
             doc_name: string;
             /** Markdown Content */
             markdown_content: string;
+        };
+        /**
+         * Invalid
+         * @description Which parts of the request do not validate; the status is 400.
+         */
+        Invalid: {
+            /**
+             * Success
+             * @constant
+             */
+            success: false;
+            error: components["schemas"]["InvalidParts"];
+        };
+        /**
+         * InvalidPart
+         * @description A part of the request; `path` leads to it.
+         */
+        InvalidPart: {
+            /** Path */
+            path: (string | number)[];
+            /** Message */
+            message: string;
+            /** Code */
+            code: string;
+        };
+        /**
+         * InvalidParts
+         * @description What is wrong, part by part.
+         */
+        InvalidParts: {
+            /**
+             * Name
+             * @constant
+             */
+            name: "ZodError";
+            /** Issues */
+            issues: components["schemas"]["InvalidPart"][];
         };
         JsonValue: unknown;
         /**
@@ -2278,6 +2352,13 @@ export interface components {
         /**
          * NewProject
          * @description The body of `POST /projects`.
+         * @example {
+         *       "name": "Tidewatch",
+         *       "settings": {
+         *         "temperature": 0,
+         *         "topK": 4
+         *       }
+         *     }
          */
         NewProject: {
             /** Name */
@@ -2478,6 +2559,9 @@ export interface components {
         /**
          * ProjectChange
          * @description The body of `PATCH /projects/{id}`: what is left out stays as it is.
+         * @example {
+         *       "instructions": "Answer in two sentences."
+         *     }
          */
         ProjectChange: {
             /** Name */
@@ -2606,6 +2690,10 @@ export interface components {
         /**
          * Question
          * @description The body of `POST /chat/projects/{projectId}`.
+         * @example {
+         *       "message": "What is the water level of the state Alarm?",
+         *       "mode": "docs"
+         *     }
          */
         Question: {
             /** Message */
@@ -2667,6 +2755,20 @@ export interface components {
             name: string;
             /** Color */
             color: string | null;
+        };
+        /**
+         * Refused
+         * @description Why a request is refused: `error` is for programs. A few refusals have a key more.
+         * @example {
+         *       "error": "not_found",
+         *       "message": "There is no such project."
+         *     }
+         */
+        Refused: {
+            /** Error */
+            error: string;
+            /** Message */
+            message: string;
         };
         /**
          * Restore
@@ -2772,6 +2874,12 @@ export interface components {
         /**
          * StreamRequest
          * @description The body of `POST /api/v1/chat/stream`. Unknown keys are ignored.
+         * @example {
+         *       "conversation_id": "1f6f2f0a-2c53-4a58-8f10-54b7d8a1c3e2",
+         *       "doc_type": "PROJECT_MANIFESTO",
+         *       "message": "Draft the manifesto of Tidewatch.",
+         *       "project_id": "36164b86-8725-4061-82bb-d30409c34c0f"
+         *     }
          */
         StreamRequest: {
             /**
@@ -3074,19 +3182,6 @@ export interface components {
              */
             first_used_at: string;
         };
-        /** ValidationError */
-        ValidationError: {
-            /** Location */
-            loc: (string | number)[];
-            /** Message */
-            msg: string;
-            /** Error Type */
-            type: string;
-            /** Input */
-            input?: unknown;
-            /** Context */
-            ctx?: Record<string, never>;
-        };
         /**
          * Workflow
          * @description Where a project stands; `next` is the first type that is ready or stale.
@@ -3152,6 +3247,9 @@ export type DocumentAnswer = components['schemas']['DocumentAnswer'];
 export type DocumentList = components['schemas']['DocumentList'];
 export type DocumentTypeEntry = components['schemas']['DocumentTypeEntry'];
 export type DocumentTypeList = components['schemas']['DocumentTypeList'];
+export type DraftingInvalid = components['schemas']['DraftingInvalid'];
+export type DraftingInvalidPart = components['schemas']['DraftingInvalidPart'];
+export type DraftingRefused = components['schemas']['DraftingRefused'];
 export type EditAnswer = components['schemas']['EditAnswer'];
 export type GenerateRequest = components['schemas']['GenerateRequest'];
 export type Grant = components['schemas']['Grant'];
@@ -3159,13 +3257,15 @@ export type GrantAnswer = components['schemas']['GrantAnswer'];
 export type GrantList = components['schemas']['GrantList'];
 export type Group = components['schemas']['Group'];
 export type GroupList = components['schemas']['GroupList'];
-export type HttpValidationError = components['schemas']['HTTPValidationError'];
 export type Health = components['schemas']['Health'];
 export type History = components['schemas']['History'];
 export type HistoryEntryInput = components['schemas']['HistoryEntry-Input'];
 export type HistoryEntryOutput = components['schemas']['HistoryEntry-Output'];
 export type IngestAnswer = components['schemas']['IngestAnswer'];
 export type IngestRequest = components['schemas']['IngestRequest'];
+export type Invalid = components['schemas']['Invalid'];
+export type InvalidPart = components['schemas']['InvalidPart'];
+export type InvalidParts = components['schemas']['InvalidParts'];
 export type JsonValue = components['schemas']['JsonValue'];
 export type KeyEntry = components['schemas']['KeyEntry'];
 export type KeyList = components['schemas']['KeyList'];
@@ -3203,6 +3303,7 @@ export type Question = components['schemas']['Question'];
 export type RecentConversation = components['schemas']['RecentConversation'];
 export type RecentList = components['schemas']['RecentList'];
 export type RecentProject = components['schemas']['RecentProject'];
+export type Refused = components['schemas']['Refused'];
 export type Restore = components['schemas']['Restore'];
 export type RunAnswer = components['schemas']['RunAnswer'];
 export type RunEntry = components['schemas']['RunEntry'];
@@ -3223,7 +3324,6 @@ export type UsageEntry = components['schemas']['UsageEntry'];
 export type Used = components['schemas']['Used'];
 export type UsedText = components['schemas']['UsedText'];
 export type UsedTexts = components['schemas']['UsedTexts'];
-export type ValidationError = components['schemas']['ValidationError'];
 export type Workflow = components['schemas']['Workflow'];
 export type WorkflowEntry = components['schemas']['WorkflowEntry'];
 export type $defs = Record<string, never>;
@@ -3295,6 +3395,15 @@ export interface operations {
                     "text/plain": string;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
         };
     };
     get_me_me_get: {
@@ -3313,6 +3422,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MeAnswer"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3340,13 +3458,13 @@ export interface operations {
                     "application/json": components["schemas"]["PersonList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3374,13 +3492,13 @@ export interface operations {
                     "application/json": components["schemas"]["GroupList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3401,6 +3519,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ChatConfig"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3439,70 +3566,99 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description No credentials, or wrong ones. */
             401: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description Not yours, or your tier is too low; in the drafting API also wrong credentials. */
             403: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description There is no such thing, or you may not see it. */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description A run of this conversation is going on; its id is in the answer. */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The stream is no longer kept; the message is in its conversation. */
             410: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The body is too large. */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The body does not validate, or the `Idempotency-Key` was used with another one. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description A limit of fair use is reached; see `Retry-After`. */
             429: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The database is away or the service goes down; see `Retry-After`. */
             503: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
         };
     };
@@ -3531,13 +3687,13 @@ export interface operations {
                     "application/json": components["schemas"]["ConversationList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3562,13 +3718,13 @@ export interface operations {
                     "application/json": components["schemas"]["ConversationAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3591,13 +3747,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3626,13 +3782,13 @@ export interface operations {
                     "application/json": components["schemas"]["ConversationAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3660,13 +3816,13 @@ export interface operations {
                     "application/json": components["schemas"]["RecentList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3691,13 +3847,13 @@ export interface operations {
                     "application/json": components["schemas"]["ChunkSource"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3722,13 +3878,13 @@ export interface operations {
                     "application/json": components["schemas"]["RunAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3753,13 +3909,13 @@ export interface operations {
                     "application/json": components["schemas"]["RunAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3796,36 +3952,44 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description No credentials, or wrong ones. */
             401: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description There is no such thing, or you may not see it. */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description The stream is no longer kept; the message is in its conversation. */
             410: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3853,13 +4017,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProjectList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3886,13 +4050,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProjectAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3917,13 +4081,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProjectAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3946,13 +4110,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -3981,13 +4145,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProjectAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4017,13 +4181,13 @@ export interface operations {
                     "application/json": components["schemas"]["GrantList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4061,13 +4225,13 @@ export interface operations {
                     "application/json": components["schemas"]["GrantAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4091,13 +4255,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4127,13 +4291,13 @@ export interface operations {
                     "application/json": components["schemas"]["DocumentList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4162,13 +4326,13 @@ export interface operations {
                     "application/json": components["schemas"]["DocumentList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4193,13 +4357,13 @@ export interface operations {
                     "application/json": components["schemas"]["DocumentAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4222,13 +4386,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4251,13 +4415,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4294,36 +4458,35 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description No credentials, or wrong ones. */
             401: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description Not yours, or your tier is too low; in the drafting API also wrong credentials. */
             403: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
             /** @description There is no such thing, or you may not see it. */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
             /** @description The database is away or the service goes down; see `Retry-After`. */
@@ -4331,7 +4494,18 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
             };
         };
     };
@@ -4351,6 +4525,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ProviderList"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4377,13 +4560,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProviderAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4406,6 +4589,15 @@ export interface operations {
                     "application/json": components["schemas"]["ModelList"];
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
         };
     };
     list_for_admins_providers_admin_get: {
@@ -4424,6 +4616,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AdminProviderList"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4446,13 +4647,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4481,13 +4682,13 @@ export interface operations {
                     "application/json": components["schemas"]["ProviderAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4516,13 +4717,13 @@ export interface operations {
                     "application/json": components["schemas"]["TrialAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -4559,56 +4760,81 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description There is no such thing, or you may not see it. */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description A run of this conversation is going on; its id is in the answer. */
             409: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The stream is no longer kept; the message is in its conversation. */
             410: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The body is too large. */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The body does not validate, or the `Idempotency-Key` was used with another one. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description A limit of fair use is reached; see `Retry-After`. */
             429: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The database is away or the service goes down; see `Retry-After`. */
             503: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
         };
     };
@@ -4644,35 +4870,54 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The body is too large. */
             413: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The body does not validate, or the `Idempotency-Key` was used with another one. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description A limit of fair use is reached; see `Retry-After`. */
             429: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
             /** @description The database is away or the service goes down; see `Retry-After`. */
             503: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
             };
         };
     };
@@ -4689,8 +4934,8 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Successful Response */
-            200: {
+            /** @description Gone. */
+            400: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4698,13 +4943,13 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4733,13 +4978,13 @@ export interface operations {
                     "application/json": components["schemas"]["IngestAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4766,13 +5011,13 @@ export interface operations {
                     "application/json": components["schemas"]["SearchAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4797,13 +5042,13 @@ export interface operations {
                     "application/json": components["schemas"]["KnowledgeStatus"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4828,13 +5073,13 @@ export interface operations {
                     "application/json": components["schemas"]["DocumentTypeList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4859,13 +5104,13 @@ export interface operations {
                     "application/json": components["schemas"]["Workflow"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4886,6 +5131,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TextList"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4912,13 +5166,13 @@ export interface operations {
                     "application/json": components["schemas"]["CheckAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4949,13 +5203,13 @@ export interface operations {
                     "application/json": components["schemas"]["History"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -4982,13 +5236,13 @@ export interface operations {
                     "application/json": components["schemas"]["TextAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5017,13 +5271,13 @@ export interface operations {
                     "application/json": components["schemas"]["Diff"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5053,13 +5307,13 @@ export interface operations {
                     "application/json": components["schemas"]["Preview"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5131,6 +5385,15 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
         };
     };
     get_text_api_v1_texts__path__get: {
@@ -5164,13 +5427,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5251,6 +5514,15 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
         };
     };
     delete_text_api_v1_texts__path__delete: {
@@ -5298,15 +5570,6 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
             428: {
                 headers: {
@@ -5319,6 +5582,15 @@ export interface operations {
                      *     }
                      */
                     "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5343,13 +5615,13 @@ export interface operations {
                     "application/json": components["schemas"]["UsedTexts"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5374,13 +5646,13 @@ export interface operations {
                     "application/json": components["schemas"]["TextList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5409,13 +5681,13 @@ export interface operations {
                     "application/json": components["schemas"]["CheckAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5447,13 +5719,13 @@ export interface operations {
                     "application/json": components["schemas"]["History"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5481,13 +5753,13 @@ export interface operations {
                     "application/json": components["schemas"]["TextAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5517,13 +5789,13 @@ export interface operations {
                     "application/json": components["schemas"]["Diff"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5554,13 +5826,13 @@ export interface operations {
                     "application/json": components["schemas"]["Preview"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5633,6 +5905,15 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
         };
     };
     get_text_api_v1_projects__project_id__texts__path__get: {
@@ -5667,13 +5948,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5755,6 +6036,15 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
+                };
+            };
         };
     };
     delete_text_api_v1_projects__project_id__texts__path__delete: {
@@ -5803,15 +6093,6 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
             428: {
                 headers: {
@@ -5824,6 +6105,15 @@ export interface operations {
                      *     }
                      */
                     "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5849,13 +6139,13 @@ export interface operations {
                     "application/json": components["schemas"]["UsedTexts"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
         };
@@ -5885,13 +6175,13 @@ export interface operations {
                     "application/json": components["schemas"]["KeyList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -5918,13 +6208,13 @@ export interface operations {
                     "application/json": components["schemas"]["NewKeyAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -5947,13 +6237,13 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -5985,13 +6275,13 @@ export interface operations {
                     "application/json": components["schemas"]["UsageAnswer"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -6012,6 +6302,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["LimitsAnswer"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
@@ -6045,13 +6344,13 @@ export interface operations {
                     "application/json": components["schemas"]["AuditList"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+            /** @description The request is refused. */
+            default: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
                 };
             };
         };
