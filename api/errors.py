@@ -140,7 +140,7 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # A rule of access and the route itself may both want the same part.
-    errors = [e for at, e in enumerate(error.errors()) if e not in error.errors()[:at]]
+    errors = list({(e["loc"], e["type"]): e for e in error.errors()}.values())
     path = request.url.path
     if in_drafting_api(path):
         detail = [{key: e[key] for key in ("type", "loc", "msg")} for e in errors]
