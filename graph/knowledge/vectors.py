@@ -22,10 +22,11 @@ from chromadb.api import ClientAPI
 from chromadb.api.collection_configuration import CreateHNSWConfiguration
 from chromadb.api.models.Collection import Collection
 from chromadb.config import Settings
-from chromadb.errors import NotFoundError
+from chromadb.errors import InvalidArgumentError, NotFoundError
 from chromadb.types import Where
 
 from graph.errors import RetrievalFailed
+from graph.knowledge.embeddings import OTHER_LENGTH
 from graph.knowledge.memory import hand_out_zeros
 from graph.knowledge.nudges import told_apart
 from graph.knowledge.ownership import Ownership
@@ -336,6 +337,8 @@ def _translated() -> Iterator[None]:
         raise
     # Chroma raises bare Exceptions for answers that it does not know.
     except Exception as error:
+        if isinstance(error, InvalidArgumentError) and "with dimension of" in str(error):
+            raise RetrievalFailed(OTHER_LENGTH) from error
         raise RetrievalFailed(
             "The vector store did not answer. Try again; if it stays, the operator can run "
             "`archwright doctor`.",
