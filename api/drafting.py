@@ -19,7 +19,7 @@ from api.projects import NewProject, insert_project
 from api.runs.dialects import Told
 from api.runs.ending import citation_row, warning_row
 from api.runs.keys import RequestKey, key_for
-from api.schema import CLEAN, SAFE, CleanText, example
+from api.schema import CLEAN, FIRST_WRONG, SAFE, CleanText, example
 from api.streams import drafting_stream_docs
 from api.turns import Asked
 from api.wire import EventStream, Frame, as_json_string, frame
@@ -35,6 +35,9 @@ from graph.sanitizing import one_line
 from graph.state import UNSORTED, Message, Role
 
 router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["drafting"], route_class=GuardedRoute)
+
+
+Texts = Annotated[dict[CleanText, CleanText], FIRST_WRONG]
 
 
 class HistoryEntry(BaseModel):
@@ -58,9 +61,9 @@ class StreamRequest(BaseModel):
     project_id: uuid.UUID
     user_name: Annotated[str, StringConstraints(max_length=100), CLEAN, SAFE] = "Developer"
     doc_type: str | None = None
-    history: list[HistoryEntry] = Field(default_factory=list)
-    project_context: dict[CleanText, CleanText] = Field(default_factory=dict)
-    metadata: dict[CleanText, CleanText] | None = None
+    history: Annotated[list[HistoryEntry], FIRST_WRONG] = Field(default_factory=list)
+    project_context: Texts = Field(default_factory=dict)
+    metadata: Texts | None = None
 
 
 @rule("tier use of the body's project, which is made on first use")

@@ -1,7 +1,7 @@
 """What older clients of the drafting API still call: `/chat/generate` and `/chat/message`."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, JsonValue
@@ -12,7 +12,7 @@ from api.drafting import HistoryEntry, StreamRequest, check_limits, known_doc_ty
 from api.errors import DRAFTING_PREFIX, Refusal
 from api.runs.dialects import Told
 from api.runs.keys import RequestKey, key_for
-from api.schema import CleanText, example
+from api.schema import FIRST_WRONG, CleanText, example
 from api.streams import legacy_stream_docs
 from api.turns import Asked
 from api.wire import EventStream, Frame, as_json, as_json_string, frame
@@ -38,7 +38,7 @@ class GenerateRequest(BaseModel):
     message: CleanText
     doc_type: str
     project_context: dict[str, JsonValue] = Field(default_factory=dict)
-    chat_history: list[HistoryEntry] = Field(default_factory=list)
+    chat_history: Annotated[list[HistoryEntry], FIRST_WRONG] = Field(default_factory=list)
 
 
 @router.post("/generate", response_class=EventStream, responses=legacy_stream_docs())

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 from api.active_html import strip_active_html
@@ -44,5 +44,10 @@ STRIPPED = AfterValidator(str.strip)
 
 NOT_BLANK = AfterValidator(_not_blank)
 """Refuses a text without any character that is no white space."""
+
+FIRST_WRONG = Field(fail_fast=True)
+"""Ends the check of a list or an object at the first entry that is wrong: there may be millions,
+and to tell them all would take seconds for each megabyte, in which nobody else is served.
+"""
 
 CleanText = Annotated[str, CLEAN]

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from api.schema import CLEAN, NOT_BLANK, example
+from api.schema import CLEAN, FIRST_WRONG, NOT_BLANK, example
 from graph.texts.checking import LONGEST_TEXT
 from graph.texts.findings import TextFinding
 from graph.texts.paths import Kind
@@ -189,7 +189,7 @@ class PreviewRequest(BaseModel):
 
     model_config = example(content=_TEMPLATE, values={"project_name": "Tidewatch"})
     content: Content | None = None
-    values: dict[str, Value] = Field(default_factory=dict, max_length=20)
+    values: Annotated[dict[str, Value], FIRST_WRONG] = Field(default_factory=dict, max_length=20)
 
 
 class Preview(BaseModel):
@@ -209,9 +209,9 @@ class CheckRequest(BaseModel):
     """The body of `POST .../texts/check`: texts, path to content, laid over those that count."""
 
     model_config = example(texts={_PATH: _ANSWER})
-    texts: dict[Annotated[str, StringConstraints(max_length=200), CLEAN], Content] = Field(
-        default_factory=dict, max_length=_MOST_TEXTS
-    )
+    texts: Annotated[
+        dict[Annotated[str, StringConstraints(max_length=200), CLEAN], Content], FIRST_WRONG
+    ] = Field(default_factory=dict, max_length=_MOST_TEXTS)
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

@@ -1,8 +1,9 @@
 """Fits a prompt to a context window, and names what it cut."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from graph.errors import PromptTooLong
 from graph.events import Warned
@@ -13,6 +14,7 @@ from graph.tokens import MOST_CHARACTERS, Count
 _OVERHEAD = 8
 _SMALLEST_PART = 120
 _LONGEST_LABEL = 200
+_MOST_NAMED = 50
 
 
 def answer_share(window: int) -> int:
@@ -126,7 +128,10 @@ class Budget:
     def _cost(self, part: Part) -> int:
         return self._count(part.block) + _OVERHEAD
 
-    def _warn(self, what: str, parts: Iterable[Part]) -> None:
-        if labels := ", ".join(one_line(part.label, _LONGEST_LABEL) for part in parts):
+    def _warn(self, what: str, parts: Collection[Part]) -> None:
+        named = [one_line(part.label, _LONGEST_LABEL) for part in islice(parts, _MOST_NAMED)]
+        if len(parts) > len(named):
+            named.append(f"{len(parts) - len(named)} more")
+        if labels := ", ".join(named):
             message = f"{what} to fit the model's context window: {labels}."
             self.warnings.append(Warned("cut_to_fit", message))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
+from itertools import islice
 
 from graph.budget import Budget, Part
 from graph.context import Context
@@ -22,6 +23,7 @@ from graph.tokens import Count, Remembered, byte_count, most_tokens
 
 _SHORT = 50_000
 _MOST_KEPT = 4_096
+_MOST_INJECTIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +192,12 @@ class Prompting:
             *((f"The source {source['document_name']!r}", source["text"]) for source in sources),
             *((f"The document {path!r}", text) for path, text in _documents_of(state).items()),
         ]
+        found = dict.fromkeys(
+            (place, phrase) for place, text in places for phrase in self._phrases(text)
+        )
         return [
             Warned("injection_attempt", f"{place} holds a known injection phrasing: {phrase}.")
-            for place, phrase in dict.fromkeys(
-                (place, phrase) for place, text in places for phrase in self._phrases(text)
-            )
+            for place, phrase in islice(found, _MOST_INJECTIONS)
         ]
 
 

@@ -82,12 +82,19 @@ class Prose:
                 self._code.advance(plain[0])
                 self._add(plain[0])
                 at = plain.end()
-            elif (code := _CODE.match(text, at)) and self._code.inside() and self._code.fenced:
-                self._code.advance(code[0])
-                at = code.end()
+            elif text[at] not in "\n`~" and self._code.inside() and self._code.fenced:
+                at = self._pass_code(text, at)
             elif atom := _ATOM.match(text, at):
                 yield from self._take(atom[0], at)
                 at = atom.end()
+
+    def _pass_code(self, text: str, at: int) -> int:
+        """Take what of a fenced line is no fence; gives where that ends."""
+        # Only here: it goes on to the end of the line.
+        code = _CODE.match(text, at)
+        assert code is not None
+        self._code.advance(code[0])
+        return code.end()
 
     def close(self) -> Iterator[Step]:
         """The text has come to its end."""

@@ -21,7 +21,7 @@ from standins.openai import Answer, OpenAIStandIn
 from test_server import Process, process, wait_until
 
 from graph.nodes import generate
-from graph.nodes.generate import MOST_CHARACTERS
+from graph.nodes.generate import MOST_CHARACTERS, PORTION
 from graph.postgres import embedded_postgres
 
 MOST_MEMORY = 150e6
@@ -126,6 +126,21 @@ def test_an_answer_that_is_too_long_is_kept_up_to_there(
     conversation = http.get(f"/chat/conversations/{events[0].data['conversationId']}").json()
     kept = conversation["conversation"]["messages"][-1]
     assert (kept["content"], kept["status"]) == (text, "complete")
+
+
+def test_an_answer_that_comes_as_one_token_is_passed_on_in_portions(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    text = "Pumps hum. " * 10_000
+    model.will(Answer(["At once: ", text, "The end."], one_write=True))
+    events = read(http, "POST", f"/chat/projects/{project}", json={"message": "Go on."})
+    deltas = [event.data["delta"] for event in events if event.name == "text"]
+    assert deltas == [
+        "At once: ",
+        *(text[at : at + PORTION] for at in range(0, len(text), PORTION)),
+        "The end.",
+    ]
+    assert events[-1].data["finishReason"] == "stop"
 
 
 def test_a_model_is_not_read_while_the_database_is_away(stage: Stage) -> None:

@@ -20,6 +20,8 @@ from graph.settings import ROOT
 from graph.state import State, Template
 
 STREAM = "/api/v1/chat/stream"
+GENERATE = "/api/v1/chat/generate"
+PREVIEW = "/api/v1/texts/prompts/answer.md/preview"
 
 
 def question(project: str, **changes: Any) -> dict[str, Any]:
@@ -294,6 +296,26 @@ def test_what_is_missing_is_told_once(http: httpx.Client) -> None:
         for name in ("project_id", "q")
     ]
     assert (answer.status_code, answer.json()) == (422, {"detail": missing})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "place", "kind"),
+    [
+        (STREAM, {"history": [1, 2]}, ["history", 0], "model_attributes_type"),
+        (STREAM, {"project_context": {"a": 1, "b": 2}}, ["project_context", "a"], "string_type"),
+        (STREAM, {"metadata": {"a": 1, "b": 2}}, ["metadata", "a"], "string_type"),
+        (GENERATE, {"chat_history": [1, 2]}, ["chat_history", 0], "model_attributes_type"),
+        ("/api/v1/texts/check", {"texts": {"a": 1, "b": 2}}, ["texts", "a"], "string_type"),
+        (PREVIEW, {"values": {"a": 1, "b": 2}}, ["values", "a"], "string_type"),
+    ],
+)
+def test_of_many_wrong_entries_the_first_is_told(
+    http: httpx.Client, project: str, path: str, body: dict[str, Any], place: list[Any], kind: str
+) -> None:
+    answer = http.post(path, json={**question(project), "doc_type": "UNSORTED", **body})
+    assert answer.status_code == 422
+    told = [(error["loc"], error["type"]) for error in answer.json()["detail"]]
+    assert told == [(["body", *place], kind)]
 
 
 def test_a_body_that_is_no_json_is_422(http: httpx.Client) -> None:

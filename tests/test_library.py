@@ -539,6 +539,32 @@ def test_an_endpoint_that_fails_says_so_without_its_words_and_at_once(
     assert len(endpoint.batches) == 1
 
 
+@pytest.mark.parametrize("most_in_memory", [1000, 0])
+def test_a_model_that_gives_vectors_of_another_length_is_named_as_the_cause(
+    on_shelf: Callable[..., Any],
+    endpoint: Endpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    most_in_memory: int,
+) -> None:
+    monkeypatch.setattr(corpora_module, "MOST_CHUNKS", most_in_memory)
+
+    async def scenario(shelf: Shelf) -> RetrievalFailed:
+        await shelf.add(HANDBOOK)
+        longer = {"object": "embedding", "index": 0, "embedding": [1.0, 2.0, 3.0]}
+        answer = {"object": "list", "data": [longer], "model": "embed-1"}
+        endpoint.script = [(200, json.dumps(answer))]
+        with pytest.raises(RetrievalFailed) as caught:
+            await shelf.found("Where is the valve?")
+        return caught.value
+
+    failure = on_shelf(scenario, remote_embeddings(endpoint.url, None, "embed-1"))
+    assert (str(failure), failure.transient) == (
+        "The embedding model gives vectors of another length than when this project was indexed, "
+        "under the same name. Go back to that model, or let the operator run `archwright reindex`.",
+        False,
+    )
+
+
 def test_the_whole_texts_of_documents_are_given_by_name_the_newest_first(
     on_shelf: Callable[[Scenario[dict[str, str]]], dict[str, str]],
 ) -> None:

@@ -51,6 +51,14 @@ def run(batches: Sequence[Sequence[str]]) -> tuple[list[str], list[Found]]:
     return out, [(c.finding.index, c.by, c.finding.supported) for c in checks]
 
 
+@pytest.mark.parametrize("unit", [".", "[1]", "a. ", "`a` ", f"{ALARM} "])
+def test_time_is_linear_in_what_comes_at_once(unit: str) -> None:
+    text = (unit * 200_000)[:200_000]
+    started = thread_time()
+    run([[text]])
+    assert thread_time() - started < 15
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_where_the_text_is_cut_changes_nothing(seed: int) -> None:
     rng = random.Random(seed)

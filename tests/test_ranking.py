@@ -1,6 +1,7 @@
 """Both searches joined, passages grown by their neighbours, copies folded."""
 
 import asyncio
+from time import thread_time
 from uuid import uuid4
 
 import psycopg
@@ -186,3 +187,13 @@ def test_the_floor_is_the_weighty_words_that_no_passage_covers(
 
 def test_without_passages_only_a_question_of_no_weight_is_covered(model: StaticModel) -> None:
     assert speaks_of("What is grep-excuses?", [], model) is False
+
+
+@pytest.mark.parametrize("unit", ["-", "a-", "- ", "."])
+def test_to_look_for_a_questions_words_takes_time_in_proportion(
+    unit: str, model: StaticModel
+) -> None:
+    question = (unit * 50_000)[:50_000] + " How do I monitor Kubernetes?"
+    started = thread_time()
+    assert speaks_of(question, HANDBOOK, model) is False
+    assert thread_time() - started < 2

@@ -1,5 +1,7 @@
 """What the full-text index counts, and what a question asks for."""
 
+from time import thread_time
+
 import pytest
 
 from graph.knowledge.questions import Question, understood
@@ -60,3 +62,11 @@ def test_earlier_terms_count_less_and_the_question_s_own_count_whole() -> None:
     question = understood("Which pump is it?", ["Where is the oldest pump?"])
     assert question.terms == {"oldest": 0.4, "pump": 1.0}
     assert question.whole == "Where is the oldest pump?\nWhich pump is it?"
+
+
+@pytest.mark.parametrize("unit", ["that  ", " ", "is ", "the ", "-", "n't"])
+def test_a_long_question_takes_time_in_proportion(unit: str) -> None:
+    text = "Say that" + (unit * 50_000)[:50_000] + "pump house"
+    started = thread_time()
+    assert understood(text, ["Which valve?"]) == Question(text, "")
+    assert thread_time() - started < 2

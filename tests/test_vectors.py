@@ -15,7 +15,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import psutil  # type: ignore[import-untyped]
 import pytest
+from freezing import family, frozen
 from timed import timed
 
 import graph.knowledge.vectors as vectors_module
@@ -191,6 +193,28 @@ def test_a_server_that_died_is_started_again_at_the_same_address_with_what_it_ha
         server.restart_if_dead()
         with Vectors.open_server(server.url, "m") as vectors:
             assert asyncio.run(vectors.search(project, [1, 0], 9)) == near(("a", 1.0))
+
+
+def test_who_waits_for_a_silent_server_keeps_no_thread_from_others(
+    tmp_path: Path, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors_module, "_SERVER_TIMEOUT_S", 2)
+
+    async def scenario(vectors: Vectors) -> tuple[list[bool], list[str]]:
+        searches = [asyncio.create_task(vectors.search(project, [1, 0], 9)) for _ in range(40)]
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(int)
+        ended = [search.done() for search in searches]
+        failed = await asyncio.gather(*searches, return_exceptions=True)
+        return ended, [type(one).__name__ for one in failed]
+
+    with (
+        VectorServer(tmp_path) as server,
+        Vectors.open_server(server.url, "m") as vectors,
+        frozen(family(psutil.Process(server.pid))),
+    ):
+        ended, failed = asyncio.run(scenario(vectors))
+    assert (ended, failed) == ([False] * 40, ["RetrievalFailed"] * 40)
 
 
 def test_a_store_that_is_there_answers(vectors: Vectors) -> None:

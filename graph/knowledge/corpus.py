@@ -52,6 +52,10 @@ class Corpus:
     def __len__(self) -> int:
         return len(self._places)
 
+    def can_compare(self, vector: Sequence[float]) -> bool:
+        """Whether `vector` is as long as those of the chunks."""
+        return not self._places or self._vectors.shape[1] == len(vector)
+
     def ranked(
         self, asked: dict[str, float], vector: Sequence[float], candidates: int, seen: int
     ) -> Ranked:

@@ -20,6 +20,12 @@ from graph.knowledge.static_model import StaticModel, unit
 QUICK_COSINE = 2**0.5
 """By how much the cosine of a question and a quick vector is too small."""
 
+OTHER_LENGTH = (
+    "The embedding model gives vectors of another length than when this project was indexed, under "
+    "the same name. Go back to that model, or let the operator run `archwright reindex`."
+)
+"""Why a question cannot be compared with what is held."""
+
 LOCAL_BATCH = 64
 # The least that common servers take in one request (text-embeddings-inference: 32).
 REMOTE_BATCH = 32

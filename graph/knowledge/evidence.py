@@ -25,7 +25,7 @@ _COVERED = 0.7
 _UNLIKE, _ALIKE = 0.3, 0.7
 _LONG_QUESTION = 40
 
-_TOKEN = re.compile(r"-*\w(?:[\w.\-/]*\w)?")
+_TOKEN = re.compile(r"(?<!-)-*+\w(?:[\w.\-/]*\w)?")
 _SENTENCE_END = re.compile(r"[.!?]\s")
 
 
@@ -94,6 +94,7 @@ def _words_and_stems(text: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _weighty(question: str, model: StaticModel) -> list[_Word]:
+    """The words of a question, each once; of a long one not all."""
     question = without_contractions(question)
     found: dict[str, _Word] = {}
     end = 0
@@ -105,6 +106,8 @@ def _weighty(question: str, model: StaticModel) -> list[_Word]:
             told = model.word(text)[1]
             weight = max(told, _LEAST_OF_A_NAME) if is_name else max(told - _LIGHT, 0.0)
             found.setdefault(text, _Word(text, is_name, min(weight, _HEAVIEST)))
+        if len(found) > _LONG_QUESTION:
+            break
     return list(found.values())
 
 

@@ -13,7 +13,7 @@ _LEANS = re.compile(
     r"""(?ix)
     \b(?: its? | they | them | theirs? | this | these | those | he | she | him | his | hers? )\b
     | \b (?: is | was | do | does | did | can | could | will | would | has | had ) \s+ that \b
-    | \b that (?: \s+ (?:one|case|then) \b | \s* [?.!,]? \s* $ )
+    | \b that (?: \s+ (?:one|case|then) \b | \s*+ [?.!,]?+ \s*+ $ )
     | ^\W* (?: and | but | or | so | then | also | else | what \s+ (?:about|else|if)
              | how \s+ (?:about|come) ) \b
     | \b the \s+ (?: same | others? | former | latter | first | second | last ) \b

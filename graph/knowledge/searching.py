@@ -6,9 +6,10 @@ from heapq import nlargest
 from operator import attrgetter
 from typing import NamedTuple
 
+from graph.errors import RetrievalFailed
 from graph.knowledge.corpora import Corpora
 from graph.knowledge.corpus import Corpus
-from graph.knowledge.embeddings import QUICK_COSINE, Embedder
+from graph.knowledge.embeddings import OTHER_LENGTH, QUICK_COSINE, Embedder
 from graph.knowledge.evidence import speaks_of
 from graph.knowledge.passages import Outline, Passages
 from graph.knowledge.places import Place, place_of
@@ -124,6 +125,8 @@ class Searching:
 
 
 def _remembered(corpus: Corpus, question: Question, vector: Sequence[float]) -> _Ranked:
+    if not corpus.can_compare(vector):
+        raise RetrievalFailed(OTHER_LENGTH)
     best, nearest = corpus.ranked(question.terms, vector, _CANDIDATES, _SEEN)
     return _Ranked(best, nearest, corpus)
 

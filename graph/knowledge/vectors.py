@@ -6,11 +6,11 @@ in its files.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -22,10 +22,11 @@ from chromadb.api import ClientAPI
 from chromadb.api.collection_configuration import CreateHNSWConfiguration
 from chromadb.api.models.Collection import Collection
 from chromadb.config import Settings
-from chromadb.errors import NotFoundError
+from chromadb.errors import InvalidArgumentError, NotFoundError
 from chromadb.types import Where
 
 from graph.errors import RetrievalFailed
+from graph.knowledge.embeddings import OTHER_LENGTH
 from graph.knowledge.memory import hand_out_zeros
 from graph.knowledge.nudges import told_apart
 from graph.knowledge.ownership import Ownership
@@ -67,6 +68,7 @@ class Vectors:
         batch_size: int,
         release: Callable[[], None],
         suffix: str = "",
+        threads: Executor | None = None,
     ) -> None:
         self._client = client
         self._embedding_model = embedding_model
@@ -74,6 +76,8 @@ class Vectors:
         self._large: set[str] = set()
         self._release = release
         self._suffix = suffix
+        # Of its own: a store that hangs holds them, and turns that do not need it need the others.
+        self._threads = threads or ThreadPoolExecutor(thread_name_prefix="vectors")
 
     @classmethod
     def open_embedded(cls, folder: Path, embedding_model: str) -> Self:
@@ -114,17 +118,13 @@ class Vectors:
     def close(self) -> None:
         """Let go of the store; may be repeated."""
         cast(Any, self._client).close()
+        self._threads.shutdown(wait=False)
         self._release()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def add(
@@ -135,52 +135,58 @@ class Vectors:
         vectors: Sequence[Sequence[float]],
     ) -> None:
         """Add the vectors of a document's chunks; the same ids again replace theirs."""
-        await _in_thread(self._add, self._name(project_id), document_id, ids, vectors)
+        await self._call(self._add, self._name(project_id), document_id, ids, vectors)
 
     async def search(self, project_id: str, vector: Sequence[float], limit: int) -> list[Hit]:
         """Give the nearest chunks as (id, cosine similarity), best first, `limit` at most.
 
         A project without vectors gives none.
         """
-        return await _in_thread(self._search, self._name(project_id), vector, limit)
+        return await self._call(self._search, self._name(project_id), vector, limit)
 
     async def everything(self, project_id: str, limit: int) -> dict[str, Sequence[float]]:
         """Give all vectors of a project by their ids; none where there are more than `limit`."""
-        return await _in_thread(self._everything, self._name(project_id), limit)
+        return await self._call(self._everything, self._name(project_id), limit)
 
     async def delete_document(self, project_id: str, document_id: str) -> None:
         """Delete a document's vectors, if there are any."""
-        await _in_thread(self._delete_document, self._name(project_id), document_id)
+        await self._call(self._delete_document, self._name(project_id), document_id)
 
     async def delete_project(self, project_id: str) -> None:
         """Delete a project's vectors, if there are any."""
-        await _in_thread(self._delete_project, self._name(project_id))
+        await self._call(self._delete_project, self._name(project_id))
 
     def anew(self) -> "Vectors":
         """Collections beside these, to be filled and then put in their place with `replace`."""
-        return Vectors(self._client, self._embedding_model, self._batch_size, lambda: None, _NEW)
+        made_with = (self._client, self._embedding_model, self._batch_size)
+        return Vectors(*made_with, lambda: None, _NEW, self._threads)
 
     async def replace(self, project_id: str) -> None:
         """Put what `anew` holds of a project in the place of what is here."""
-        await _in_thread(self._replace, self._name(project_id))
+        await self._call(self._replace, self._name(project_id))
 
     async def count_document(self, project_id: str, document_id: str) -> int:
         """Count a document's vectors."""
-        return await _in_thread(self._count_document, self._name(project_id), document_id)
+        return await self._call(self._count_document, self._name(project_id), document_id)
 
     async def count(self, project_id: str) -> int:
         """Count a project's vectors."""
-        return await _in_thread(self._count, self._name(project_id))
+        return await self._call(self._count, self._name(project_id))
 
     async def store_id(self) -> UUID:
         """Give the id of the store: the same wherever it is reached from, and another's never."""
         # Chroma has no id of its own, but gives each collection one.
         make = self._client.get_or_create_collection
-        return (await _in_thread(make, "archwright-store", embedding_function=None)).id
+        return (await self._call(make, "archwright-store", embedding_function=None)).id
 
     async def heartbeat(self) -> None:
         """Read something from the store, to see that it answers."""
-        await _in_thread(self._client.count_collections)
+        await self._call(self._client.count_collections)
+
+    async def _call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        work = partial(call, *args, **kwargs)
+        with _translated():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _add(
         self, name: str, document_id: str, ids: Sequence[str], vectors: Sequence[Sequence[float]]
@@ -330,11 +336,6 @@ def _close_all(sessions: Sequence[httpx.Client]) -> None:
         session.close()
 
 
-async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    with _translated():
-        return await asyncio.to_thread(call, *args, **kwargs)
-
-
 @contextmanager
 def _translated(sentence: str = _NO_ANSWER) -> Iterator[None]:
     try:
@@ -343,4 +344,6 @@ def _translated(sentence: str = _NO_ANSWER) -> Iterator[None]:
         raise
     # Chroma raises bare Exceptions for answers that it does not know.
     except Exception as error:
+        if isinstance(error, InvalidArgumentError) and "with dimension of" in str(error):
+            raise RetrievalFailed(OTHER_LENGTH) from error
         raise RetrievalFailed(sentence, transient=True) from error

@@ -40,6 +40,11 @@ log = logging.getLogger(__name__)
 _CUT_SHORT: dict[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
 MOST_TOKENS, MOST_CHARACTERS = 131_072, 1_000_000
 """Of one answer: as much as the largest models give. Some never come to an end by themselves."""
+PORTION = 2_000
+"""Characters that are looked at in one go: that takes some 20 ms, in which nobody else is served.
+
+Some endpoints send a whole answer as one token.
+"""
 
 
 class Generated(TypedDict):
@@ -165,6 +170,10 @@ async def _pass_on(begun: _Begun, runtime: Runtime[Context]) -> None:
                     await listener.keep_up()
             if answer.is_full:
                 break
+            if answer.rest:
+                await asyncio.sleep(0)
+                batch = answer.rest.pop()
+                continue
             # With a default, `anext` costs more, for each token.
             try:
                 batch = await anext(stream)
@@ -206,6 +215,7 @@ class _Streamed:
         self._tokens: list[str] = []
         self._token_count = self._character_count = 0
         self.is_full = False
+        self.rest: list[Batch] = []
         self.finish_reason: FinishReason = "stop"
         self.usage = Usage()
 
@@ -213,9 +223,11 @@ class _Streamed:
         """Wait for what `feed` needs."""
 
     def feed(self, batch: Batch) -> TokensStreamed | None:
-        """The tokens of `batch`; null for an empty one."""
-        self._note(batch)
-        tokens = list(filter(None, batch.tokens))
+        """The tokens of `batch`; null for an empty one.
+
+        Of one with much text the first portion; the others are then in `rest`, the last one first.
+        """
+        tokens = list(filter(None, self._note(batch)))
         return self._streamed(tokens) if tokens else None
 
     def close(self) -> TokensStreamed | None:
@@ -226,17 +238,24 @@ class _Streamed:
         self._tokens += tokens
         return TokensStreamed(tuple(tokens), checks)
 
-    def _note(self, batch: Batch) -> None:
+    def _note(self, batch: Batch) -> Sequence[str]:
+        """Its tokens, or those of its first portion."""
+        size = sum(map(len, batch.tokens))
+        if size > PORTION:
+            batch, *rest = _portions(batch)
+            self.rest = rest[::-1]
+            size = sum(map(len, batch.tokens))
         if batch.usage:
             self.usage = Usage(batch.usage["input_tokens"], batch.usage["output_tokens"])
         if batch.finish_reason:
             self.finish_reason = _CUT_SHORT.get(batch.finish_reason, self.finish_reason)
         self._token_count += len(batch.tokens)
-        self._character_count += sum(map(len, batch.tokens))
+        self._character_count += size
         # Not every model comes to an end.
         if self._token_count >= MOST_TOKENS or self._character_count >= MOST_CHARACTERS:
             self.is_full = True
             self.finish_reason = "length"
+        return batch.tokens
 
     @property
     def text(self) -> str:
@@ -268,9 +287,8 @@ class _Cited(_Streamed):
         self._marking = Marking(await self._evidence)
 
     def feed(self, batch: Batch) -> TokensStreamed | None:
-        """The tokens of `batch`, with markers that stand; null for none."""
-        self._note(batch)
-        return self._marked(self._marking.feed(self._check.feed(batch.tokens)))
+        """The tokens of `batch`, with markers that stand; null for none. As in the base."""
+        return self._marked(self._marking.feed(self._check.feed(self._note(batch))))
 
     def close(self) -> TokensStreamed | None:
         """What waited for more, with markers that stand; null for nothing."""
@@ -278,6 +296,22 @@ class _Cited(_Streamed):
 
     def _marked(self, tokens: Sequence[str]) -> TokensStreamed | None:
         return self._streamed(tokens, self._marking.checks()) if tokens else None
+
+
+def _portions(batch: Batch) -> list[Batch]:
+    """`batch` in several of at most `PORTION` characters; the last one has what is not text."""
+    portions: list[list[str]] = []
+    room = 0
+    for token in batch.tokens:
+        for at in range(0, len(token), PORTION):
+            piece = token[at : at + PORTION]
+            if len(piece) > room:
+                portions.append([])
+                room = PORTION
+            portions[-1].append(piece)
+            room -= len(piece)
+    *others, last = portions
+    return [*map(Batch, others), batch._replace(tokens=last)]
 
 
 def _is_json(state: State) -> bool:

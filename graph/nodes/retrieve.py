@@ -1,6 +1,7 @@
 """Finds what of the project's documents a turn needs: passages, and for a draft whole ones."""
 
 import asyncio
+from uuid import UUID
 
 from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
@@ -34,16 +35,19 @@ async def retrieve(state: State, runtime: Runtime[Context], *, library: Library)
     project_id = state.get("project_id")
     if not project_id:
         return {"passages": [], "documents": {}}
+    _check_id(project_id)
+    searching = _passages(state, project_id, runtime.context.top_k, library)
+    if not _needed(state):
+        return {"passages": await searching, "documents": {}}
+    passages, documents = await asyncio.gather(searching, _documents(state, project_id, library))
+    return {"passages": passages, "documents": documents}
+
+
+def _check_id(project_id: str) -> None:
     try:
-        searching = _passages(state, project_id, runtime.context.top_k, library)
-        if not _needed(state):
-            return {"passages": await searching, "documents": {}}
-        passages, documents = await asyncio.gather(
-            searching, _documents(state, project_id, library)
-        )
+        UUID(project_id)
     except ValueError as error:
         raise RetrievalFailed(f"{project_id!r} is no project id, which is a UUID.") from error
-    return {"passages": passages, "documents": documents}
 
 
 async def _passages(state: State, project_id: str, top_k: int, library: Library) -> list[Source]:
