@@ -52,9 +52,10 @@ class StreamRequest(BaseModel):
     project_id: uuid.UUID
     user_name: Annotated[str, StringConstraints(max_length=100), CLEAN, SAFE] = "Developer"
     doc_type: str | None = None
-    history: list[HistoryEntry] = Field(default_factory=list)
-    project_context: dict[CleanText, CleanText] = Field(default_factory=dict)
-    metadata: dict[CleanText, CleanText] | None = None
+    # Of a list in which all is wrong, the first error is told: there is room for a million.
+    history: list[HistoryEntry] = Field(default_factory=list, fail_fast=True)
+    project_context: dict[CleanText, CleanText] = Field(default_factory=dict, fail_fast=True)
+    metadata: dict[CleanText, CleanText] | None = Field(None, fail_fast=True)
 
 
 @rule("tier use of the body's project, which is made on first use")

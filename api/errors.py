@@ -124,6 +124,10 @@ async def _on_pipeline_error(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        # Whoever raises this says that the body cannot even be read.
+        unread = {"type": "body_unreadable", "loc": ("body",), "msg": str(error.detail)}
+        return await _on_invalid(request, RequestValidationError([unread]))
     code, message = _HTTP.get(error.status_code, ("", str(error.detail)))
     code = code or ("too_large" if error.status_code == 413 else "bad_request")
     refusal = Refusal(error.status_code, code, message, headers=dict(error.headers or {}))
@@ -139,7 +143,8 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = error.errors()
+    # Where one rule stands on another, both ask for the same id.
+    errors = list({(e["type"], e["loc"], e["msg"]): e for e in error.errors()}.values())
     path = request.url.path
     if in_drafting_api(path):
         detail = [{key: e[key] for key in ("type", "loc", "msg")} for e in errors]

@@ -189,7 +189,7 @@ class PreviewRequest(BaseModel):
 
     model_config = example(content=_TEMPLATE, values={"project_name": "Tidewatch"})
     content: Content | None = None
-    values: dict[str, Value] = Field(default_factory=dict, max_length=20)
+    values: dict[str, Value] = Field(default_factory=dict, max_length=20, fail_fast=True)
 
 
 class Preview(BaseModel):
@@ -210,7 +210,7 @@ class CheckRequest(BaseModel):
 
     model_config = example(texts={_PATH: _ANSWER})
     texts: dict[Annotated[str, StringConstraints(max_length=200), CLEAN], Content] = Field(
-        default_factory=dict, max_length=_MOST_TEXTS
+        default_factory=dict, max_length=_MOST_TEXTS, fail_fast=True
     )
 
     @model_validator(mode="after")

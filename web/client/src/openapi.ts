@@ -656,7 +656,7 @@ export interface paths {
         /**
          * Message
          * @deprecated
-         * @description Gone: always answers 400 and names its successor.
+         * @description Gone: answers 400 whatever it is sent, and names its successor.
          */
         post: operations["message_api_v1_chat_message_post"];
         delete?: never;
@@ -4683,11 +4683,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["StreamRequest"];
-            };
-        };
+        requestBody?: never;
         responses: {
             /** @description Successful Response */
             200: {
@@ -4696,15 +4692,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": unknown;
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
                 };
             };
         };
