@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -130,8 +131,16 @@ async def _on_http(request: Request, error: Exception) -> Response:
         return await _on_invalid(request, RequestValidationError([unread]))
     code, message = _HTTP.get(error.status_code, ("", str(error.detail)))
     code = code or ("too_large" if error.status_code == 413 else "bad_request")
-    refusal = Refusal(error.status_code, code, message, headers=dict(error.headers or {}))
+    headers = {"Allow": _methods_at(request)} if error.status_code == 405 else error.headers
+    refusal = Refusal(error.status_code, code, message, headers=dict(headers or {}))
     return refusal_response(request.url.path, refusal)
+
+
+def _methods_at(request: Request) -> str:
+    """All methods that the address takes; the router names those of its first route alone."""
+    path, routes = request.url.path, iter_route_contexts(request.app.routes)
+    here = [route.methods or () for route in routes if route.path_regex.match(path)]
+    return ", ".join(sorted(set().union(*here)))
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from conftest import Service
 
 DRAFT = "/api/v1/chat/stream"
 JSON = {"Content-Type": "application/json"}
@@ -93,3 +94,23 @@ def test_the_deprecated_message_endpoint_says_so_whatever_it_is_sent(
     answer = http.post("/api/v1/chat/message", content=body, headers=JSON)
     says = "This endpoint is deprecated. Use POST /api/v1/chat/stream, which streams."
     assert (answer.status_code, answer.json()) == (400, {"detail": says})
+
+
+def test_a_wrong_method_is_told_all_right_ones(http: httpx.Client, project: str) -> None:
+    asked = [("PUT", "/projects"), ("PUT", f"/projects/{project}"), ("GET", DRAFT), ("PUT", "/")]
+    answers = [http.request(method, path) for method, path in asked]
+    assert [(one.status_code, one.headers["allow"]) for one in answers] == [
+        (405, "GET, POST"),
+        (405, "DELETE, GET, PATCH"),
+        (405, "POST"),
+        (405, "GET, HEAD"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/system/health"])
+def test_monitors_may_ask_for_the_head_alone(service: Service, path: str) -> None:
+    with service.client() as client:
+        whole, head = client.get(path), client.head(path)
+    for each in (whole, head):
+        each.headers.pop("date")
+    assert (head.status_code, head.headers, head.content) == (200, whole.headers, b"")
