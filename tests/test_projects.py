@@ -127,6 +127,10 @@ def test_with_a_key_nobody_gets_in_without_it(
         ({"api_key": "  "}, "API_KEY"),
         ({"embedding_model": "x"}, "EMBEDDING_BASE_URL"),
         ({"cors_origin_regex": "("}, "CORS_ORIGIN_REGEX"),
+        ({"llm_connect_timeout_s": "inf"}, "LLM_CONNECT_TIMEOUT_S"),
+        ({"llm_first_token_timeout_s": "inf"}, "LLM_FIRST_TOKEN_TIMEOUT_S"),
+        ({"llm_idle_timeout_s": "1e300"}, "LLM_IDLE_TIMEOUT_S"),
+        ({"run_retention_minutes": "inf"}, "RUN_RETENTION_MINUTES"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(values: dict[str, Any], names: str) -> None:
