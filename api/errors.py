@@ -168,7 +168,7 @@ def _zod_error(errors: Sequence[Any]) -> dict[str, Any]:
         {
             "path": list(e["loc"][1:]),
             # What Pydantic puts before the sentence of a rule of our own.
-            "message": e["msg"].removeprefix("Value error, "),
+            "message": _PLAINLY.get(e["msg"], e["msg"].removeprefix("Value error, ")),
             "code": e["type"],
         }
         for e in errors
@@ -181,6 +181,8 @@ def _camel(name: str) -> str:
     return head + "".join(word.title() for word in rest)
 
 
+# What FastAPI says in words of Python.
+_PLAINLY = {"Value error, Expected UploadFile, received: <class 'str'>": "must be a file"}
 _PIPELINE_CODES: dict[type[PipelineError], str] = {
     RetrievalFailed: "retrieval_error",
     TemplateFailed: "template_error",

@@ -116,6 +116,15 @@ def test_with_a_key_nobody_gets_in_without_it(
         assert http.get("/docs", headers=right).status_code == 200
 
 
+def test_a_key_may_have_letters_beyond_ascii(start_service: ServiceFactory) -> None:
+    """Clients send them in UTF-8, as they stand in the environment."""
+    key = "schlüssel-日本"
+    with start_service(api_key=key) as service, service.client() as http:
+        sent = [key.encode(), key.encode()[:-1], b"schl\xfcssel"]
+        answers = [http.get("/projects", headers={"X-API-Key": each}) for each in sent]
+    assert [answer.status_code for answer in answers] == [200, 401, 401]
+
+
 @pytest.mark.parametrize(
     ("values", "names"),
     [

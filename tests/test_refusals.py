@@ -50,6 +50,15 @@ def test_an_upload_that_cannot_be_read_is_one_that_does_not_validate(
     assert (answer.status_code, answer.json()) == (400, zod([], says, "body_unreadable"))
 
 
+def test_an_upload_without_a_file_says_so_without_a_word_of_python(
+    http: httpx.Client, project: str
+) -> None:
+    """As with curl, where somebody forgets the @."""
+    answer = http.post(f"/documents/projects/{project}", files={"file": (None, "handbook.pdf")})
+    expected = zod(["file", 0], "must be a file", "value_error")
+    assert (answer.status_code, answer.json()) == (400, expected)
+
+
 def test_what_is_wrong_is_said_once(http: httpx.Client) -> None:
     answer = http.get("/api/v1/knowledge/status")
     detail = [{"type": "missing", "loc": ["query", "project_id"], "msg": "Field required"}]
