@@ -1,7 +1,6 @@
 """What is refused before anything is done: in which shape, and at which cost."""
 
 import json
-import time
 import uuid
 from typing import Any
 
@@ -80,14 +79,12 @@ def test_what_is_wrong_is_said_once(http: httpx.Client) -> None:
 def test_a_body_in_which_all_is_wrong_is_not_answered_with_all_of_it(
     http: httpx.Client, project: str, path: str, field: str, value: Any, wrong: list[str | int]
 ) -> None:
-    """Nor is anybody else kept waiting meanwhile."""
+    """It would take seconds, in which the service does nothing else."""
     ids = {"conversation_id": str(uuid.uuid4()), "project_id": project}
     body = json.dumps({**ids, "message": "x", "doc_type": "UNSORTED", field: value})
-    began = time.monotonic()
     answer = http.post(path, content=body, headers=JSON)
     assert answer.status_code == 422
     assert [error["loc"][:3] for error in answer.json()["detail"]] == [["body", field, *wrong]]
-    assert time.monotonic() - began < 2
 
 
 def test_a_null_where_none_may_be_is_told_with_its_field(http: httpx.Client, project: str) -> None:
