@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -124,10 +125,22 @@ async def _on_pipeline_error(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        # Whoever raises this says that the body cannot even be read.
+        unread = {"type": "body_unreadable", "loc": ("body",), "msg": str(error.detail)}
+        return await _on_invalid(request, RequestValidationError([unread]))
     code, message = _HTTP.get(error.status_code, ("", str(error.detail)))
     code = code or ("too_large" if error.status_code == 413 else "bad_request")
-    refusal = Refusal(error.status_code, code, message, headers=dict(error.headers or {}))
+    headers = {"Allow": _methods_at(request)} if error.status_code == 405 else error.headers
+    refusal = Refusal(error.status_code, code, message, headers=dict(headers or {}))
     return refusal_response(request.url.path, refusal)
+
+
+def _methods_at(request: Request) -> str:
+    """All methods that the address takes; the router names those of its first route alone."""
+    path, routes = request.url.path, iter_route_contexts(request.app.routes)
+    here = [route.methods or () for route in routes if route.path_regex.match(path)]
+    return ", ".join(sorted(set().union(*here)))
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
@@ -139,8 +152,8 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    # A rule of access and the route itself may both want the same part.
-    errors = list({(e["loc"], e["type"]): e for e in error.errors()}.values())
+    # Where one rule stands on another, both ask for the same id.
+    errors = list({(e["type"], e["loc"], e["msg"]): e for e in error.errors()}.values())
     path = request.url.path
     if in_drafting_api(path):
         detail = [{key: e[key] for key in ("type", "loc", "msg")} for e in errors]
@@ -155,7 +168,7 @@ def _zod_error(errors: Sequence[Any]) -> dict[str, Any]:
         {
             "path": list(e["loc"][1:]),
             # What Pydantic puts before the sentence of a rule of our own.
-            "message": e["msg"].removeprefix("Value error, "),
+            "message": _PLAINLY.get(e["msg"], e["msg"].removeprefix("Value error, ")),
             "code": e["type"],
         }
         for e in errors
@@ -168,6 +181,8 @@ def _camel(name: str) -> str:
     return head + "".join(word.title() for word in rest)
 
 
+# What FastAPI says in words of Python.
+_PLAINLY = {"Value error, Expected UploadFile, received: <class 'str'>": "must be a file"}
 _PIPELINE_CODES: dict[type[PipelineError], str] = {
     RetrievalFailed: "retrieval_error",
     TemplateFailed: "template_error",

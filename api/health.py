@@ -39,6 +39,7 @@ class Health(BaseModel):
     services: Services
 
 
+@router.head(f"{DRAFTING_PREFIX}/system/health", include_in_schema=False)
 @router.get(
     f"{DRAFTING_PREFIX}/system/health",
     response_model=Health,

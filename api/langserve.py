@@ -3,14 +3,14 @@
 import json
 import logging
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from langserve import add_routes
 from langserve.server import EndpointName
-from pydantic import AfterValidator
+from pydantic import AfterValidator, ValidationError
 from sse_starlette import EventSourceResponse
 
 from api.access.rules import GuardedRoute, admin
@@ -70,8 +70,10 @@ class _Route(GuardedRoute):
         async def handler(request: Request) -> Response:
             try:
                 response = await handle(request)
-            except RequestValidationError as error:
-                raise _located(error) from error
+            except (RequestValidationError, ValidationError) as error:
+                raise _located(error.errors()) from error
+            except UnicodeDecodeError as error:
+                raise _located(["Invalid JSON body"]) from error
             if isinstance(response, EventSourceResponse):
                 response.body_iterator = _to_the_end(response.body_iterator)
             elif response.headers.get("content-type", "").startswith("text/html"):
@@ -94,11 +96,11 @@ def _policy(playground: str) -> str:
     )
 
 
-def _located(error: RequestValidationError) -> RequestValidationError:
-    """The error with places in the body, which LangServe's own does not have."""
+def _located(errors: Sequence[Any]) -> RequestValidationError:
+    """The errors with places in the body, which LangServe's own do not have."""
     issues = [
         issue if isinstance(issue, dict) else {"type": "json_invalid", "loc": (), "msg": str(issue)}
-        for issue in error.errors()
+        for issue in errors
     ]
     return RequestValidationError([{**issue, "loc": ("body", *issue["loc"])} for issue in issues])
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
-from api.drafting import HistoryEntry, StreamRequest, check_limits, known_doc_type, safely
+from api.drafting import HistoryEntry, check_limits, known_doc_type, safely
 from api.errors import DRAFTING_PREFIX, Refusal
 from api.runs.dialects import Told
 from api.runs.keys import RequestKey, key_for
@@ -61,8 +61,8 @@ async def generate(
 
 
 @router.post("/message", deprecated=True, status_code=400, response_description="Gone.")
-async def message(body: StreamRequest, caller: Caller) -> None:
-    """Gone: answers 400 and names its successor."""
+async def message(caller: Caller) -> None:
+    """Gone: answers 400 whatever it is sent, and names its successor."""
     raise Refusal(
         400,
         "deprecated",

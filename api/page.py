@@ -55,6 +55,7 @@ class _File:
     digest: str
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", response_model=About)
 async def about(request: Request) -> Response:
     """What answers at this address; to a browser, the page for people."""

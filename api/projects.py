@@ -24,7 +24,7 @@ from api.access.rules import (
     require,
 )
 from api.dependencies import Service
-from api.errors import Refusal, not_found
+from api.errors import Refusal, invalid, not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel, example
 from graph.postgres import Pool
@@ -152,8 +152,8 @@ async def change_project(
     """Change what the body names."""
     await require(request, service.pool, caller, project_id, body.needs())
     changed = {name: getattr(body, name) for name in body.model_fields_set}
-    if nulls := [n for n, value in changed.items() if value is None and n != "color"]:
-        raise Refusal(400, "bad_request", f"{', '.join(sorted(nulls))} must not be null.")
+    if nulls := sorted(n for n, value in changed.items() if value is None and n != "color"):
+        raise invalid(to_camel(nulls[0]), "must not be null")
     if "settings" in changed:
         named = body.settings.model_dump(exclude_unset=True) if body.settings else {}
         changed["settings"] = Jsonb(named)

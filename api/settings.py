@@ -85,7 +85,10 @@ class Settings(PipelineSettings):
     max_body_mb: int = Field(10, ge=1, description="MB of a request's body.")
     max_upload_mb: int = Field(50, ge=1, description="MB of an uploaded file.")
     run_retention_minutes: float = Field(
-        60, gt=0, description="Minutes for which an ended run's stream can be resumed."
+        60,
+        gt=0,
+        le=_LONGEST_S // 60,
+        description="Minutes for which an ended run's stream can be resumed.",
     )
     max_user_requests: Rates | None = Field(
         None, description="Requests of one caller, as 60/minute or 60/minute;1000/hour."

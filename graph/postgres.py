@@ -38,6 +38,8 @@ _LITTLE_KEPT = {
     "log_min_error_statement": "panic",
 }
 _PREPARE_AFTER = 2
+# Times are told in UTC, and the session's own time zone may be any. Poolers keep it per client.
+_BEGIN = "select pg_backend_pid() as pid, set_config('TimeZone', 'UTC', false)"
 
 WAIT_S = 4.5
 """How long a request waits for a connection before it is told that the database is away."""
@@ -106,7 +108,7 @@ def _keep_little(url: str) -> None:
 
 @asynccontextmanager
 async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
-    """A pool whose connections are checked when they are taken, with autocommit and dict rows.
+    """A pool whose connections are checked when they are taken, with autocommit, dict rows, UTC.
 
     Statements are prepared, unless a pooler such as pgbouncer stands between.
     """
@@ -140,7 +142,7 @@ async def _configure(connection: AsyncConnection[DictRow]) -> None:
     await connection.set_autocommit(True)
     # A pooler answers as a process that is none of Postgres', and gives each transaction another
     # one, which does not know what was prepared with the last.
-    row = await (await connection.execute("select pg_backend_pid() as pid")).fetchone()
+    row = await (await connection.execute(_BEGIN)).fetchone()
     if row and row["pid"] == connection.info.backend_pid:
         connection.prepare_threshold = _PREPARE_AFTER
 

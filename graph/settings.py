@@ -28,6 +28,7 @@ Address = Annotated[str, AfterValidator(_is_address)]
 
 
 _LEAST_KEY = 16
+_DAY_S = 24 * 3600
 
 
 def _parts(keys: SecretStr) -> list[str]:
@@ -91,12 +92,14 @@ class PipelineSettings(BaseSettings):
         None, description="Turns the modes `web` and `deep` on."
     )
     tavily_base_url: Address | None = Field(None, description="Another address of Tavily.")
-    llm_connect_timeout_s: float = Field(10, gt=0, description="Seconds to reach the model.")
+    llm_connect_timeout_s: float = Field(
+        10, gt=0, le=_DAY_S, description="Seconds to reach the model."
+    )
     llm_first_token_timeout_s: float = Field(
-        60, gt=0, description="Seconds from the request to the model's first token."
+        60, gt=0, le=_DAY_S, description="Seconds from the request to the model's first token."
     )
     llm_idle_timeout_s: float = Field(
-        30, gt=0, description="Seconds between two reads from the model."
+        30, gt=0, le=_DAY_S, description="Seconds between two reads from the model."
     )
 
     @field_validator("database_url")

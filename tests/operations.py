@@ -160,8 +160,10 @@ _PROJECT_TEXTS = {"path": "path", "version": "version", "used": "used_version"}
 
 OPERATIONS: list[Operation] = [
     Operation("GET", "/", "nothing"),
+    Operation("HEAD", "/", "nothing"),
     Operation("GET", "/assets/{name}", "nothing", given={"name": "script"}),
     Operation("GET", f"{V1}/system/health", "nothing"),
+    Operation("HEAD", f"{V1}/system/health", "nothing"),
     Operation("GET", "/openapi.json", "known"),
     Operation("GET", "/docs", "known"),
     Operation("GET", "/docs/{name}", "known"),

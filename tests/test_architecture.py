@@ -352,6 +352,11 @@ def test_the_locks_pin_each_package_by_its_hash_and_name_no_registry() -> None:
         assert not bare, f"{lock} has packages without a hash: {bare}."
 
 
+def test_there_is_no_lock_that_names_a_registry() -> None:
+    """uv writes the registry and the address of every file into a lock of its own form."""
+    assert "uv.lock" not in _committed()
+
+
 def test_the_lock_of_the_page_pins_each_package_too_and_names_no_host() -> None:
     text = (ROOT / "web/package-lock.json").read_text(encoding="utf-8")
     hosts = re.findall(r"\w+://\S+", text)

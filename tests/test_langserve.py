@@ -153,9 +153,23 @@ def test_another_input_is_refused_with_its_place(
     assert model.chats == []
 
 
-def test_what_is_no_json_is_refused(http: httpx.Client) -> None:
-    answer = http.post(f"{BASE}/invoke", content=b"{")
+def test_another_input_in_a_batch_is_refused_too(http: httpx.Client, model: OpenAIStandIn) -> None:
+    robot = {"messages": [{"role": "robot", "content": ""}]}
+    answer = http.post(f"{BASE}/batch", json={"inputs": [INPUT, robot]})
     assert answer.status_code == 400
+    [issue] = answer.json()["error"]["issues"]
+    assert issue == {
+        "path": ["messages", 0, "role"],
+        "message": "Input should be 'user', 'assistant' or 'system'",
+        "code": "literal_error",
+    }
+    assert model.chats == []
+
+
+@pytest.mark.parametrize("body", [b"{", b'"\xff"'])
+def test_what_is_no_json_is_refused(http: httpx.Client, body: bytes) -> None:
+    answer = http.post(f"{BASE}/invoke", content=body)
+    assert (answer.status_code, answer.json()["success"]) == (400, False)
 
 
 def test_characters_that_cannot_be_sent_are_taken_out(

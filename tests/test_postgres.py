@@ -6,20 +6,21 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ormsgpack
 import psycopg
 import pytest
-from conftest import make_database
+from conftest import make_database, migrated_database
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from api.runs.transcripts import Transcripts
 from graph import silence
-from graph.checkpoints import open_checkpoints
+from graph.checkpoints import Threads, open_checkpoints
 from graph.postgres import embedded_postgres, open_pool
 
 IMPATIENT = """
@@ -217,6 +218,43 @@ _BACKEND_KEY = b"K\x00\x00\x00\x0c"
 
 def _with_another_id(data: bytes, at: int) -> bytes:
     return data[:at] + (7).to_bytes(4) + data[at + 4 :]
+
+
+def test_a_thread_that_is_being_forgotten_holds_up_no_other(postgres_url: str) -> None:
+    """AsyncPostgresSaver has one lock around every operation, even with a pool."""
+
+    async def scenario() -> list[str | None]:
+        async with open_pool(migrated_database(postgres_url)) as pool:
+            saver = await open_checkpoints(pool, Transcripts(pool))
+            async with pool.connection() as connection, connection.transaction():
+                await connection.execute(_ROWS, (str(ERASED), str(OTHER)))
+            async with pool.connection() as connection, connection.transaction():
+                await connection.execute(_HELD, (str(ERASED),))
+                forgetting = asyncio.create_task(Threads(saver).forget([str(ERASED)]))
+                for _ in range(200):
+                    if (await connection.execute(_WAITS)).rowcount:
+                        break
+                    await asyncio.sleep(0.05)
+                other = {"configurable": {"thread_id": str(OTHER)}}
+                found = [await asyncio.wait_for(saver.aget_tuple(cast(Any, other)), 10)]
+            await forgetting
+            for thread in (ERASED, OTHER):
+                config = {"configurable": {"thread_id": str(thread)}}
+                found.append(await saver.aget_tuple(cast(Any, config)))
+            return [one and one.config["configurable"]["thread_id"] for one in found]
+
+    assert asyncio.run(scenario()) == [str(OTHER), None, str(OTHER)]
+
+
+ERASED, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
+_ROWS = """
+insert into checkpoints (thread_id, checkpoint_id, checkpoint)
+select thread, '1', '{"v": 4, "id": "1", "ts": "", "channel_values": {}, "channel_versions": {},
+    "versions_seen": {}}'
+from unnest(array[%s, %s]) thread
+"""
+_HELD = "select from checkpoints where thread_id = %s for update"
+_WAITS = "select from pg_locks where not granted"
 
 
 def test_a_checkpoint_that_was_tampered_with_imports_and_calls_nothing(postgres_url: str) -> None:

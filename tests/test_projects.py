@@ -117,6 +117,15 @@ def test_with_a_key_nobody_gets_in_without_it(
         assert http.get("/docs", headers=right).status_code == 200
 
 
+def test_a_key_may_have_letters_beyond_ascii(start_service: ServiceFactory) -> None:
+    """Clients send them in UTF-8, as they stand in the environment."""
+    key = "schlüssel-日本"
+    with start_service(api_key=key) as service, service.client() as http:
+        sent = [key.encode(), key.encode()[:-1], b"schl\xfcssel"]
+        answers = [http.get("/projects", headers={"X-API-Key": each}) for each in sent]
+    assert [answer.status_code for answer in answers] == [200, 401, 401]
+
+
 @pytest.mark.parametrize(
     ("values", "names"),
     [
@@ -129,6 +138,10 @@ def test_with_a_key_nobody_gets_in_without_it(
         ({"api_key": "  "}, "API_KEY"),
         ({"embedding_model": "x"}, "EMBEDDING_BASE_URL"),
         ({"cors_origin_regex": "("}, "CORS_ORIGIN_REGEX"),
+        ({"llm_connect_timeout_s": "inf"}, "LLM_CONNECT_TIMEOUT_S"),
+        ({"llm_first_token_timeout_s": "inf"}, "LLM_FIRST_TOKEN_TIMEOUT_S"),
+        ({"llm_idle_timeout_s": "1e300"}, "LLM_IDLE_TIMEOUT_S"),
+        ({"run_retention_minutes": "inf"}, "RUN_RETENTION_MINUTES"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(values: dict[str, Any], names: str) -> None:

@@ -48,7 +48,9 @@ class Credentials:
 
     async def _by_key(self, key: str) -> Principal:
         expected = self._settings.api_key
-        if expected and hmac.compare_digest(key.encode(), expected.get_secret_value().encode()):
+        # As bytes, the way they came: Starlette reads headers as Latin-1, and clients send UTF-8.
+        sent = key.encode("latin-1")
+        if expected and hmac.compare_digest(sent, expected.get_secret_value().encode()):
             return SERVICE
         owner = await owner_of(self._pool, key)
         if owner is None:

@@ -656,7 +656,7 @@ export interface paths {
         /**
          * Message
          * @deprecated
-         * @description Gone: answers 400 and names its successor.
+         * @description Gone: answers 400 whatever it is sent, and names its successor.
          */
         post: operations["message_api_v1_chat_message_post"];
         delete?: never;
@@ -1253,6 +1253,424 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/langserve/pipeline/input_schema": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Langserve/Pipeline Input Schema
+         * @description Return the input schema.
+         */
+        get: operations["langserve_pipeline_input_schema_langserve_pipeline_input_schema_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/c/{config_hash}/input_schema": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Langserve/Pipeline Input Schema With Config
+         * @description Return the input schema.
+         */
+        get: operations["langserve_pipeline_input_schema_with_config_langserve_pipeline_c__config_hash__input_schema_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/output_schema": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Langserve/Pipeline Output Schema
+         * @description Return the output schema.
+         */
+        get: operations["langserve_pipeline_output_schema_langserve_pipeline_output_schema_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/c/{config_hash}/output_schema": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Langserve/Pipeline Output Schema With Config
+         * @description Return the output schema.
+         */
+        get: operations["langserve_pipeline_output_schema_with_config_langserve_pipeline_c__config_hash__output_schema_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/config_schema": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Langserve/Pipeline Config Schema
+         * @description Return the config schema.
+         */
+        get: operations["langserve_pipeline_config_schema_langserve_pipeline_config_schema_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/c/{config_hash}/config_schema": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Langserve/Pipeline Config Schema With Config
+         * @description Return the config schema.
+         */
+        get: operations["langserve_pipeline_config_schema_with_config_langserve_pipeline_c__config_hash__config_schema_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/invoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Invoke
+         * @description Invoke the runnable with the given input and config.
+         */
+        post: operations["langserve_pipeline_invoke_langserve_pipeline_invoke_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/c/{config_hash}/invoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Invoke With Config
+         * @description This endpoint is to be used with share links generated by the LangServe playground. The hash is an LZString compressed JSON string. For regular use cases, use the /invoke endpoint without the `c/{config_hash}` path parameter.
+         */
+        post: operations["langserve_pipeline_invoke_with_config_langserve_pipeline_c__config_hash__invoke_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Batch
+         * @description Batch invoke the runnable with the given inputs and config.
+         */
+        post: operations["langserve_pipeline_batch_langserve_pipeline_batch_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/c/{config_hash}/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Batch With Config
+         * @description This endpoint is to be used with share links generated by the LangServe playground. The hash is an LZString compressed JSON string. For regular use cases, use the /batch endpoint without the `c/{config_hash}` path parameter.
+         */
+        post: operations["langserve_pipeline_batch_with_config_langserve_pipeline_c__config_hash__batch_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Stream
+         * @description This endpoint allows to stream the output of the runnable. The endpoint uses a server sent event stream to stream the output. https://developer.mozilla.org/en-US/docs/Web/API/Server-sent_events
+         */
+        post: operations["langserve_pipeline_stream_langserve_pipeline_stream_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/c/{config_hash}/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Stream With Config
+         * @description This endpoint is to be used with share links generated by the LangServe playground. The hash is an LZString compressed JSON string. For regular use cases, use the /stream endpoint without the `c/{config_hash}` path parameter.
+         */
+        post: operations["langserve_pipeline_stream_with_config_langserve_pipeline_c__config_hash__stream_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/stream_log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Stream Log
+         * @description Invoke the runnable stream_log the output.
+         *
+         *     This endpoint allows to stream the output of the runnable, including
+         *     the output of all intermediate steps.
+         *
+         *     The endpoint uses a server sent event stream to stream the output.
+         *
+         *     https://developer.mozilla.org/en-US/docs/Web/API/Server-sent_events
+         *
+         *     Important: Set the "text/event-stream" media type for request headers if
+         *                not using an existing SDK.
+         *
+         *     This endpoint uses two different types of events:
+         *
+         *     * data - for streaming the output of the runnable
+         *
+         *         {
+         *             "event": "data",
+         *             "data": {
+         *             ...
+         *             }
+         *         }
+         *
+         *     * error - for signaling an error in the stream, also ends the stream.
+         *
+         *     {
+         *         "event": "error",
+         *         "data": {
+         *             "status_code": 500,
+         *             "message": "Internal Server Error"
+         *         }
+         *     }
+         *
+         *     * end - for signaling the end of the stream.
+         *
+         *         This helps the client to know when to stop listening for events and
+         *         know that the streaming has ended successfully.
+         *
+         *         {
+         *             "event": "end",
+         *         }
+         */
+        post: operations["langserve_pipeline_stream_log_langserve_pipeline_stream_log_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/c/{config_hash}/stream_log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Stream Log With Config
+         * @description This endpoint is to be used with share links generated by the LangServe playground. The hash is an LZString compressed JSON string. For regular use cases, use the /stream_log endpoint without the `c/{config_hash}` path parameter.
+         */
+        post: operations["langserve_pipeline_stream_log_with_config_langserve_pipeline_c__config_hash__stream_log_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/stream_events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Stream Events
+         * @description Stream events from the given runnable.
+         *
+         *     This endpoint allows to stream events from the runnable, including
+         *     events from all intermediate steps.
+         *
+         *     **Attention**
+         *
+         *         This is a new endpoint that only works for langchain-core >= 0.1.14.
+         *
+         *         It belongs to a Beta API that may change in the future.
+         *
+         *     **Important**
+         *         Specify filters to the events you want to receive by setting
+         *         the appropriate filters in the request body.
+         *
+         *         This will help avoid sending too much data over the network.
+         *
+         *         It will also prevent serialization issues with
+         *         any unsupported types since it won't need to serialize events
+         *         that aren't transmitted.
+         *
+         *     The endpoint uses a server sent event stream to stream the output.
+         *
+         *     https://developer.mozilla.org/en-US/docs/Web/API/Server-sent_events
+         *
+         *     The encoding of events follows the following format:
+         *
+         *     * data - for streaming the output of the runnable
+         *
+         *         {
+         *             "event": "data",
+         *             "data": {
+         *             ...
+         *             }
+         *         }
+         *
+         *     * error - for signaling an error in the stream, also ends the stream.
+         *
+         *     {
+         *         "event": "error",
+         *         "data": {
+         *             "status_code": 500,
+         *             "message": "Internal Server Error"
+         *         }
+         *     }
+         *
+         *     * end - for signaling the end of the stream.
+         *
+         *         This helps the client to know when to stop listening for events and
+         *         know that the streaming has ended successfully.
+         *
+         *         {
+         *             "event": "end",
+         *         }
+         *
+         *     `data` for the `data` event is a JSON object that corresponds
+         *     to a serialized representation of a StreamEvent.
+         *
+         *     See LangChain documentation for more information about astream_events.
+         */
+        post: operations["langserve_pipeline_stream_events_langserve_pipeline_stream_events_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/langserve/pipeline/c/{config_hash}/stream_events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Langserve/Pipeline Stream Events With Config
+         * @description This endpoint is to be used with share links generated by the LangServe playground. The hash is an LZString compressed JSON string. For regular use cases, use the /stream_events endpoint without the `c/{config_hash}` path parameter.
+         */
+        post: operations["langserve_pipeline_stream_events_with_config_langserve_pipeline_c__config_hash__stream_events_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1413,6 +1831,17 @@ export interface components {
         AuditList: {
             /** Entries */
             entries: components["schemas"]["AuditEntry"][];
+        };
+        /**
+         * BatchResponseMetadata
+         * @description Represents response metadata used for batches of input/output LangServe
+         *     responses.
+         */
+        BatchResponseMetadata: {
+            /** Responses */
+            responses: components["schemas"]["InvokeResponseMetadata"][];
+            /** Run Ids */
+            run_ids: string[];
         };
         /** Body_upload_documents_documents_projects__project_id__post */
         Body_upload_documents_documents_projects__project_id__post: {
@@ -1743,6 +2172,18 @@ export interface components {
             findings: components["schemas"]["TextFinding"][];
         };
         /**
+         * FeedbackToken
+         * @description Represents the feedback tokens for a given request.
+         */
+        FeedbackToken: {
+            /** Key */
+            key: string;
+            /** Token Url */
+            token_url?: string | null;
+            /** Expires At */
+            expires_at?: string | null;
+        };
+        /**
          * GenerateRequest
          * @description The body of `POST /api/v1/chat/generate`. Unknown keys are ignored.
          * @example {
@@ -2026,6 +2467,23 @@ export interface components {
             /** Issues */
             issues: components["schemas"]["InvalidPart"][];
         };
+        /**
+         * InvokeResponseMetadata
+         * @description Represents response metadata used for just single input/output LangServe
+         *     responses.
+         */
+        InvokeResponseMetadata: {
+            /**
+             * Run Id
+             * Format: uuid
+             */
+            run_id: string;
+            /**
+             * Feedback Tokens
+             * @description Feedback tokens from the given run.These tokens allow a user to provide feedback on the run.Only available if server was configured to provide feedback tokens.
+             */
+            feedback_tokens: components["schemas"]["FeedbackToken"][];
+        };
         JsonValue: unknown;
         /**
          * KeyEntry
@@ -2201,6 +2659,21 @@ export interface components {
          */
         MeAnswer: {
             user: components["schemas"]["Me"];
+        };
+        /**
+         * Message
+         * @description One entry of a conversation. Writing the same `id` again replaces the entry.
+         */
+        Message: {
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "user" | "assistant" | "system";
+            /** Content */
+            content: string;
+            /** Id */
+            id?: string;
         };
         /**
          * MessageCount
@@ -3044,6 +3517,29 @@ export interface components {
             sample: string;
         };
         /**
+         * Turn
+         * @description The input of a run: the last message is the question, those before it its history.
+         */
+        Turn: {
+            /** Messages */
+            messages: components["schemas"]["Message"][];
+            /** Project Id */
+            project_id?: string;
+            /** Doc Type */
+            doc_type?: string;
+            /**
+             * Mode
+             * @enum {string}
+             */
+            mode?: "docs" | "web" | "deep";
+            /** User Name */
+            user_name?: string;
+            /** Project Context */
+            project_context?: {
+                [key: string]: string;
+            };
+        };
+        /**
          * Unusable
          * @description Why an edit was refused: the errors that it would bring.
          * @example {
@@ -3218,6 +3714,155 @@ export interface components {
             /** Updated At */
             updated_at: string | null;
         };
+        /** archwright_input */
+        archwright_input: components["schemas"]["Turn"];
+        /** archwright_output */
+        archwright_output: {
+            /** Messages */
+            messages?: components["schemas"]["Message"][];
+        };
+        /** langserve_pipelineBatchRequest */
+        langserve_pipelineBatchRequest: {
+            /** Inputs */
+            inputs: components["schemas"]["archwright_input"][];
+            /**
+             * Config
+             * @description Subset of RunnableConfig object in LangChain. Either specify one config for all inputs or a list of configs with one per input. Useful for passing information like tags, metadata etc.
+             */
+            config?: components["schemas"]["langserve_pipelinearchwright_config"] | components["schemas"]["langserve_pipelinearchwright_config"][];
+            /**
+             * Kwargs
+             * @description Keyword arguments to the runnable. Currently ignored.
+             */
+            kwargs?: {
+                [key: string]: unknown;
+            };
+        };
+        /** langserve_pipelineBatchResponse */
+        langserve_pipelineBatchResponse: {
+            /**
+             * Output
+             * @description The outputs corresponding to the inputs the batch request.
+             */
+            output: components["schemas"]["archwright_output"][];
+            /** @description Metadata about the response that may be useful to specific clients */
+            metadata: components["schemas"]["BatchResponseMetadata"];
+        };
+        /** langserve_pipelineInvokeRequest */
+        langserve_pipelineInvokeRequest: {
+            /** @description The input to the runnable. */
+            input: components["schemas"]["archwright_input"];
+            /** @description Subset of RunnableConfig object in LangChain. Useful for passing information like tags, metadata etc. */
+            config?: components["schemas"]["langserve_pipelinearchwright_config"];
+            /**
+             * Kwargs
+             * @description Keyword arguments to the runnable. Currently ignored.
+             */
+            kwargs?: {
+                [key: string]: unknown;
+            };
+        };
+        /** langserve_pipelineInvokeResponse */
+        langserve_pipelineInvokeResponse: {
+            /** @description The output of the invocation. */
+            output: components["schemas"]["archwright_output"];
+            /** @description Metadata about the response that may be useful to specific clients */
+            metadata: components["schemas"]["InvokeResponseMetadata"];
+        };
+        /** langserve_pipelineStreamEventsRequest */
+        langserve_pipelineStreamEventsRequest: {
+            input: components["schemas"]["archwright_input"];
+            config?: components["schemas"]["langserve_pipelinearchwright_config"];
+            /**
+             * Include Names
+             * @description If specified, filter to runnables with matching names
+             */
+            include_names?: string[] | null;
+            /**
+             * Include Types
+             * @description If specified, filter to runnables with matching types
+             */
+            include_types?: string[] | null;
+            /**
+             * Include Tags
+             * @description If specified, filter to runnables with matching tags
+             */
+            include_tags?: string[] | null;
+            /**
+             * Exclude Names
+             * @description If specified, exclude runnables with matching names
+             */
+            exclude_names?: string[] | null;
+            /**
+             * Exclude Types
+             * @description If specified, exclude runnables with matching types
+             */
+            exclude_types?: string[] | null;
+            /**
+             * Exclude Tags
+             * @description If specified, exclude runnables with matching tags
+             */
+            exclude_tags?: string[] | null;
+            /** Kwargs */
+            kwargs?: {
+                [key: string]: unknown;
+            };
+        };
+        /** langserve_pipelineStreamLogRequest */
+        langserve_pipelineStreamLogRequest: {
+            input: components["schemas"]["archwright_input"];
+            config?: components["schemas"]["langserve_pipelinearchwright_config"];
+            /**
+             * Include Names
+             * @description If specified, filter to runnables with matching names
+             */
+            include_names?: string[] | null;
+            /**
+             * Include Types
+             * @description If specified, filter to runnables with matching types
+             */
+            include_types?: string[] | null;
+            /**
+             * Include Tags
+             * @description If specified, filter to runnables with matching tags
+             */
+            include_tags?: string[] | null;
+            /**
+             * Exclude Names
+             * @description If specified, exclude runnables with matching names
+             */
+            exclude_names?: string[] | null;
+            /**
+             * Exclude Types
+             * @description If specified, exclude runnables with matching types
+             */
+            exclude_types?: string[] | null;
+            /**
+             * Exclude Tags
+             * @description If specified, exclude runnables with matching tags
+             */
+            exclude_tags?: string[] | null;
+            /** Kwargs */
+            kwargs?: {
+                [key: string]: unknown;
+            };
+        };
+        /** langserve_pipelineStreamRequest */
+        langserve_pipelineStreamRequest: {
+            /** @description The input to the runnable. */
+            input: components["schemas"]["archwright_input"];
+            /** @description Subset of RunnableConfig object in LangChain. Useful for passing information like tags, metadata etc. */
+            config?: components["schemas"]["langserve_pipelinearchwright_config"];
+            /**
+             * Kwargs
+             * @description Keyword arguments to the runnable. Currently ignored.
+             */
+            kwargs?: {
+                [key: string]: unknown;
+            };
+        };
+        /** langserve_pipelinearchwright_config */
+        langserve_pipelinearchwright_config: Record<string, never>;
     };
     responses: never;
     parameters: never;
@@ -3230,6 +3875,7 @@ export type AdminProvider = components['schemas']['AdminProvider'];
 export type AdminProviderList = components['schemas']['AdminProviderList'];
 export type AuditEntry = components['schemas']['AuditEntry'];
 export type AuditList = components['schemas']['AuditList'];
+export type BatchResponseMetadata = components['schemas']['BatchResponseMetadata'];
 export type BodyUploadDocumentsDocumentsProjectsProjectIdPost = components['schemas']['Body_upload_documents_documents_projects__project_id__post'];
 export type ChatConfig = components['schemas']['ChatConfig'];
 export type CheckAnswer = components['schemas']['CheckAnswer'];
@@ -3251,6 +3897,7 @@ export type DraftingInvalid = components['schemas']['DraftingInvalid'];
 export type DraftingInvalidPart = components['schemas']['DraftingInvalidPart'];
 export type DraftingRefused = components['schemas']['DraftingRefused'];
 export type EditAnswer = components['schemas']['EditAnswer'];
+export type FeedbackToken = components['schemas']['FeedbackToken'];
 export type GenerateRequest = components['schemas']['GenerateRequest'];
 export type Grant = components['schemas']['Grant'];
 export type GrantAnswer = components['schemas']['GrantAnswer'];
@@ -3266,6 +3913,7 @@ export type IngestRequest = components['schemas']['IngestRequest'];
 export type Invalid = components['schemas']['Invalid'];
 export type InvalidPart = components['schemas']['InvalidPart'];
 export type InvalidParts = components['schemas']['InvalidParts'];
+export type InvokeResponseMetadata = components['schemas']['InvokeResponseMetadata'];
 export type JsonValue = components['schemas']['JsonValue'];
 export type KeyEntry = components['schemas']['KeyEntry'];
 export type KeyList = components['schemas']['KeyList'];
@@ -3276,6 +3924,7 @@ export type ListedModel = components['schemas']['ListedModel'];
 export type ListedProvider = components['schemas']['ListedProvider'];
 export type Me = components['schemas']['Me'];
 export type MeAnswer = components['schemas']['MeAnswer'];
+export type Message = components['schemas']['Message'];
 export type MessageCount = components['schemas']['MessageCount'];
 export type MessageEntry = components['schemas']['MessageEntry'];
 export type ModelBody = components['schemas']['ModelBody'];
@@ -3318,6 +3967,7 @@ export type TextFinding = components['schemas']['TextFinding'];
 export type TextList = components['schemas']['TextList'];
 export type Trial = components['schemas']['Trial'];
 export type TrialAnswer = components['schemas']['TrialAnswer'];
+export type Turn = components['schemas']['Turn'];
 export type Unusable = components['schemas']['Unusable'];
 export type UsageAnswer = components['schemas']['UsageAnswer'];
 export type UsageEntry = components['schemas']['UsageEntry'];
@@ -3326,6 +3976,16 @@ export type UsedText = components['schemas']['UsedText'];
 export type UsedTexts = components['schemas']['UsedTexts'];
 export type Workflow = components['schemas']['Workflow'];
 export type WorkflowEntry = components['schemas']['WorkflowEntry'];
+export type ArchwrightInput = components['schemas']['archwright_input'];
+export type ArchwrightOutput = components['schemas']['archwright_output'];
+export type LangservePipelineBatchRequest = components['schemas']['langserve_pipelineBatchRequest'];
+export type LangservePipelineBatchResponse = components['schemas']['langserve_pipelineBatchResponse'];
+export type LangservePipelineInvokeRequest = components['schemas']['langserve_pipelineInvokeRequest'];
+export type LangservePipelineInvokeResponse = components['schemas']['langserve_pipelineInvokeResponse'];
+export type LangservePipelineStreamEventsRequest = components['schemas']['langserve_pipelineStreamEventsRequest'];
+export type LangservePipelineStreamLogRequest = components['schemas']['langserve_pipelineStreamLogRequest'];
+export type LangservePipelineStreamRequest = components['schemas']['langserve_pipelineStreamRequest'];
+export type LangservePipelinearchwrightConfig = components['schemas']['langserve_pipelinearchwright_config'];
 export type $defs = Record<string, never>;
 export interface operations {
     about__get: {
@@ -4928,11 +5588,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["StreamRequest"];
-            };
-        };
+        requestBody?: never;
         responses: {
             /** @description Gone. */
             400: {
@@ -6342,6 +6998,536 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AuditList"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_input_schema_langserve_pipeline_input_schema_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_input_schema_with_config_langserve_pipeline_c__config_hash__input_schema_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                config_hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_output_schema_langserve_pipeline_output_schema_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_output_schema_with_config_langserve_pipeline_c__config_hash__output_schema_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                config_hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_config_schema_langserve_pipeline_config_schema_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_config_schema_with_config_langserve_pipeline_c__config_hash__config_schema_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                config_hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_invoke_langserve_pipeline_invoke_post: {
+        parameters: {
+            query?: {
+                config_hash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineInvokeRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["langserve_pipelineInvokeResponse"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_invoke_with_config_langserve_pipeline_c__config_hash__invoke_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                config_hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineInvokeRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["langserve_pipelineInvokeResponse"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_batch_langserve_pipeline_batch_post: {
+        parameters: {
+            query?: {
+                config_hash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineBatchRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["langserve_pipelineBatchResponse"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_batch_with_config_langserve_pipeline_c__config_hash__batch_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                config_hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineBatchRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["langserve_pipelineBatchResponse"];
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_stream_langserve_pipeline_stream_post: {
+        parameters: {
+            query?: {
+                config_hash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineStreamRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_stream_with_config_langserve_pipeline_c__config_hash__stream_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                config_hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineStreamRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_stream_log_langserve_pipeline_stream_log_post: {
+        parameters: {
+            query?: {
+                config_hash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineStreamLogRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_stream_log_with_config_langserve_pipeline_c__config_hash__stream_log_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                config_hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineStreamLogRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_stream_events_langserve_pipeline_stream_events_post: {
+        parameters: {
+            query?: {
+                config_hash?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineStreamEventsRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is refused. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"] | components["schemas"]["Invalid"];
+                };
+            };
+        };
+    };
+    langserve_pipeline_stream_events_with_config_langserve_pipeline_c__config_hash__stream_events_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                config_hash: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["langserve_pipelineStreamEventsRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
                 };
             };
             /** @description The request is refused. */

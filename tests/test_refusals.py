@@ -1,0 +1,122 @@
+"""What is refused before anything is done: in which shape, and at which cost."""
+
+import json
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Service
+
+DRAFT = "/api/v1/chat/stream"
+JSON = {"Content-Type": "application/json"}
+
+LIST = [1] * 400_000
+OBJECT = {str(number): 1 for number in range(400_000)}
+
+
+def zod(path: list[str | int], message: str, code: str) -> dict[str, Any]:
+    """The chat API's answer to a body with one thing wrong."""
+    issues = [{"path": path, "message": message, "code": code}]
+    return {"success": False, "error": {"name": "ZodError", "issues": issues}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"message": "\xff"}', b"[" * 100_000, b'{"message": %s}' % (b"9" * 5_000)],
+    ids=["no UTF-8", "too deep", "too long a number"],
+)
+def test_a_body_that_cannot_be_read_is_one_that_does_not_validate(
+    http: httpx.Client, project: str, body: bytes
+) -> None:
+    camel = http.post(f"/chat/projects/{project}", content=body, headers=JSON)
+    snake = http.post(DRAFT, content=body, headers=JSON)
+    says = "There was an error parsing the body"
+    assert (camel.status_code, camel.json()) == (400, zod([], says, "body_unreadable"))
+    detail = [{"type": "body_unreadable", "loc": ["body"], "msg": says}]
+    assert (snake.status_code, snake.json()) == (422, {"detail": detail})
+
+
+def test_an_upload_that_cannot_be_read_is_one_that_does_not_validate(
+    http: httpx.Client, project: str
+) -> None:
+    answer = http.post(
+        f"/documents/projects/{project}",
+        content=b"x",
+        headers={"Content-Type": "multipart/form-data"},
+    )
+    says = "Missing boundary in multipart."
+    assert (answer.status_code, answer.json()) == (400, zod([], says, "body_unreadable"))
+
+
+def test_an_upload_without_a_file_says_so_without_a_word_of_python(
+    http: httpx.Client, project: str
+) -> None:
+    """As with curl, where somebody forgets the @."""
+    answer = http.post(f"/documents/projects/{project}", files={"file": (None, "handbook.pdf")})
+    expected = zod(["file", 0], "must be a file", "value_error")
+    assert (answer.status_code, answer.json()) == (400, expected)
+
+
+def test_what_is_wrong_is_said_once(http: httpx.Client) -> None:
+    answer = http.get("/api/v1/knowledge/status")
+    detail = [{"type": "missing", "loc": ["query", "project_id"], "msg": "Field required"}]
+    assert (answer.status_code, answer.json()) == (422, {"detail": detail})
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "value", "wrong"),
+    [
+        (DRAFT, "history", LIST, [0]),
+        (DRAFT, "project_context", OBJECT, ["0"]),
+        (DRAFT, "metadata", OBJECT, ["0"]),
+        ("/api/v1/chat/generate", "chat_history", LIST, [0]),
+        ("/api/v1/texts/check", "texts", OBJECT, ["0"]),
+        ("/api/v1/texts/prompts/answer.md/preview", "values", OBJECT, ["0"]),
+    ],
+    ids=["history", "context", "metadata", "old history", "texts", "values"],
+)
+def test_a_body_in_which_all_is_wrong_is_not_answered_with_all_of_it(
+    http: httpx.Client, project: str, path: str, field: str, value: Any, wrong: list[str | int]
+) -> None:
+    """It would take seconds, in which the service does nothing else."""
+    ids = {"conversation_id": str(uuid.uuid4()), "project_id": project}
+    body = json.dumps({**ids, "message": "x", "doc_type": "UNSORTED", field: value})
+    answer = http.post(path, content=body, headers=JSON)
+    assert answer.status_code == 422
+    assert [error["loc"][:3] for error in answer.json()["detail"]] == [["body", field, *wrong]]
+
+
+def test_a_null_where_none_may_be_is_told_with_its_field(http: httpx.Client, project: str) -> None:
+    answer = http.patch(f"/projects/{project}", json={"isPrivate": None})
+    expected = zod(["isPrivate"], "must not be null", "value_error")
+    assert (answer.status_code, answer.json()) == (400, expected)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"message": "x"}', b'{"prompt": 7}'])
+def test_the_deprecated_message_endpoint_says_so_whatever_it_is_sent(
+    http: httpx.Client, body: bytes
+) -> None:
+    answer = http.post("/api/v1/chat/message", content=body, headers=JSON)
+    says = "This endpoint is deprecated. Use POST /api/v1/chat/stream, which streams."
+    assert (answer.status_code, answer.json()) == (400, {"detail": says})
+
+
+def test_a_wrong_method_is_told_all_right_ones(http: httpx.Client, project: str) -> None:
+    asked = [("PUT", "/projects"), ("PUT", f"/projects/{project}"), ("GET", DRAFT), ("PUT", "/")]
+    answers = [http.request(method, path) for method, path in asked]
+    assert [(one.status_code, one.headers["allow"]) for one in answers] == [
+        (405, "GET, POST"),
+        (405, "DELETE, GET, PATCH"),
+        (405, "POST"),
+        (405, "GET, HEAD"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/system/health"])
+def test_monitors_may_ask_for_the_head_alone(service: Service, path: str) -> None:
+    with service.client() as client:
+        whole, head = client.get(path), client.head(path)
+    for each in (whole, head):
+        each.headers.pop("date")
+    assert (head.status_code, head.headers, head.content) == (200, whole.headers, b"")
