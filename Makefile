@@ -23,7 +23,7 @@ NODE_IS_NEW := node -e 'const [a, b] = process.versions.node.split("."); process
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo studio page test test-long bench bench-streaming bench-retrieval bench-citations bench-page pictures lint format lock
+.PHONY: help setup run demo studio page test test-long bench bench-streaming bench-retrieval bench-citations bench-page pictures lint types format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -89,6 +89,10 @@ lint: $(READY_DEV) $(PAGE) ## Check style, types, YAML and Dockerfile
 	@files=$$(find . \( -name '.venv' -o -name node_modules \) -prune -o \( -name '*.yaml' -o -name '*.yml' \) -print); \
 	if [ -n "$$files" ]; then set -x; $(BIN)/yamllint --strict $$files; fi
 	@if [ -e Dockerfile ]; then set -x; $(BIN)/hadolint Dockerfile; fi
+
+types: $(READY_DEV) $(READY_WEB) ## Make the types of the TypeScript client anew from the API
+	@file=$$(mktemp) && $(BIN)/python -c 'import json; from api.app import create_app; print(json.dumps(create_app().openapi()))' > $$file \
+		&& $(NPM) run --silent types -w client -- $$file && rm $$file
 
 format: $(READY_DEV) ## Bring the code into its form
 	$(BIN)/ruff check --fix-only .

@@ -22,7 +22,7 @@ def described() -> dict[str, Any]:
 
 
 def test_the_types_are_those_of_the_service(described: dict[str, Any], tmp_path: Path) -> None:
-    """Renew them with `npm run types -w client -- http://127.0.0.1:8000/openapi.json`."""
+    """Make them anew with `make types`."""
     (tmp_path / "openapi.json").write_text(json.dumps(described), "utf-8")
     command = json.loads((CLIENT / "package.json").read_text("utf-8"))["scripts"]["types"].split()
     assert command[0] == "openapi-typescript"
