@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import json
 import logging
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import closing
 from typing import Any
@@ -28,7 +27,6 @@ from graph.connections import (
     entries,
     expect_events,
     expect_success,
-    is_awaited,
     json_body,
     read_leftovers,
     request,
@@ -36,13 +34,11 @@ from graph.connections import (
     unread,
 )
 from graph.errors import ModelTimedOut, ModelUnreachable
+from graph.pacing import Reading
 from graph.uses import Uses
 
 log = logging.getLogger(__name__)
 
-_AFTERWORD_S = 5.0
-# Some 80 tokens: what one stream may take of a burst before the others have their turn.
-_SLICE_BYTES = 16 * 1024
 _TOKENIZE = "tokenize"
 _NO_ANSWER = "The model's endpoint did not answer within {:g} seconds."
 
@@ -145,7 +141,7 @@ class StreamingChatModel(ChatOpenAI):
         async with self._uses.one(self.aclose):
             response = await self._ask(self._body(asked, stop, kwargs), started)
             first_token_by = started + self.first_token_timeout_s
-            reading = _Reading(response.content, first_token_by, self.idle_timeout_s)
+            reading = Reading(response.content, first_token_by, self.idle_timeout_s)
             try:
                 with closing(reading):
                     while not answer.ended:
@@ -256,7 +252,7 @@ class StreamingChatModel(ChatOpenAI):
         given = key()
         return await given if inspect.isawaitable(given) else given
 
-    async def _read(self, reading: "_Reading", answer: Completion) -> None:
+    async def _read(self, reading: "Reading", answer: Completion) -> None:
         """Wait for one read and hand it to `answer`, which keeps what is wrong with it."""
         try:
             data = await reading.next(answer)
@@ -295,51 +291,6 @@ class StreamingChatModel(ChatOpenAI):
             f"The model fell silent for {self.idle_timeout_s:g} seconds in the middle of its "
             "answer. Try again."
         )
-
-
-class _Reading:
-    """Reads a response; one timer watches all reads, as asyncio.timeout costs more than a read."""
-
-    def __init__(self, content: aiohttp.StreamReader, first_token_by: float, idle_s: float) -> None:
-        self.content = content
-        self._loop = asyncio.get_running_loop()
-        self._first_token_by = first_token_by
-        self._idle_s = idle_s
-        self._afterword_s = min(idle_s, _AFTERWORD_S)
-        self._due = math.inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._fires_at = math.inf
-
-    async def next(self, answer: Completion) -> bytes:
-        """The bytes of one read, none at the end; raises TimeoutError where they come too late."""
-        if data := self.content.read_nowait(_SLICE_BYTES):
-            await asyncio.sleep(0)
-            return data
-        wait_s = self._afterword_s if answer.finished else self._idle_s
-        self._due = self._loop.time() + wait_s if answer.begun else self._first_token_by
-        if self._due < self._fires_at:
-            self._set_timer()
-        return await self.content.read(_SLICE_BYTES)
-
-    def close(self) -> None:
-        """Let no timer go on."""
-        if self._timer:
-            self._timer.cancel()
-
-    def _set_timer(self) -> None:
-        self.close()
-        self._fires_at = self._due
-        self._timer = self._loop.call_at(self._due, self._look)
-
-    def _look(self) -> None:
-        """End the read that waits, or look again when its own time is over."""
-        self._fires_at = math.inf
-        if not is_awaited(self.content):
-            return
-        if self._loop.time() < self._due:
-            self._set_timer()
-        else:
-            self.content.set_exception(TimeoutError())
 
 
 def _texts(given: Mapping[str, object] | None) -> dict[str, str]:

@@ -33,7 +33,7 @@ FRAMEWORKS = {
     "chromadb": {"graph/knowledge/vectors.py"},
     "chromadb_rust_bindings": {"graph/knowledge/chroma_server.py"},
     "tavily": {"graph/web.py"},
-    "aiohttp": {"graph/streaming.py", "graph/connections.py"},
+    "aiohttp": {"graph/streaming.py", "graph/pacing.py", "graph/connections.py"},
     "openai": {"graph/knowledge/embeddings.py"},
     "langchain_openai": {"graph/streaming.py", "graph/knowledge/embeddings.py"},
     "langchain_chroma": set[str](),

@@ -1,0 +1,162 @@
+"""Tokens leave at once while there is time for each of them, and gather where there is not."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import pytest
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from pydantic import SecretStr
+from standins.openai import Answer, OpenAIStandIn
+from timed import timed
+
+from graph import pacing
+from graph.completions import Batch, Completion
+from graph.pacing import Pace, Reading
+from graph.streaming import StreamingChatModel
+
+WORDS = [f"word{at} " for at in range(60)]
+
+
+def pauses(shares: Sequence[float], each_s: float = 0.125) -> list[float]:
+    """The pauses, in ms, of a loop that computes for such shares of its time."""
+    now = worked = 0.0
+    pace = Pace(worked_s=lambda: worked)
+    found = [pace.pause_s(now)]
+    for share in shares:
+        now, worked = now + each_s, worked + share * each_s
+        found.append(pace.pause_s(now))
+    return [round(pause * 1000, 1) for pause in found]
+
+
+def test_pauses_grow_while_the_loop_is_busy_and_end_when_it_is_not() -> None:
+    assert pauses([0.25] * 3) == [0] * 4
+    assert pauses([0.75] * 8) == [0, 10, 20, 30, 40, 50, 60, 60, 60]
+    assert pauses([0.75] * 3 + [0.25] * 3) == [0, 10, 20, 30, 17.5, 5, 0]
+    assert pauses([0.75] * 4, each_s=0.0625) == [0, 0, 10, 10, 20]
+
+
+def test_after_a_silence_nothing_is_left_of_a_pause() -> None:
+    now = worked = 0.0
+    pace = Pace(worked_s=lambda: worked)
+    pace.pause_s(now)
+    for _ in range(6):
+        now, worked = now + 0.125, worked + 0.125
+        pace.pause_s(now)
+    assert (pace.pause_s(now), pace.pause_s(now + 1)) == (0.06, 0)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The batches of an answer, and the longest time between two of them."""
+
+    batches: list[list[str]]
+    longest_s: float
+
+    @property
+    def tokens(self) -> list[str]:
+        """All tokens, in order."""
+        return [token for batch in self.batches for token in batch]
+
+
+async def heard_of(batches: AsyncGenerator[Batch, None]) -> Heard:
+    """All of an answer."""
+    found, gaps, before = [], [], time.monotonic()
+    async with aclosing(batches):
+        async for batch in batches:
+            now = time.monotonic()
+            gaps.append(now - before)
+            before = now
+            if batch.tokens:
+                found.append(list(batch.tokens))
+    return Heard(found, max(gaps[1:]))
+
+
+def ask(answer: Answer) -> Heard:
+    """What is heard of one answer."""
+
+    async def once(chat: StreamingChatModel) -> Heard:
+        heard = await heard_of(chat.batches("x"))
+        await chat.aclose()
+        return heard
+
+    with OpenAIStandIn() as model:
+        model.will(answer)
+        return asyncio.run(once(chat_with(model)))
+
+
+def chat_with(model: OpenAIStandIn) -> StreamingChatModel:
+    return StreamingChatModel(model="x", base_url=model.base_url, api_key=SecretStr("sk-secret"))
+
+
+@pytest.mark.parametrize(("pause_s", "least"), [(0.0, 1), (0.05, 2)])
+@timed
+def test_tokens_gather_in_pauses_and_none_is_lost(
+    monkeypatch: pytest.MonkeyPatch, pause_s: float, least: int
+) -> None:
+    monkeypatch.setattr(Pace, "pause_s", lambda *_: pause_s)
+
+    heard = ask(Answer(WORDS, delay_s=0.01))
+    assert heard.tokens == WORDS
+    # The first goes out at once, whatever comes after it.
+    assert len(heard.batches[0]) == 1
+    assert sorted(map(len, heard.batches))[len(heard.batches) // 2] >= least
+    assert heard.longest_s < pause_s + 0.1
+
+
+def test_only_what_trickles_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    before_reads: list[int] = []
+    read: list[int] = []
+
+    async def note(content: object, seconds: float) -> None:
+        before_reads.append(len(read))
+
+    async def read_all() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, protocol = await loop.create_connection(
+                lambda: BaseProtocol(loop), sock=ours
+            )
+            content = StreamReader(protocol, 2**16, loop=loop)
+            answer = Completion("x")
+            answer.begun = True
+            reading = Reading(content, loop.time() + 10, 10)
+            for size in (100, 100, 8000, 8000, 100, 100):
+                waiting = asyncio.create_task(reading.next(answer))
+                await asyncio.sleep(0.01)
+                content.feed_data(b" " * size)
+                read.append(len(await waiting))
+            reading.close()
+            transport.close()
+
+    monkeypatch.setattr(pacing, "_pause", note)
+    monkeypatch.setattr(Pace, "pause_s", lambda *_: 0.05)
+    asyncio.run(read_all())
+    assert (read, before_reads) == ([100, 100, 8000, 8000, 100, 100], [1, 2, 5])
+
+
+@timed
+def test_who_hangs_up_in_a_pause_hangs_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "pause_s", lambda *_: 30)
+
+    async def once(model: OpenAIStandIn) -> float:
+        chat = chat_with(model)
+        batches = chat.batches("x")
+        assert list((await anext(batches)).tokens) == WORDS[:1]
+        waiting = asyncio.ensure_future(anext(batches))
+        await asyncio.sleep(0.1)
+        cancelled_at = time.monotonic()
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        hung_up_at = await asyncio.to_thread(model.wait_for_hangup, model.requests[0])
+        await chat.aclose()
+        return hung_up_at - cancelled_at
+
+    with OpenAIStandIn() as model:
+        model.will(Answer(WORDS * 100, delay_s=0.01))
+        assert asyncio.run(once(model)) < 0.2
