@@ -76,6 +76,12 @@ async def heard_of(batches: AsyncGenerator[Batch, None]) -> Heard:
     return Heard(found, max(gaps[1:]))
 
 
+def pausing(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """From the second look on, pause for so long, as if there was always much to do."""
+    for name, value in {"_BUSY": -1, "_LOOK_S": 0, "_STEP_S": seconds, "_MOST_S": seconds}.items():
+        monkeypatch.setattr(pacing, name, value)
+
+
 def ask(answer: Answer) -> Heard:
     """What is heard of one answer."""
 
@@ -98,7 +104,7 @@ def chat_with(model: OpenAIStandIn) -> StreamingChatModel:
 def test_tokens_gather_in_pauses_and_none_is_lost(
     monkeypatch: pytest.MonkeyPatch, pause_s: float, least: int
 ) -> None:
-    monkeypatch.setattr(Pace, "pause_s", lambda *_: pause_s)
+    pausing(monkeypatch, pause_s)
 
     heard = ask(Answer(WORDS, delay_s=0.01))
     assert heard.tokens == WORDS
@@ -108,14 +114,15 @@ def test_tokens_gather_in_pauses_and_none_is_lost(
     assert heard.longest_s < pause_s + 0.1
 
 
-def test_only_what_trickles_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    before_reads: list[int] = []
-    read: list[int] = []
+# Before the second read is the first look.
+@pytest.mark.parametrize(("has_begun", "paused"), [(True, [2, 5]), (False, [])])
+def test_only_what_trickles_pauses_and_nothing_before_the_first_token(
+    monkeypatch: pytest.MonkeyPatch, has_begun: bool, paused: list[int]
+) -> None:
+    sizes = [100, 100, 8000, 8000, 100, 100]
 
-    async def note(content: object, seconds: float) -> None:
-        before_reads.append(len(read))
-
-    async def read_all() -> None:
+    async def read_all() -> list[tuple[int, bool]]:
+        found = []
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -124,30 +131,33 @@ def test_only_what_trickles_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
             )
             content = StreamReader(protocol, 2**16, loop=loop)
             answer = Completion("x")
-            answer.begun = True
+            answer.begun = has_begun
             reading = Reading(content, loop.time() + 10, 10)
-            for size in (100, 100, 8000, 8000, 100, 100):
+            for size in sizes:
                 waiting = asyncio.create_task(reading.next(answer))
                 await asyncio.sleep(0.01)
+                has_paused = not transport.is_reading()
                 content.feed_data(b" " * size)
-                read.append(len(await waiting))
+                found.append((len(await waiting), has_paused))
+            assert transport.is_reading()
             reading.close()
             transport.close()
+            return found
 
-    monkeypatch.setattr(pacing, "_pause", note)
-    monkeypatch.setattr(Pace, "pause_s", lambda *_: 0.05)
-    asyncio.run(read_all())
-    assert (read, before_reads) == ([100, 100, 8000, 8000, 100, 100], [1, 2, 5])
+    pausing(monkeypatch, 0.1)
+    assert asyncio.run(read_all()) == [(size, at in paused) for at, size in enumerate(sizes)]
 
 
 @timed
 def test_who_hangs_up_in_a_pause_hangs_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pace, "pause_s", lambda *_: 30)
+    pausing(monkeypatch, 30)
 
     async def once(model: OpenAIStandIn) -> float:
         chat = chat_with(model)
         batches = chat.batches("x")
         assert list((await anext(batches)).tokens) == WORDS[:1]
+        # Before this one is the first look.
+        assert (await anext(batches)).tokens
         waiting = asyncio.ensure_future(anext(batches))
         await asyncio.sleep(0.1)
         cancelled_at = time.monotonic()
