@@ -1,7 +1,5 @@
-"""What is refused before anything is done: in which shape, and at which cost."""
+"""What is refused before anything is done, and in which shape."""
 
-import json
-import uuid
 from typing import Any
 
 import httpx
@@ -10,9 +8,6 @@ from conftest import Service
 
 DRAFT = "/api/v1/chat/stream"
 JSON = {"Content-Type": "application/json"}
-
-LIST = [1] * 400_000
-OBJECT = {str(number): 1 for number in range(400_000)}
 
 
 def zod(path: list[str | int], message: str, code: str) -> dict[str, Any]:
@@ -56,35 +51,6 @@ def test_an_upload_without_a_file_says_so_without_a_word_of_python(
     answer = http.post(f"/documents/projects/{project}", files={"file": (None, "handbook.pdf")})
     expected = zod(["file", 0], "must be a file", "value_error")
     assert (answer.status_code, answer.json()) == (400, expected)
-
-
-def test_what_is_wrong_is_said_once(http: httpx.Client) -> None:
-    answer = http.get("/api/v1/knowledge/status")
-    detail = [{"type": "missing", "loc": ["query", "project_id"], "msg": "Field required"}]
-    assert (answer.status_code, answer.json()) == (422, {"detail": detail})
-
-
-@pytest.mark.parametrize(
-    ("path", "field", "value", "wrong"),
-    [
-        (DRAFT, "history", LIST, [0]),
-        (DRAFT, "project_context", OBJECT, ["0"]),
-        (DRAFT, "metadata", OBJECT, ["0"]),
-        ("/api/v1/chat/generate", "chat_history", LIST, [0]),
-        ("/api/v1/texts/check", "texts", OBJECT, ["0"]),
-        ("/api/v1/texts/prompts/answer.md/preview", "values", OBJECT, ["0"]),
-    ],
-    ids=["history", "context", "metadata", "old history", "texts", "values"],
-)
-def test_a_body_in_which_all_is_wrong_is_not_answered_with_all_of_it(
-    http: httpx.Client, project: str, path: str, field: str, value: Any, wrong: list[str | int]
-) -> None:
-    """It would take seconds, in which the service does nothing else."""
-    ids = {"conversation_id": str(uuid.uuid4()), "project_id": project}
-    body = json.dumps({**ids, "message": "x", "doc_type": "UNSORTED", field: value})
-    answer = http.post(path, content=body, headers=JSON)
-    assert answer.status_code == 422
-    assert [error["loc"][:3] for error in answer.json()["detail"]] == [["body", field, *wrong]]
 
 
 def test_a_null_where_none_may_be_is_told_with_its_field(http: httpx.Client, project: str) -> None:
