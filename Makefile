@@ -90,7 +90,7 @@ lint: $(READY_DEV) $(PAGE) ## Check style, types, YAML and Dockerfile
 	if [ -n "$$files" ]; then set -x; $(BIN)/yamllint --strict $$files; fi
 	@if [ -e Dockerfile ]; then set -x; $(BIN)/hadolint Dockerfile; fi
 
-types: $(READY_DEV) $(READY_WEB) ## Make the types of the TypeScript client anew from the API
+types: $(READY) $(READY_WEB) ## Make the types of the TypeScript client anew from the API
 	@file=$$(mktemp) && $(BIN)/python -c 'import json; from api.app import create_app; print(json.dumps(create_app().openapi()))' > $$file \
 		&& $(NPM) run --silent types -w client -- $$file && rm $$file
 

@@ -82,8 +82,7 @@ class RunLog:
 
     async def room(self) -> None:
         """Wait until it is not ahead any more."""
-        if self.is_ahead:
-            await self._room.wait()
+        await self._room.wait()
 
     async def follow(
         self, after: int, *, silence_s: float
@@ -94,6 +93,7 @@ class RunLog:
         is abandoned.
         """
         silence = Silence(silence_s)
+        # Once: Python 3.11 asks the system for the process id to find it.
         loop = asyncio.get_running_loop()
         try:
             while True:
