@@ -1,5 +1,6 @@
 """Real parts for the tests: an embedded Postgres, a running service, stand-ins for what is paid."""
 
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from standins.tavily import TavilyStandIn
 from api.app import create_app
 from api.database.migrations import migrate
 from api.heads import BoundedHttp
+from api.logs import _OURS
 from api.settings import Settings
 from graph.postgres import embedded_postgres
 
@@ -67,6 +69,15 @@ def _watched_logs() -> Iterator[None]:
 def _no_secret_gets_out() -> Iterator[None]:
     yield
     WATCH.check()
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_logs() -> Iterator[None]:
+    """Give our loggers their levels back: a command sets up the log of its process, here ours."""
+    levels = {name: logging.getLogger(name).level for name in _OURS}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @dataclass(frozen=True)
@@ -149,6 +160,12 @@ def _with_all_tables(postgres_url: str) -> str:
     return conninfo_to_dict(url)["dbname"]
 
 
+def _drop_database(postgres_url: str, url: str) -> None:
+    """Drop it at once: to remove hundreds at the end takes longer than a test may."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'drop database "{conninfo_to_dict(url)["dbname"]}" with (force)')
+
+
 @contextmanager
 def running(app: FastAPI, settings: Settings) -> Iterator[Service]:
     """Serve `app` on a free port of loopback, in a thread with an event loop of its own.
@@ -208,6 +225,8 @@ def start_service(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -
         settings = Settings(_env_file=None, **values)
         with running(create_app(settings), settings) as service:
             yield service
+        if "database_url" not in overrides:
+            _drop_database(postgres_url, values["database_url"])
 
     return start
 

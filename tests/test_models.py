@@ -391,6 +391,12 @@ def migrated(postgres_url: str) -> str:
     return url
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still is no database that is away."""
+    monkeypatch.setattr("graph.offers._PATIENCE_S", 30)
+
+
 @asynccontextmanager
 async def entered(url: str) -> AsyncIterator[Entered]:
     with psycopg.connect(url) as connection:
