@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
-from conftest import Service, ServiceFactory, make_database, upload
+from conftest import Service, ServiceFactory, make_database, migrated_database, upload
 from forked import Done, ran
 from rich.console import Console
 from standins.identity import IdentityStandIn, SigningKey
@@ -606,10 +606,11 @@ def test_doctor_says_of_each_part_what_is_wrong_and_what_to_do(tmp_path: Path) -
 
 
 def test_doctor_asks_for_the_keys_of_tokens_and_the_fallback(
-    model: OpenAIStandIn, start_service: ServiceFactory
+    model: OpenAIStandIn, start_service: ServiceFactory, postgres_url: str
 ) -> None:
     with OpenAIStandIn() as backup, IdentityStandIn() as identity:
         with start_service(
+            database_url=migrated_database(postgres_url),
             openai_base_url=model.base_url,
             openai_model="stand-in",
             allow_private_providers=True,

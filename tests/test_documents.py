@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ServiceFactory, upload
+from conftest import ServiceFactory, migrated_database, upload
 from sse import read
 from standins.openai import OpenAIStandIn
 
@@ -197,13 +197,17 @@ def test_the_knowledge_endpoints_refuse_what_is_wrong(http: httpx.Client, projec
 def test_after_a_restart_conversation_documents_and_vectors_are_there(
     start_service: ServiceFactory, model: OpenAIStandIn, tmp_path: Path, postgres_url: str
 ) -> None:
-    settings: dict[str, Any] = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
-    with start_service(data_dir=tmp_path, **settings) as first, first.client() as http:
-        settings["database_url"] = first.settings.database_url
+    settings = {
+        "data_dir": tmp_path,
+        "database_url": migrated_database(postgres_url),
+        "openai_base_url": model.base_url,
+        "openai_model": "stand-in",
+    }
+    with start_service(**settings) as first, first.client() as http:
         project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
         document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
         events = read(http, "POST", f"/chat/projects/{project}", json={"message": "pier?"})
-    with start_service(data_dir=tmp_path, **settings) as second, second.client() as http:
+    with start_service(**settings) as second, second.client() as http:
         assert http.get(f"/documents/{document['id']}").json()["document"] == document
         assert [result["content"][-4:] for result in search(http, project, "pier")] == ["oak."]
         conversation = events[0].data["conversationId"]

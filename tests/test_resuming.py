@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from callers import new_key, new_user
-from conftest import Service, ServiceFactory
+from conftest import Service, ServiceFactory, migrated_database
 from sse import Event, events_of, live, names, read
 from standins.openai import Answer, OpenAIStandIn
 from timed import timed
@@ -109,9 +109,13 @@ def test_finished_runs_are_whole_after_a_restart(
 
 
 def test_a_stream_that_is_no_longer_kept_is_410_everywhere_and_the_run_still_told(
-    start_service: ServiceFactory, model: OpenAIStandIn
+    start_service: ServiceFactory, model: OpenAIStandIn, postgres_url: str
 ) -> None:
-    settings = {"openai_base_url": model.base_url, "openai_model": "stand-in"}
+    settings = {
+        "database_url": migrated_database(postgres_url),
+        "openai_base_url": model.base_url,
+        "openai_model": "stand-in",
+    }
     with start_service(**settings, run_retention_minutes=0.001) as first, first.client() as http:
         project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
         with start_service(**first.beside()) as second, second.client() as there:

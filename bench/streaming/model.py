@@ -21,17 +21,24 @@ NAME = "stand-in"
 SAMPLES = ("brief.md", "interview-notes.txt")
 VARIANTS = 8
 
-# Marks, since a retrieval would look for words and numbers.
-_MARKS = str.maketrans("0123456789 ", "!$%()*+,:;=")
-_DIGITS = bytes.maketrans(b"!$%()*+,:;=", b"0123456789 ")
-_ORDER = re.compile(rb"~([!$%()*+,:;=]+)~")
+# Of private use: a retrieval looks for words and numbers, and an embedding reads every mark.
+_MARKS = {ord(sign): 0xE000 + at for at, sign in enumerate("0123456789 ")}
+_SIGNS = {mark: sign for sign, mark in _MARKS.items()}
+_ORDER = re.compile(rb"(?:\\ue00[0-9a]|\xee\x80[\x80-\x8a])+")
 _TICK_S = 0.002
 _KEPT = 10_000
 
 
 def order(number: int, tokens: int, pace: int) -> str:
     """What asks for so many tokens, so many a second (0: as fast as they are taken)."""
-    return f"~{number} {tokens} {pace}~".translate(_MARKS)
+    return f"{number} {tokens} {pace}".translate(_MARKS)
+
+
+def ordered(body: bytes) -> tuple[int, int, int]:
+    """The last order in a request's JSON, however that spells it."""
+    marks: str = json.loads(b'"%b"' % _ORDER.findall(body)[-1])
+    number, tokens, pace = map(int, marks.translate(_SIGNS).split())
+    return number, tokens, pace
 
 
 @cache
@@ -186,7 +193,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
 
     def _stream(self, body: bytes) -> None:
-        number, tokens, pace = map(int, _ORDER.findall(body)[-1].translate(_DIGITS).split())
+        number, tokens, pace = ordered(body)
         usage = b'"include_usage"' in body
         while len(self._began) > _KEPT:
             del self._began[next(iter(self._began))]
