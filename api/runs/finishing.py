@@ -3,17 +3,19 @@
 import asyncio
 import logging
 import uuid
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from api.runs.accounts import PriceOf, spent_on
+from api.runs.accounts import PriceOf, Spent, spent_on
 from api.runs.course import Ended, Watch
 from api.runs.dialects import error_of
 from api.runs.ending import End, Endings
 from api.runs.log import JUMP
 from api.runs.recovery import Recovery, went_down
-from api.runs.rows import ended
+from api.runs.rows import RunRow, ended
 from api.runs.run import Run
 from api.runs.writer import LogWriter
+from api.wire import Frame
 from graph.errors import InternalFailure, MemoryFailed, ServiceStopping
 from graph.events import Answer, Failed, Terminal
 from graph.postgres import UNREACHABLE, patiently
@@ -23,6 +25,17 @@ log = logging.getLogger(__name__)
 _NOT_STORED = "The answer could not be stored: the database is away. Try again later."
 _AGAIN_S = 2.0
 _AGAIN_AT_MOST_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """What a run says at its end: `frames`, the first with the number `first`."""
+
+    answer: Answer
+    first: int
+    frames: Sequence[Frame]
+    row: RunRow
+    spent: Spent
 
 
 class Finishing:
@@ -54,9 +67,9 @@ class Finishing:
         if isinstance(terminal, Failed) and isinstance(terminal.error, ServiceStopping):
             next_run_id = self._recovery.successor_of(run.row)
             terminal = Failed(went_down(next_run_id), terminal.answer, next_run_id)
-        first = run.log.seq + 1
         try:
-            is_mine = await self._store(run, terminal, first)
+            last = self._last(run, terminal, run.log.seq + 1)
+            is_mine = await self._store(run, last)
         except UNREACHABLE:
             log.warning("the end of run %s could not be stored: the database is away", run.id)
             return await self._finish_later(
@@ -67,18 +80,22 @@ class Finishing:
             return await self._finish_later(
                 run, Failed(InternalFailure(), Answer()), is_whole=False
             )
-        self._show(run, terminal, first, is_mine=is_mine)
+        if is_mine:
+            self._show(run, last)
+        else:
+            log.warning("run %s was closed by another process", run.id)
+            run.log.abandon()
 
     async def _finish_later(self, run: Run, terminal: Terminal, *, is_whole: bool) -> None:
         """Tell the readers, and store the end as soon as it can be stored."""
         # The first end may be stored after all, or another process may close the run: neither
         # number must mean this one.
-        first = run.log.seq + 2 * JUMP
-        self._show(run, terminal, first, is_mine=True)
+        last = self._last(run, terminal, run.log.seq + 2 * JUMP)
+        self._show(run, last)
         pause_s = _AGAIN_S
         while True:
             try:
-                await self._store(run, terminal, first, is_whole=is_whole)
+                await self._store(run, last, is_whole=is_whole)
                 return
             except UNREACHABLE:
                 log.warning("the end of run %s waits: the database is away", run.id)
@@ -87,41 +104,37 @@ class Finishing:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _AGAIN_AT_MOST_S)
 
-    def _show(self, run: Run, terminal: Terminal, first: int, *, is_mine: bool) -> None:
-        if is_mine:
-            frames = run.dialect(terminal)
-            run.log.append(frames, last=True, first=first)
-            row = ended(run.row, terminal, error_of(terminal, frames))
-            spent = spent_on(terminal, self._price_of)
-            self._watch(Ended(row, terminal.answer, spent, run.course))
-        else:
-            log.warning("run %s was closed by another process", run.id)
-            run.log.abandon()
+    def _last(self, run: Run, terminal: Terminal, first: int) -> _Last:
+        frames = run.dialect(terminal)
+        row = ended(run.row, terminal, error_of(terminal, frames))
+        row = replace(row, seq=first + len(frames) - 1)
+        return _Last(terminal.answer, first, frames, row, spent_on(terminal, self._price_of))
 
-    async def _store(
-        self, run: Run, terminal: Terminal, first: int, *, is_whole: bool = True
-    ) -> bool:
+    def _show(self, run: Run, last: _Last) -> None:
+        run.log.append(last.frames, last=True, first=last.first)
+        self._watch(Ended(last.row, last.answer, last.spent, run.course))
+
+    async def _store(self, run: Run, last: _Last, *, is_whole: bool = True) -> bool:
         """Store it, with all that it said, or without what may be what cannot be stored."""
         await self._writer.leave(run)
-        end = self._end(run, terminal, first)
+        end = _end(run, last)
         if not is_whole:
-            last = end.batches[-1:]
-            end = replace(end, batches=last, added=True, web_sources=(), checkpoint=None)
+            batches = end.batches[-1:]
+            end = replace(end, batches=batches, added=True, web_sources=(), checkpoint=None)
         async for attempt in patiently():
             with attempt:
                 is_mine = await self._endings.end(end, self._process_id)
         return is_mine
 
-    def _end(self, run: Run, terminal: Terminal, first: int) -> End:
-        frames = run.dialect(terminal)
-        row = ended(run.row, terminal, error_of(terminal, frames))
-        return End(
-            row=replace(row, seq=first + len(frames) - 1),
-            answer=terminal.answer,
-            batches=run.whole_log(frames, first),
-            spent=spent_on(terminal, self._price_of),
-            web_sources=run.web_sources,
-            documents=run.documents,
-            checkpoint=run.checkpoint,
-            in_doubt=run.in_doubt,
-        )
+
+def _end(run: Run, last: _Last) -> End:
+    return End(
+        row=last.row,
+        answer=last.answer,
+        batches=run.whole_log(last.frames, last.first),
+        spent=last.spent,
+        web_sources=run.web_sources,
+        documents=run.documents,
+        checkpoint=run.checkpoint,
+        in_doubt=run.in_doubt,
+    )
