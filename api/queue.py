@@ -111,7 +111,11 @@ class Queue:
 
     async def work(self) -> None:
         """Do the jobs of the queue until cancelled; then what is unfinished waits again."""
-        while True:
+        this = asyncio.current_task()
+        assert this is not None
+        # A worker that cannot sign off, since the database is away, says that and not that it was
+        # cancelled.
+        while not this.cancelling():
             try:
                 await self._app.run_worker_async(
                     queues=[_QUEUE],

@@ -248,6 +248,32 @@ def test_the_queue_goes_on_after_it_broke_off(url: str) -> None:
     asyncio.run(scenario())
 
 
+def test_the_queue_ends_when_it_is_cancelled_though_its_worker_cannot_sign_off(url: str) -> None:
+    rename = "alter function {} rename to {}"
+    sign_off = "procrastinate_unregister_worker_v1"
+
+    async def job(number: str) -> None:
+        begun.set()
+
+    async def scenario() -> bool:
+        await put(url, 1)
+        queue = Queue({"job": job})
+        async with open_pool(url) as pool, queue.open(pool):
+            working = asyncio.create_task(queue.work())
+            await asyncio.wait_for(begun.wait(), 30)
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(rename.format(sign_off, "away"))
+                working.cancel()
+                ended, _ = await asyncio.wait({working}, timeout=15)
+                connection.execute(rename.format("away", sign_off))
+            working.cancel()
+            await asyncio.wait({working})
+            return bool(ended)
+
+    begun = asyncio.Event()
+    assert asyncio.run(scenario())
+
+
 def test_the_queues_own_migrations_are_applied_once_and_later_ones_added(url: str) -> None:
     last = "03.04.00_50_post_add_retry_failed_job_procedure.sql"
     trigger = "procrastinate_trigger_status_events_update_v1"
