@@ -252,7 +252,7 @@ class StreamingChatModel(ChatOpenAI):
         given = key()
         return await given if inspect.isawaitable(given) else given
 
-    async def _read(self, reading: "Reading", answer: Completion) -> None:
+    async def _read(self, reading: Reading, answer: Completion) -> None:
         """Wait for one read and hand it to `answer`, which keeps what is wrong with it."""
         try:
             data = await reading.next(answer)
