@@ -17,9 +17,8 @@ _SLICE_BYTES = 16 * 1024
 # Some 20 tokens. What brings more than that in one read is a burst, which is not to wait.
 _TRICKLE_BYTES = 4 * 1024
 _LOOK_S = 0.1
-_BUSY = 0.6
-_STEP_S = 0.01
-_MOST_S = 0.06
+_BUSY = 0.2
+_MORE_S, _LESS_S, _MOST_S = 0.03, 0.01, 0.06
 
 
 class Reading:
@@ -81,8 +80,9 @@ class Reading:
 class Pace:
     """How long the answers of one event loop pause between two reads.
 
-    Not at all at rest. While the loop's thread computes for more than 60 % of the time, the pauses
-    grow to 60 ms, which nobody sees, so that the rest is left to what has just begun.
+    Not at all at rest. While the loop's thread computes for more than a fifth of the time, the
+    pauses grow to 60 ms, which nobody sees: tokens that come together cost less, and what they do
+    not take is left to what has just begun.
     """
 
     def __init__(self, worked_s: Callable[[], float] = time.thread_time) -> None:
@@ -102,7 +102,7 @@ class Pace:
         if self._looked:
             took, computed = now - self._looked[0], worked - self._looked[1]
             # It was a long time ago where there was nothing to read.
-            step = _STEP_S if computed > _BUSY * took else -_STEP_S * took / _LOOK_S
+            step = _MORE_S if computed > _BUSY * took else -_LESS_S * took / _LOOK_S
             self._pause_s = min(max(self._pause_s + step, 0.0), _MOST_S)
         self._looked = now, worked
 

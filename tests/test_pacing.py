@@ -34,10 +34,10 @@ def pauses(shares: Sequence[float], each_s: float = 0.125) -> list[float]:
 
 
 def test_pauses_grow_while_the_loop_is_busy_and_end_when_it_is_not() -> None:
-    assert pauses([0.25] * 3) == [0] * 4
-    assert pauses([0.75] * 8) == [0, 10, 20, 30, 40, 50, 60, 60, 60]
-    assert pauses([0.75] * 3 + [0.25] * 3) == [0, 10, 20, 30, 17.5, 5, 0]
-    assert pauses([0.75] * 4, each_s=0.0625) == [0, 0, 10, 10, 20]
+    assert pauses([0.125] * 3) == [0] * 4
+    assert pauses([0.25] * 4) == [0, 30, 60, 60, 60]
+    assert pauses([0.25] + [0.125] * 3) == [0, 30, 17.5, 5, 0]
+    assert pauses([0.25] * 4, each_s=0.0625) == [0, 0, 30, 30, 60]
 
 
 def test_after_a_silence_nothing_is_left_of_a_pause() -> None:
@@ -78,7 +78,8 @@ async def heard_of(batches: AsyncGenerator[Batch, None]) -> Heard:
 
 def pausing(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """From the second look on, pause for so long, as if there was always much to do."""
-    for name, value in {"_BUSY": -1, "_LOOK_S": 0, "_STEP_S": seconds, "_MOST_S": seconds}.items():
+    values = {"_BUSY": -1, "_LOOK_S": 0, "_MORE_S": seconds, "_MOST_S": seconds}
+    for name, value in values.items():
         monkeypatch.setattr(pacing, name, value)
 
 
