@@ -42,8 +42,8 @@ studio: $(READY_DEV) ## Start LangGraph's server with the pipeline, for Studio, 
 page: $(PAGE) ## Make the page that the service shows to browsers
 
 # More workers than cores: many tests wait for a process or a deadline.
-test: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Run the whole test suite
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+test: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Run the tests (ALL=1: the slow ones too, as before a change lands)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(if $(ALL),,-m 'not slow')
 
 # One after the other, with nothing beside them: they measure times.
 test-long: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Run the tests of cuts, crashes, races, growth and soaking in large numbers (an hour)

@@ -16,6 +16,8 @@ from standins.openai import Answer, OpenAIStandIn
 
 from graph.settings import ROOT
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs/authors.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 TEMPLATE = "templates/planning/RUNBOOK/template.md"

@@ -95,6 +95,7 @@ class Highest(Thread):
             time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_an_answer_that_has_no_end_is_cut_and_its_model_let_go(stage: Stage) -> None:
     before = stage.memory
     with Highest(stage) as highest:

@@ -658,6 +658,7 @@ def test_doctor_asks_the_service_that_owns_the_data_folder(
     assert done.stdout.count(f"says the service at {service.url}") == 3
 
 
+@pytest.mark.slow
 def test_demo_asks_drafts_and_leaves_nothing_behind(model: OpenAIStandIn) -> None:
     model.will(Answer(["At 4.90 m", " [1]", "."]), Answer(["# Tidewatch", "\n\nIt warns."]))
     # Not in pytest's folder: see `postgres_url`.

@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import httpx
+import pytest
 from conftest import Service
 from cuts import cut
 from javascript import Run, in_browser
@@ -13,6 +14,8 @@ from relay import breaking
 from sse import read
 from standins.openai import Answer, OpenAIStandIn
 from timed import timed
+
+pytestmark = pytest.mark.slow
 
 CUTS = int(os.environ.get("CUTS", "12"))
 SEED = int(os.environ.get("SEED", "8"))

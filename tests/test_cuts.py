@@ -23,6 +23,8 @@ from sse import Event, events_of, read
 from standins.openai import Answer, OpenAIStandIn
 from standins.relay import Relay, relaying
 
+pytestmark = pytest.mark.slow
+
 CUTS = int(os.environ.get("CUTS", "25"))
 SEED = os.environ.get("SEED", "1")
 READERS = 5

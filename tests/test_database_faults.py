@@ -32,6 +32,8 @@ from timed import timed
 
 from graph.postgres import embedded_postgres
 
+pytestmark = pytest.mark.slow
+
 FROZEN_S = float(os.environ.get("FROZEN_S", "2"))
 LAG_S = 0.2
 REFUSED_WITHIN_S = 6

@@ -39,6 +39,8 @@ from graph.knowledge.static_model import StaticModel
 from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool, open_pool
 
+pytestmark = pytest.mark.slow
+
 CANARIES = [f"the {bird} canary of pier {n}" for n, bird in enumerate(["grey", "tame"] * 10)]
 
 

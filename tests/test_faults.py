@@ -19,6 +19,8 @@ from timed import timed
 
 from graph.postgres import embedded_postgres
 
+pytestmark = pytest.mark.slow
+
 PART = ["Half", " an"]
 BROKE_OFF = ("LLM_CONNECTION_ERROR", True, "LLM_CONNECTION_ERROR")
 REFUSED = ("STREAM_ERROR", False, "LLM_API_ERROR")

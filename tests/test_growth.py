@@ -23,6 +23,8 @@ from conftest import Service, ServiceFactory, make_database
 from sse import read
 from standins.openai import Answer, OpenAIStandIn
 
+pytestmark = pytest.mark.slow
+
 TURNS = int(os.environ.get("TURNS", "40"))
 # So small that the prompt is full long before the tenth turn.
 WINDOW = 2_048

@@ -278,6 +278,7 @@ def test_a_job_for_a_document_that_is_gone_takes_its_vectors_away(
 # --- versions
 
 
+@pytest.mark.slow
 def test_of_versions_that_come_at_once_exactly_the_last_accepted_stays(
     service: Service, project: str
 ) -> None:

@@ -38,6 +38,8 @@ from timed import timed
 
 import api.runs.upkeep
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("KILLS", "2"))
 IS_HASTY = ROUNDS == 2
 ENDED_WITHIN_S = 60

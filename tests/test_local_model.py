@@ -20,6 +20,8 @@ from graph.errors import ModelRefused, ModelUnreachable
 from graph.local_model import BUNDLED_NAME, LocalModel, find_weights
 from graph.streaming import StreamingChatModel
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 PARENT = """
 import time

@@ -17,6 +17,8 @@ import api.page
 from api.browsers import HEADERS
 from api.settings import PAGE
 
+pytestmark = pytest.mark.slow
+
 HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 POLICY = "Content-Security-Policy"
 OF_THE_PAGE = (

@@ -14,6 +14,8 @@ from playwright.sync_api import Page, Route, expect
 from sse import read
 from standins.openai import Answer, OpenAIStandIn
 
+pytestmark = pytest.mark.slow
+
 SECRET = "canary-of-the-secret-of-tokens-in-page-tests"
 HOSTILE = '<img src=x onerror="document.title=1"> {{ 7*7 }}'
 

@@ -10,6 +10,8 @@ from playwright.sync_api import Locator, Page, expect
 from standins.openai import Answer, OpenAIStandIn
 from test_chat import TIDES
 
+pytestmark = pytest.mark.slow
+
 QUESTION = "When does the alarm sound?"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from browsers import ContextFactory, check_accessible
 from conftest import Service, ServiceFactory
 from fleets import Fleet
@@ -16,6 +17,8 @@ from standins.openai import Answer, OpenAIStandIn
 from test_page_chat import QUESTION, answers, ask, expect_complete, open_chat, said
 from test_page_project import sign_in
 from test_server import stood_in
+
+pytestmark = pytest.mark.slow
 
 WORDS = [f"word{number} " for number in range(60)]
 WHOLE = "".join(WORDS).strip()

@@ -2,10 +2,13 @@
 
 import os
 
+import pytest
 from conftest import Service
 from playwright.sync_api import Page, expect
 from standins.openai import Answer, OpenAIStandIn
 from test_page_chat import answers, ask, expect_complete, open_chat
+
+pytestmark = pytest.mark.slow
 
 TOKENS = int(os.environ.get("TOKENS", "2000"))
 TURNS = int(os.environ.get("TURNS", "100"))

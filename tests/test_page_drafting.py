@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from browsers import DESK, FULL, ContextFactory, check_accessible
 from conftest import Service
 from playwright.sync_api import Locator, Page, Route, expect
@@ -12,6 +13,8 @@ from relay import breaking
 from standins.openai import Answer, OpenAIStandIn
 
 from graph.settings import ROOT
+
+pytestmark = pytest.mark.slow
 
 MANIFESTO = ROOT / "templates/context/PROJECT_MANIFESTO/example.md"
 LANGUAGE = ROOT / "templates/context/DOMAIN_LANGUAGE/example.md"

@@ -15,6 +15,8 @@ from standins.openai import OpenAIStandIn
 
 from graph.settings import ROOT
 
+pytestmark = pytest.mark.slow
+
 HANDBOOK = ROOT / "samples/sensor-handbook.pdf"
 SECRET = "a secret of more than thirty-two bytes"
 HOSTILE = "<img src=x onerror=alert(1)>\"'`{{7*7}} \u202eevil\u202c &amp; " + "long" * 30

@@ -9,6 +9,8 @@ from desks import Desk, Member, desk_of, opened, seated
 from playwright.sync_api import Page, expect
 from standins.openai import OpenAIStandIn
 
+pytestmark = pytest.mark.slow
+
 ANSWER = "/texts/prompts/answer.md"
 TEXT = "Text of prompts/answer.md"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"

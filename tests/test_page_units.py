@@ -2,7 +2,11 @@
 
 import subprocess
 
+import pytest
+
 from graph.settings import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_what_needs_no_browser() -> None:

@@ -21,6 +21,8 @@ from test_chat import TIDES
 from test_server import wait_until
 from timed import timed
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ASKS, STOPS = 8, 2
 WORDS = 8

@@ -13,6 +13,8 @@ from conftest import make_database
 from standins.openai import OpenAIStandIn
 from test_server import Process, environment, wait_until
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
 REPLICAS = 6
 

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, cast
 
+import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from standins.openai import Answer, OpenAIStandIn
 
@@ -114,6 +115,7 @@ def test_a_thread_that_cannot_be_written_is_a_failure_and_keeps_the_part(
     assert (type(terminal.error), terminal.answer.text) == (InternalFailure, "Because")
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_is_told_even_if_its_part_cannot_be_kept(model: OpenAIStandIn) -> None:
     model.will(Answer(["Be"], end="cut"))
     _, terminal = run(model, FullDisk())

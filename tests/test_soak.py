@@ -28,6 +28,8 @@ from sse import Event, events_of
 from standins.openai import Answer, OpenAIStandIn
 from test_server import Process, process, stood_in, wait_until
 
+pytestmark = pytest.mark.slow
+
 SOAK_S = float(os.environ.get("SOAK_S", "5"))
 SEED = os.environ.get("SEED", "1")
 CLIENTS = 20

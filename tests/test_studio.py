@@ -29,6 +29,8 @@ from graph.postgres import open_pool
 from graph.settings import ROOT
 from graph.studio import InItsLoop
 
+pytestmark = pytest.mark.slow
+
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
 MODES: Any = ["messages-tuple", "updates", "custom"]

@@ -138,6 +138,7 @@ def test_the_same_id_again_replaces_its_vector(vectors: Vectors, project: str) -
     assert asyncio.run(scenario()) == (near(("a", 1.0)), 1)
 
 
+@pytest.mark.slow
 def test_a_deleted_document_is_never_found_again(vectors: Vectors, project: str) -> None:
     many = spread(9000)
 
@@ -195,6 +196,7 @@ def test_a_server_that_died_is_started_again_at_the_same_address_with_what_it_ha
             assert asyncio.run(vectors.search(project, [1, 0], 9)) == near(("a", 1.0))
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_silent_server_keeps_no_thread_from_others(
     tmp_path: Path, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +299,7 @@ def test_another_embedding_model_is_refused_with_what_to_do(tmp_path: Path, proj
         assert asyncio.run(vectors.count(project)) == 1
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_owner_ends(tmp_path: Path) -> None:
     message = (
         f"The folder {str(tmp_path)!r} is in use by process {{}}. "

@@ -32,6 +32,8 @@ from timed import timed
 from graph.knowledge.ownership import Ownership, VectorsInUse
 from graph.postgres import embedded_postgres
 
+pytestmark = pytest.mark.slow
+
 TEXT = (
     b"# Gauges\n\nThe gauge at the north pier reads 41 cm at low water, and 212 cm at high water."
 )
