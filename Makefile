@@ -42,7 +42,7 @@ studio: $(READY_DEV) ## Start LangGraph's server with the pipeline, for Studio, 
 page: $(PAGE) ## Make the page that the service shows to browsers
 
 # More workers than cores: many tests wait for a process or a deadline.
-test: $(READY_DEV) $(PAGE) $(READY_CHROMIUM) ## Run the tests (ALL=1: the slow ones too, as before a change lands)
+test: $(READY_DEV) $(PAGE) $(if $(ALL),$(READY_CHROMIUM)) ## Run the tests (ALL=1: the slow ones too, as before a change lands)
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(if $(ALL),,-m 'not slow')
 
 # One after the other, with nothing beside them: they measure times.

@@ -5,10 +5,13 @@ import time
 
 import httpx
 import jwt
+import pytest
 from conftest import Service, ServiceFactory
 from javascript import Run, in_browser
 from playwright.sync_api import Browser
 from standins.openai import Answer, OpenAIStandIn
+
+pytestmark = pytest.mark.slow
 
 _SECRET = "a secret of more than thirty-two bytes"
 NO_CREDENTIALS = (
