@@ -8,7 +8,7 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -38,14 +38,13 @@ def main() -> None:
     # So that the servers are ended too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options = parsed()
-    with servers(options.only.split(",")) as candidates:
+    with servers(options.only) as candidates:
         measure = Bench(candidates[0].port)
         found: dict[str, Samples] = {each.name: defaultdict(list) for each in candidates}
         for candidate in candidates:
             sample(measure, "warm up", candidate, found)
-        names = [name for name in options.measure.split(",") if name in measure.measures]
         for at in range(options.n):
-            for name in names:
+            for name in options.measure:
                 for candidate in turned(candidates, at):
                     if at == 0 or name not in ONCE:
                         sample(measure, name, candidate, found)
@@ -61,9 +60,9 @@ def parsed() -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="bench.streaming", description=__doc__)
     parser.add_argument("-n", type=int, default=2, help="rounds")
-    parser.add_argument("--only", default=",".join(SERVERS), help="servers, with commas")
-    every = ",".join(Bench(0).measures)
-    parser.add_argument("--measure", default=every, help=f"of {every}")
+    for option, known in (("--only", SERVERS), ("--measure", Bench(0).measures)):
+        every = ",".join(known)
+        parser.add_argument(option, type=some_of(known), default=every, help=f"of {every}")
     parser.add_argument("--quick", action="store_true", help="one round, without what takes long")
     parser.add_argument("--write", type=Path, help="the folder of performance.md and .svg")
     parser.add_argument("-v", action="store_true", help="tell of each try at streams held")
@@ -72,9 +71,21 @@ def parsed() -> argparse.Namespace:
     logging.getLogger("bench").setLevel(logging.DEBUG if options.v else logging.WARNING)
     if options.quick:
         options.n = 1
-        wanted = options.measure.split(",")
-        options.measure = ",".join(name for name in wanted if name not in SLOW)
+        options.measure = [name for name in options.measure if name not in SLOW]
     return options
+
+
+def some_of(known: Collection[str]) -> Callable[[str], list[str]]:
+    """Reads names with commas between them, each of them `known`."""
+
+    def names(text: str) -> list[str]:
+        found = text.split(",")
+        if unknown := [name for name in found if name not in known]:
+            told = f"{', '.join(unknown)}: choose of {', '.join(known)}"
+            raise argparse.ArgumentTypeError(told)
+        return found
+
+    return names
 
 
 @contextmanager
