@@ -50,6 +50,12 @@ class CheckedPool(AsyncConnectionPool[Connection]):
         self._heard[conn] = monotonic()
         await super().putconn(conn)
 
+    async def _get_ready_connection(self, timeout: float | None) -> Connection | None:  # noqa: ASYNC109
+        # The one that was used last is given, not the one that waited longest: it needs no look,
+        # and the process behind it is still in the processor's caches. Those at rest are closed.
+        self._pool.rotate()
+        return await super()._get_ready_connection(timeout)
+
     async def watch(self) -> None:
         """Hang up for ever what waits for a silent database."""
         while True:

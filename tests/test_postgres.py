@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from api.runs.bell import listen
 from api.runs.transcripts import Transcripts
 from graph import silence
 from graph.checkpoints import Threads, open_checkpoints
-from graph.postgres import embedded_postgres, open_pool
+from graph.postgres import Pool, embedded_postgres, open_pool
 
 IMPATIENT = """
 import asyncio, sys
@@ -199,6 +199,30 @@ def test_statements_are_prepared_unless_a_pooler_stands_between(
             return cursor.rowcount
 
     assert asyncio.run(scenario()) == prepared
+
+
+def test_the_connection_that_was_used_last_is_used_next_and_closed_last(postgres_url: str) -> None:
+    """In turn, each would be used more rarely, and be asked more often whether it lives."""
+
+    async def used(pool: Pool) -> int:
+        async with pool.connection() as connection:
+            return connection.info.backend_pid
+
+    async def scenario() -> tuple[list[int], list[int], list[int]]:
+        async with open_pool(make_database(postgres_url), max_size=4) as pool:
+            async with AsyncExitStack() as stack:
+                taken = [await stack.enter_async_context(pool.connection()) for _ in range(4)]
+                # The first one that is taken is the last one that is given back.
+                pids = [connection.info.backend_pid for connection in taken]
+            found = [await used(pool) for _ in range(3)]
+            for _ in range(3):
+                await pool._shrink_pool()
+            left = [connection.info.backend_pid for connection in pool._pool]
+            return pids, found, left
+
+    pids, found, left = asyncio.run(scenario())
+    assert found == [pids[0]] * 3
+    assert left == [pids[1], pids[0]]
 
 
 @asynccontextmanager
