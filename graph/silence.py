@@ -51,8 +51,8 @@ class CheckedPool(AsyncConnectionPool[Connection]):
         await super().putconn(conn)
 
     async def _get_ready_connection(self, timeout: float | None) -> Connection | None:  # noqa: ASYNC109
-        # The one that was used last is given, not the one that waited longest: it needs no look,
-        # and the process behind it is still in the processor's caches. Those at rest are closed.
+        # The one that was used last, not the one that has waited longest: it needs no look, and the
+        # process behind it is still in the processor's caches. The latter is closed first.
         self._pool.rotate()
         return await super()._get_ready_connection(timeout)
 
