@@ -1,10 +1,13 @@
 """What bench/streaming measures with: its model, its client, and a relay between the two."""
 
 import asyncio
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from openai import OpenAI
 
@@ -13,10 +16,23 @@ from bench.streaming.candidates import Candidate
 from bench.streaming.client import ask_all
 from bench.streaming.measures import Bench, NotWhole
 from bench.streaming.model import NAME, WINDOW, order, prose
+from bench.streaming.processes import cpu_s, process
 from bench.streaming.servers import model, raw
 from bench.streaming.tables import Grid, Row
 
 TOKENS = 20
+STARTS_ONE_APART = """
+import os, time
+if not (first := os.fork()):
+    if not os.fork():
+        print("apart", os.getpid(), flush=True)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            pass
+    os._exit(0)
+os.waitpid(first, 0)
+time.sleep(20)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +93,19 @@ def test_a_refusal_is_no_answer(served: list[Candidate]) -> None:
     nowhere = Candidate("peer", "", served[1].process, served[1].port, served[0].protocol)
     with pytest.raises(NotWhole, match="status 404"):
         asyncio.run(Bench(0).burst(nowhere))
+
+
+def test_what_a_server_started_counts_and_ends_with_it_though_it_is_nobodys_child(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", STARTS_ONE_APART]
+    with process(command, tmp_path, {}, None, r"apart (\d+)\n") as (server, found):
+        apart = psutil.Process(int(found[1]))
+        until = time.monotonic() + 10
+        while apart.cpu_times().user < 0.5 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert cpu_s(server) > 0.5
+    assert not apart.is_running() or apart.status() == psutil.STATUS_ZOMBIE
 
 
 def test_tables_and_chart_are_written_and_all_else_stays(tmp_path: Path) -> None:

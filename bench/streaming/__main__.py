@@ -20,10 +20,17 @@ from bench.streaming.chart import chart
 from bench.streaming.measures import Bench, NotWhole, Samples
 from bench.streaming.ours import ours
 from bench.streaming.processes import on_core, two_cores
-from bench.streaming.servers import langgraph, langserve, model, raw, sse
+from bench.streaming.servers import langgraph, langserve, model, parts, raw, sse
 from bench.streaming.tables import Grid, Row, comparison, figures
 
-SERVERS = {"ours": ours, "langserve": langserve, "langgraph": langgraph, "raw": raw, "sse": sse}
+SERVERS = {
+    "ours": ours,
+    "langserve": langserve,
+    "langgraph": langgraph,
+    "raw": raw,
+    "parts": parts,
+    "sse": sse,
+}
 ONCE = ("memory", "held")
 SLOW = ("memory", "held", "turn")
 BEGIN, END = "<!-- bench.streaming -->", "<!-- end of bench.streaming -->"

@@ -67,6 +67,7 @@ def process(
                 if one.is_running():
                     one.kill()
             child.wait()
+            psutil.wait_procs(tree, timeout=5)
 
 
 def at_rest(server: psutil.Process) -> None:
@@ -90,21 +91,20 @@ def _found(child: subprocess.Popen[bytes], said: Path, address: str) -> re.Match
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """Seconds of a CPU that a process and its children have used so far."""
+    """Seconds of a CPU that a server and all that it started have used so far."""
     total = 0.0
     for one in _tree(process):
         try:
             times = one.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        total += times.user + times.system
-        if one.pid == process.pid:
-            total += times.children_user + times.children_system
+        # Children that have ended count for their parent.
+        total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
 def memory(process: psutil.Process) -> int:
-    """Bytes that a process and its children hold; of what they share, each its part."""
+    """Bytes that a server and all that it started hold; of what they share, each its part."""
     total = 0
     for one in _tree(process):
         try:
@@ -115,4 +115,20 @@ def memory(process: psutil.Process) -> int:
 
 
 def _tree(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
+    """A server and all that it started: its children, and what works in its folder.
+
+    Postgres becomes nobody's child when it starts.
+    """
+    found = [process, *process.children(recursive=True)]
+    folder = Path(process.cwd())
+    return [
+        *found,
+        *(one for one in psutil.process_iter() if one not in found and _is_in(one, folder)),
+    ]
+
+
+def _is_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False

@@ -46,6 +46,13 @@ def raw(folder: Path, core: int | None, model: int) -> Iterator[list[Candidate]]
 
 
 @contextmanager
+def parts(folder: Path, core: int | None, model: int) -> Iterator[list[Candidate]]:
+    """The same relay, behind LangGraph with its saver in Postgres and MiniLM."""
+    with app("parts", folder, core, model) as (child, port):
+        yield [Candidate("floor", "floor: our parts alone", child, port, completions(""))]
+
+
+@contextmanager
 def sse(folder: Path, core: int | None, model: int) -> Iterator[list[Candidate]]:
     """FastAPI's own events over the openai SDK."""
     token, end = b'event: token\ndata: {"token": " ', b"event: done\n"
