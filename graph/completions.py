@@ -24,6 +24,9 @@ REPORTED = "The model reported an error instead of an answer. Check the provider
 
 _FINISH_REASONS = frozenset({"stop", "length", "content_filter", "tool_calls"})
 _MAX_EVENT_BYTES = 4 * 1024 * 1024
+# Pieces of reasoning and of calls, which are no tokens of an answer. Not every model comes to an
+# end.
+_MOST_UNSEEN = 131_072
 
 
 class Batch(NamedTuple):
@@ -54,6 +57,7 @@ class Completion:
         self._closed = False
         self._rest: list[bytes] = []
         self._rest_size = 0
+        self._unseen = 0
         self._tokens: list[str] = []
         self._tool_calls: list[ToolCallChunk] = []
         self._finish_reason: str | None = None
@@ -131,6 +135,8 @@ class Completion:
             data = line[5:].strip()
             if data.startswith(b"{"):
                 self._note(_loaded(data))
+                if self._closed:
+                    return
             elif data == b"[DONE]":
                 self.close()
                 return
@@ -159,11 +165,18 @@ class Completion:
             self._tokens.append(text)
             self.begun = True
         elif delta.get("reasoning_content") or delta.get("reasoning"):
-            self.begun = True
+            self._count_unseen()
         if calls := delta.get("tool_calls"):
-            self.begun = True
+            self._count_unseen()
             for call in calls:
                 _add_tool_call(self._tool_calls, call)
+
+    def _count_unseen(self) -> None:
+        self.begun = True
+        self._unseen += 1
+        if self._unseen > _MOST_UNSEEN:
+            self._finish("length", None)
+            self.close()
 
     def _finish(self, reason: str, model_name: str | None) -> None:
         if reason == "error":

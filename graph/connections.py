@@ -335,9 +335,9 @@ async def read_leftovers(response: aiohttp.ClientResponse) -> None:
 
 
 def unread(content: aiohttp.StreamReader) -> bytes:
-    """The bytes that came before the connection was lost."""
+    """The bytes that came before the connection was lost, and that nobody has read."""
     # aiohttp raises what broke a stream before it hands out the bytes that came ahead of it.
-    return b"".join(content._buffer)
+    return b"".join(content._buffer)[content._buffer_offset :]
 
 
 def is_awaited(content: aiohttp.StreamReader) -> bool:

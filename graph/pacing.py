@@ -110,12 +110,15 @@ class Pace:
 async def _pause(content: aiohttp.StreamReader, seconds: float) -> None:
     """Leave for so long to the kernel what comes for `content`, which costs nothing there."""
     transport = content._protocol.transport
-    if transport is None or transport.is_closing():
+    # At the end of an answer the connection may be another one's by now.
+    if content.is_eof() or transport is None or transport.is_closing():
         return
     transport.pause_reading()
-    await asyncio.sleep(seconds)
-    if not transport.is_closing():
-        transport.resume_reading()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        if not transport.is_closing():
+            transport.resume_reading()
 
 
 def _pace_of(loop: asyncio.AbstractEventLoop) -> Pace:

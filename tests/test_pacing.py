@@ -149,6 +149,42 @@ def test_only_what_trickles_pauses_and_nothing_before_the_first_token(
     assert asyncio.run(read_all()) == [(size, at in paused) for at, size in enumerate(sizes)]
 
 
+@pytest.mark.parametrize("at_end", [False, True])
+def test_a_pause_leaves_the_connection_as_it_was_which_may_be_anothers_by_now(
+    monkeypatch: pytest.MonkeyPatch, at_end: bool
+) -> None:
+    async def cancelled() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, protocol = await loop.create_connection(
+                lambda: BaseProtocol(loop), sock=ours
+            )
+            content = StreamReader(protocol, 2**16, loop=loop)
+            answer = Completion("x")
+            answer.begun = True
+            reading = Reading(content, loop.time() + 10, 10)
+            for _ in range(2):
+                waiting = asyncio.create_task(reading.next(answer))
+                await asyncio.sleep(0.01)
+                content.feed_data(b"x")
+                await waiting
+            if at_end:
+                content.feed_eof()
+            waiting = asyncio.create_task(reading.next(answer))
+            await asyncio.sleep(0.01)
+            was_reading = transport.is_reading()
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            is_reading = transport.is_reading()
+            reading.close()
+            transport.close()
+            return [was_reading, is_reading]
+
+    pausing(monkeypatch, 0.1)
+    assert asyncio.run(cancelled()) == [at_end, True]
+
+
 @timed
 def test_who_hangs_up_in_a_pause_hangs_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pausing(monkeypatch, 30)

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from standins.openai import Answer, OpenAIStandIn
 from timed import timed
 
+from graph import completions
 from graph.completions import Batch, Completion, tokens_of
 from graph.errors import ModelError, ModelRefused, ModelReported, ModelTimedOut, ModelUnreachable
 from graph.streaming import StreamingChatModel
@@ -332,6 +333,21 @@ def test_reasoning_is_not_text_but_counts_as_the_first_token() -> None:
     assert ask_raw(speak, first_token_timeout_s=0.3) == Heard([("a",)], FINISHED)
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [{"reasoning_content": "hm"}, {"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]}],
+    ids=["reasoning", "calls"],
+)
+def test_reasoning_that_does_not_end_is_ended(
+    model: OpenAIStandIn, monkeypatch: pytest.MonkeyPatch, piece: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(completions, "_MOST_UNSEEN", 3)
+    model.will(stream(text("a"), *[event(piece)] * 4, text("b"), FINISH, DONE))
+    heard = ask(model.base_url)
+    ending = {**FINISHED, "finish_reason": "length"}
+    assert (heard.tokens, heard.ending, heard.fault) == (["a"], ending, None)
+
+
 def test_control_characters_and_lone_surrogates_are_removed_token_by_token(
     model: OpenAIStandIn,
 ) -> None:
@@ -419,6 +435,14 @@ def test_a_fault_in_the_stream_has_its_error_and_the_tokens_before_it_are_heard(
     heard = ask(model.base_url, idle_timeout_s=0.3)
     assert (heard.tokens, heard.fault, heard.ending) == (["a", " b"], fault, {})
     assert len(model.chats) == 1
+
+
+def test_of_a_burst_that_is_cut_off_each_token_is_heard_once(model: OpenAIStandIn) -> None:
+    # Several slices of it wait to be read when the connection is lost.
+    burst = [f"word{at} " for at in range(1000)]
+    model.will(Answer(burst, end="cut", one_write=True))
+    heard = ask(model.base_url)
+    assert (heard.tokens, heard.fault) == (burst, BROKEN_OFF)
 
 
 @pytest.mark.parametrize(
