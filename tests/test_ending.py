@@ -187,6 +187,17 @@ def test_what_of_a_log_arrives_late_does_not_stand_beside_the_whole(
     assert stored(rows, end) == WHOLE
 
 
+def test_who_asked_for_a_stop_while_the_service_went_down_is_heard(
+    url: str, rows: psycopg.Connection[Any]
+) -> None:
+    end = about(rows)
+    end = replace(end, row=replace(end.row, status="failed", next_run_id=uuid.uuid4()))
+    assert ended(url, rows, end, _ASK_TO_STOP)
+    following = rows.execute(_SELECT_STOPS, (end.row.next_run_id,)).fetchall()
+    assert following == [{"status": "running", "stop_asked": True}]
+
+
+_SELECT_STOPS = "select status, stop_asked from runs where id = %s"
 _NEW_PROJECT = "insert into projects (id, name, owner_id) values (%s, 'Tides', %s)"
 _UPLOAD = """
 insert into documents (id, project_id, name, mime_type, size_bytes, sha256, status)

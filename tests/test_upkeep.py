@@ -3,10 +3,13 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 import psycopg
+import pytest
 from conftest import make_database
 
+import api.runs.upkeep
 from api.access.principals import LOCAL_USER, know_principals
 from api.app import DIALECTS
 from api.database.migrations import migrate
@@ -105,3 +108,39 @@ def test_what_a_process_has_no_time_to_begin_waits_for_another(postgres_url: str
         assert {*taken, left.row.id} == both
 
     on_database(url, work)
+
+
+def test_the_lease_is_prolonged_while_much_is_taken_up(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.runs.upkeep, "RENEW_S", 0.1)
+    url = make_database(postgres_url)
+
+    async def until(pool: Pool) -> datetime:
+        async with pool.connection() as connection:
+            [row] = await (await connection.execute(_SELECT_LEASES)).fetchall()
+        found: datetime = row["lease_until"]
+        return found
+
+    async def work(pool: Pool) -> None:
+        lease, rows, recovery = parts(pool)
+        await lease.enter(alone=True)
+        begin(url, None)
+        is_taking = asyncio.Event()
+
+        async def take_up(waiting: Waiting) -> None:
+            is_taking.set()
+            await asyncio.Event().wait()
+
+        upkeep = Upkeep(lease, rows, recovery, list)
+        working = asyncio.create_task(upkeep.work(take_up, alone=True))
+        await is_taking.wait()
+        before = await until(pool)
+        await asyncio.sleep(1)
+        working.cancel()
+        assert await until(pool) > before
+
+    on_database(url, work)
+
+
+_SELECT_LEASES = "select lease_until from processes"

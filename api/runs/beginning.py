@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, cast
 
 from psycopg import AsyncConnection
@@ -247,10 +246,15 @@ async def _insert_answer_again(
 
 
 async def _as_json(request: Request) -> str:
-    # As ASCII it would be longer for most of the world.
-    dumps = partial(json.dumps, asdict(request), ensure_ascii=False, separators=(",", ":"))
     # The documents that a request brings may have megabytes.
-    return await asyncio.to_thread(dumps) if request.turn.get("project_context") else dumps()
+    if request.turn.get("project_context"):
+        return await asyncio.to_thread(_dumped, request)
+    return _dumped(request)
+
+
+def _dumped(request: Request) -> str:
+    # As ASCII it would be longer for most of the world.
+    return json.dumps(asdict(request), ensure_ascii=False, separators=(",", ":"))
 
 
 _CREATED = """
@@ -302,8 +306,10 @@ _BEGIN = {
 _SELECT_RUNNING = "select id from runs where conversation_id = %s and status = 'running'"
 _INSERT_NEXT = """
 with passed_on as (update runs set request = null where id = %(run)s)
-insert into runs (id, conversation_id, owner_id, status, question_id, api, request, attempt)
-select %(next)s, conversation_id, owner_id, 'running', question_id, api, request, attempt + 1
+insert into runs
+    (id, conversation_id, owner_id, status, question_id, api, request, attempt, stop_asked)
+select %(next)s, conversation_id, owner_id, 'running', question_id, api, request, attempt + 1,
+    stop_asked
 from runs where id = %(run)s
 """
 # Who sends the same request again gets the run that answers it.

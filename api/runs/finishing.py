@@ -14,6 +14,7 @@ from api.runs.log import JUMP
 from api.runs.recovery import Recovery, went_down
 from api.runs.rows import RunRow, ended
 from api.runs.run import Run
+from api.runs.stored_log import Batch
 from api.runs.writer import LogWriter
 from api.wire import Frame
 from graph.errors import InternalFailure, MemoryFailed, ServiceStopping
@@ -29,11 +30,15 @@ _AGAIN_AT_MOST_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Last:
-    """What a run says at its end: `frames`, the first with the number `first`."""
+    """What a run says at its end: `frames`, the first with the number `first`.
+
+    `batches` are all that it said, with these.
+    """
 
     answer: Answer
     first: int
     frames: Sequence[Frame]
+    batches: Sequence[Batch]
     row: RunRow
     spent: Spent
 
@@ -108,7 +113,8 @@ class Finishing:
         frames = run.dialect(terminal)
         row = ended(run.row, terminal, error_of(terminal, frames))
         row = replace(row, seq=first + len(frames) - 1)
-        return _Last(terminal.answer, first, frames, row, spent_on(terminal, self._price_of))
+        spent = spent_on(terminal, self._price_of)
+        return _Last(terminal.answer, first, frames, run.whole_log(frames, first), row, spent)
 
     def _show(self, run: Run, last: _Last) -> None:
         run.log.append(last.frames, last=True, first=last.first)
@@ -131,7 +137,7 @@ def _end(run: Run, last: _Last) -> End:
     return End(
         row=last.row,
         answer=last.answer,
-        batches=run.whole_log(last.frames, last.first),
+        batches=last.batches,
         spent=last.spent,
         web_sources=run.web_sources,
         documents=run.documents,

@@ -17,7 +17,7 @@ from api.runs.rows import COLUMNS, JOINED, RunRow, ended
 from api.runs.stored_log import Batch, frames_kept
 from graph.errors import ServiceStopping
 from graph.events import Answer, Failed, Finished, Terminal, Usage
-from graph.postgres import Pool
+from graph.postgres import UNREACHABLE, Pool
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,11 @@ class Recovery:
         for row in rows:
             try:
                 await self.close(row["id"])
-            except Exception:
-                # The others shall not wait for one that cannot be closed.
+            except Exception as error:
+                # The others shall not wait for one that cannot be closed, nor all for a database
+                # that is away.
+                if isinstance(error, UNREACHABLE) and error.sqlstate is None:
+                    raise
                 log.exception("run %s could not be closed", row["id"])
 
     async def close(self, run_id: uuid.UUID) -> None:

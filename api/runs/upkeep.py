@@ -5,6 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from api.runs.leases import LEASE_S, RENEW_S, Lease
 from api.runs.recovery import Recovery, Waiting
@@ -43,14 +44,11 @@ class Upkeep:
         """Look after it all, for ever."""
         if alone:
             self._steady_since -= LEASE_S
-        while True:
-            try:
-                await self._round(take_up)
-            except UNREACHABLE:
-                log.warning("the lease could not be renewed: the database is away")
-            except Exception:
-                log.exception("what other processes left behind could not be looked after")
-            await asyncio.sleep(RENEW_S)
+        # Each on its own: to recover what another process has left may take longer than a lease.
+        await asyncio.gather(
+            _for_ever(self._renew, "the lease could not be renewed"),
+            _for_ever(partial(self._recover, take_up), "what other processes left behind waits"),
+        )
 
     async def leave(self) -> None:
         """Give the lease back: what this process has left undone belongs to others at once."""
@@ -59,14 +57,18 @@ class Upkeep:
             await self._release_orphans()
             await self._lease.leave()
 
-    async def _round(self, take_up: TakeUp) -> None:
+    async def _renew(self) -> None:
         async with self._renewing:
             if self._has_left:
                 return
             await self._lease.renew()
         self._note_renewal(time.monotonic())
+
+    async def _recover(self, take_up: TakeUp) -> None:
+        if self._has_left:
+            return
         await self._release_orphans()
-        if self._renewed_at - self._steady_since >= 2 * RENEW_S:
+        if self._is_steady(time.monotonic()):
             await self._recovery.close_abandoned()
         while self.takes_up and (waiting := await self._recovery.take_up()):
             for one in waiting:
@@ -89,3 +91,19 @@ class Upkeep:
         if now - self._renewed_at > 2 * RENEW_S:
             self._steady_since = now
         self._renewed_at = now
+
+    def _is_steady(self, now: float) -> bool:
+        """Whether the database was there for long enough, so that leases that are over mean it."""
+        is_renewed = now - self._renewed_at <= 2 * RENEW_S
+        return is_renewed and self._renewed_at - self._steady_since >= 2 * RENEW_S
+
+
+async def _for_ever(work: Callable[[], Awaitable[None]], waits: str) -> None:
+    while True:
+        try:
+            await work()
+        except UNREACHABLE:
+            log.warning("%s: the database is away", waits)
+        except Exception:
+            log.exception("%s", waits)
+        await asyncio.sleep(RENEW_S)
