@@ -31,7 +31,7 @@ class Services(BaseModel):
 
 
 class Health(BaseModel):
-    """The whole: ERROR where the service cannot work, DEGRADED where a part is away."""
+    """The whole: ERROR where the service takes no questions, DEGRADED where a part is away."""
 
     status: Literal["OK", "DEGRADED", "ERROR"]
     message: str
@@ -43,12 +43,12 @@ class Health(BaseModel):
 @router.get(
     f"{DRAFTING_PREFIX}/system/health",
     response_model=Health,
-    responses={503: {"model": Health, "description": "The service cannot work."}},
+    responses={503: {"model": Health, "description": "The service takes no questions."}},
 )
 async def health(service: Service) -> Response:
-    """Ask each part, within 2 seconds. 503 when the database is away."""
+    """Ask each part, within 2 seconds. 503 when the database is away or the service goes down."""
     services = await ask_parts(service)
-    health = judge(services)
+    health = judge(services, is_closing=service.runs.is_closing)
     if health.status == "ERROR":
         return JSONResponse(health.model_dump(), 503, headers={"Retry-After": "5"})
     return JSONResponse(health.model_dump())
@@ -64,14 +64,16 @@ async def ask_parts(service: Parts) -> Services:
     return Services(database=database, vectors=vectors, llm=llm)
 
 
-def judge(services: Services) -> Health:
+def judge(services: Services, *, is_closing: bool = False) -> Health:
     """What the parts' states mean for the whole."""
     away = [name for name, state in services if state == "ERROR"]
-    if services.database == "ERROR":
+    if is_closing or services.database == "ERROR":
         status: Literal["OK", "DEGRADED", "ERROR"] = "ERROR"
     else:
         status = "DEGRADED" if away else "OK"
     message = f"Not answering: {', '.join(away)}." if away else "All parts answer."
+    if is_closing:
+        message = "The service is going down."
     return Health(status=status, message=message, version=version("archwright"), services=services)
 
 

@@ -298,6 +298,9 @@ def test_sigterm_hands_what_goes_on_for_long_to_the_next_start(
     began = time.monotonic()
     service.child.send_signal(signal.SIGTERM)
     wait_until(lambda: refuses_new_runs(service.url), 30)
+    health = httpx.get(f"{service.url}/api/v1/system/health")
+    assert (health.status_code, health.json()["status"]) == (503, "ERROR")
+    assert health.json()["message"] == "The service is going down."
     assert service.wait_for_exit(30) == 0
     assert 9 < time.monotonic() - began < 15
     assert "Traceback" not in service.err

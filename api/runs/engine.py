@@ -56,7 +56,7 @@ class Runs:
 
     Those that it works on are in memory; of all others it knows what Postgres has. A stream is
     kept for `retention` after its end. With `reruns` a turn that ended with its process is asked
-    again.
+    again. While it `is_closing` it takes no new runs.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Runs:
         self._starts = Starts()
         self._beginning: set[uuid.UUID] = set()
         self._stops = Stops(self._rows, process_id, self._runs)
-        self._is_closing = False
+        self.is_closing = False
         self._upkeep = Upkeep(self._lease, self._rows, self._recovery, self._known)
 
     @property
@@ -147,7 +147,6 @@ class Runs:
             Refusal: 409, a run of this conversation is going on; 429, too many runs are, or all
                 tokens are used; 503, the service goes down; 403 or 404, see `Beginnings`.
         """
-        self.refuse_when_closing()
         await self._fair_use.refuse_without_tokens(new.owner_id, new.project_id)
         self._beginning.add(new.id)
         try:
@@ -160,6 +159,7 @@ class Runs:
 
     async def _begin(self, new: NewRun, dialect: Dialect, start: Start) -> bool:
         try:
+            self.refuse_when_closing()
             return await self._beginnings.begin(new, dialect.opening())
         except BaseException:
             start.leave()
@@ -199,7 +199,7 @@ class Runs:
         Raises:
             Refusal: 503.
         """
-        if self._is_closing:
+        if self.is_closing:
             raise Refusal(
                 503,
                 "shutting_down",
@@ -262,7 +262,7 @@ class Runs:
 
     async def close(self, grace_s: float) -> None:
         """Take no new runs, let the others end for `grace_s` seconds, then close what is left."""
-        self._is_closing = True
+        self.is_closing = True
         self._upkeep.takes_up = False
         await self._wait_for_all(grace_s)
         for run in self._runs.values():

@@ -33,7 +33,7 @@ export interface paths {
         };
         /**
          * Health
-         * @description Ask each part, within 2 seconds. 503 when the database is away.
+         * @description Ask each part, within 2 seconds. 503 when the database is away or the service goes down.
          */
         get: operations["health_api_v1_system_health_get"];
         put?: never;
@@ -1883,7 +1883,7 @@ export interface components {
         };
         /**
          * Health
-         * @description The whole: ERROR where the service cannot work, DEGRADED where a part is away.
+         * @description The whole: ERROR where the service takes no questions, DEGRADED where a part is away.
          */
         Health: {
             /**
@@ -3366,7 +3366,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description The service cannot work. */
+            /** @description The service takes no questions. */
             503: {
                 headers: {
                     [name: string]: unknown;
