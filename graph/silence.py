@@ -1,7 +1,9 @@
 """A database that falls silent: noticed before a connection is used, and while it is."""
 
 import asyncio
+import errno
 import logging
+import os
 import select
 import socket
 from contextlib import suppress
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 
 Connection = AsyncConnection[DictRow]
 
+# Why the system cannot send anything there; libpq hands it on in its own words.
+_NO_WAY = (os.strerror(errno.ENETUNREACH), os.strerror(errno.EHOSTUNREACH))
 _FRESH_S = 1.0
 _CONNECT_S = 2
 _CHECK_S = 1.0
@@ -84,8 +88,8 @@ class CheckedPool(AsyncConnectionPool[Connection]):
             )
         except ConnectionTimeout:
             return False
-        except Error:
-            return True
+        except Error as error:
+            return not any(reason in str(error) for reason in _NO_WAY)
         async with other:
             try:
                 await _check(other)

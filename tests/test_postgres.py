@@ -144,6 +144,18 @@ def test_a_statement_is_given_up_when_the_database_falls_silent_under_it(postgre
     assert asyncio.run(scenario()) == 1
 
 
+@pytest.mark.parametrize(
+    ("where", "answers"),
+    [("host=255.255.255.255", False), ("host=127.0.0.1 port=9", True)],
+    ids=["no way there", "refused"],
+)
+def test_where_no_way_leads_the_database_is_silent(where: str, answers: bool) -> None:
+    async def scenario() -> bool:
+        return await silence.CheckedPool(f"{where} user=x dbname=x")._answers()
+
+    assert asyncio.run(scenario()) is answers
+
+
 def test_an_embedded_server_ends_with_its_last_user_even_if_another_was_killed(
     scratch: Path,
 ) -> None:
