@@ -394,7 +394,8 @@ def migrated(postgres_url: str) -> str:
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stands still is no database that is away."""
-    monkeypatch.setattr("graph.offers._PATIENCE_S", 30)
+    for patience in ("_PATIENCE_S", "_FIRST_PATIENCE_S"):
+        monkeypatch.setattr(f"graph.offers.{patience}", 30)
 
 
 @asynccontextmanager
