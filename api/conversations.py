@@ -63,7 +63,10 @@ class CitationEntry(CamelModel):
 
 
 class MessageEntry(CamelModel):
-    """A message of a conversation; the versions name the words that made an answer."""
+    """A message of a conversation; the versions name the words that made an answer.
+
+    Where its turn was asked again, a later answer counts in place of one that is superseded.
+    """
 
     id: uuid.UUID
     role: Literal["user", "assistant", "system"]
@@ -71,6 +74,7 @@ class MessageEntry(CamelModel):
     created_at: datetime
     citations: list[CitationEntry]
     status: Status
+    is_superseded: bool
     prompt_version: str | None
     template_version: str | None
 
@@ -276,7 +280,8 @@ from conversations c join {ACCESS} access on access.project_id = c.project_id
 where c.id = %(id)s and c.owner_id = %(me)s and access_tier is not null
 """
 _SELECT_MESSAGES = """
-select id, role, content, created_at, citations, status, prompt_version, template_version
+select id, role, content, created_at, citations, status, is_superseded, prompt_version,
+    template_version
 from messages where conversation_id = %(id)s order by position, created_at
 """
 _SELECT_RECENT = f"""

@@ -2213,6 +2213,8 @@ export interface components {
         /**
          * MessageEntry
          * @description A message of a conversation; the versions name the words that made an answer.
+         *
+         *     Where its turn was asked again, a later answer counts in place of one that is superseded.
          */
         MessageEntry: {
             /**
@@ -2239,6 +2241,8 @@ export interface components {
              * @enum {string}
              */
             status: "complete" | "streaming" | "stopped" | "failed";
+            /** Issuperseded */
+            isSuperseded: boolean;
             /** Promptversion */
             promptVersion: string | null;
             /** Templateversion */
