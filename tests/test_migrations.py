@@ -4,10 +4,11 @@ import uuid
 
 import alembic.command
 import psycopg
-from conftest import make_database
+import pytest
+from conftest import make_database, migrated_database
 from sqlalchemy import create_engine, make_url
 
-from api.database.migrations import _config, migrate
+from api.database.migrations import TablesAreNewer, _config, migrate
 
 BEFORE = """
 insert into users (id, subject, name) values (%(id)s, 'me', 'Me');
@@ -71,3 +72,13 @@ def upgrade(url: str, revision: str) -> None:
     with engine.begin() as connection:
         alembic.command.upgrade(_config(connection), revision)
     engine.dispose()
+
+
+def test_tables_of_a_newer_version_are_refused_with_a_sentence(postgres_url: str) -> None:
+    url = migrated_database(postgres_url)
+    with psycopg.connect(url) as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    with pytest.raises(TablesAreNewer, match="by a newer version of Archwright"):
+        migrate(url)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select * from alembic_version").fetchall() == [("9999",)]

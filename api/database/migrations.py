@@ -10,6 +10,7 @@ from pathlib import Path
 import alembic.command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
@@ -17,10 +18,22 @@ from api.queue import make_tables
 
 _HERE = Path(__file__).resolve().parent
 _LOCK = 0x61726368_0002
+_NEWER = (
+    "The database was brought up to date by a newer version of Archwright. Start that version, or "
+    "go back to a dump that was made before."
+)
+
+
+class TablesAreNewer(ValueError):
+    """A newer version has changed the tables, in ways that this one does not know."""
 
 
 def migrate(url: str) -> None:
-    """Apply what is missing to the database at `url`. Blocks: call it in a thread."""
+    """Apply what is missing to the database at `url`. Blocks: call it in a thread.
+
+    Raises:
+        TablesAreNewer: nothing is changed.
+    """
     engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         connect_args={"prepare_threshold": None, "connect_timeout": 10},
@@ -28,7 +41,10 @@ def migrate(url: str) -> None:
     )
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        alembic.command.upgrade(_config(connection), "head")
+        try:
+            alembic.command.upgrade(_config(connection), "head")
+        except CommandError as error:
+            raise TablesAreNewer(_NEWER) from error
         make_tables(connection)
 
 
