@@ -125,7 +125,8 @@ def test_of_many_readers_one_that_never_reads_holds_up_nobody(
     assert [event.data for event in own.events[2:-1]] == [{"delta": token} for token in TOKENS]
     assert own.events[-1].data["finishReason"] == "stop"
     assert [other.events for other in others] == [own.events] * (MANY - 2)
-    assert max(other.at for other in others) - own.at < 3
+    # Who never reads is cut off after a minute; whom that held up would wait as long.
+    assert max(other.at for other in others) - own.at < 15
 
 
 def test_what_is_held_for_readers_that_never_read_does_not_grow_with_the_answer(
