@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -115,6 +115,20 @@ def test_tokens_gather_in_pauses_and_none_is_lost(
     assert heard.longest_s < pause_s + 0.1
 
 
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[asyncio.Transport, StreamReader, Reading]]:
+    """A connection on which nothing comes, its content, and who reads that."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, protocol = await loop.create_connection(lambda: BaseProtocol(loop), sock=ours)
+        content = StreamReader(protocol, 2**16, loop=loop)
+        reading = Reading(content, loop.time() + 10, 10)
+        yield transport, content, reading
+        reading.close()
+        transport.close()
+
+
 # Before the second read is the first look.
 @pytest.mark.parametrize(("has_begun", "paused"), [(True, [2, 5]), (False, [])])
 def test_only_what_trickles_pauses_and_nothing_before_the_first_token(
@@ -124,16 +138,9 @@ def test_only_what_trickles_pauses_and_nothing_before_the_first_token(
 
     async def read_all() -> list[tuple[int, bool]]:
         found = []
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            transport, protocol = await loop.create_connection(
-                lambda: BaseProtocol(loop), sock=ours
-            )
-            content = StreamReader(protocol, 2**16, loop=loop)
+        async with connected() as (transport, content, reading):
             answer = Completion("x")
             answer.begun = has_begun
-            reading = Reading(content, loop.time() + 10, 10)
             for size in sizes:
                 waiting = asyncio.create_task(reading.next(answer))
                 await asyncio.sleep(0.01)
@@ -141,8 +148,6 @@ def test_only_what_trickles_pauses_and_nothing_before_the_first_token(
                 content.feed_data(b" " * size)
                 found.append((len(await waiting), has_paused))
             assert transport.is_reading()
-            reading.close()
-            transport.close()
             return found
 
     pausing(monkeypatch, 0.1)
@@ -154,16 +159,9 @@ def test_a_pause_leaves_the_connection_as_it_was_which_may_be_anothers_by_now(
     monkeypatch: pytest.MonkeyPatch, at_end: bool
 ) -> None:
     async def cancelled() -> list[bool]:
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            transport, protocol = await loop.create_connection(
-                lambda: BaseProtocol(loop), sock=ours
-            )
-            content = StreamReader(protocol, 2**16, loop=loop)
+        async with connected() as (transport, content, reading):
             answer = Completion("x")
             answer.begun = True
-            reading = Reading(content, loop.time() + 10, 10)
             for _ in range(2):
                 waiting = asyncio.create_task(reading.next(answer))
                 await asyncio.sleep(0.01)
@@ -176,10 +174,7 @@ def test_a_pause_leaves_the_connection_as_it_was_which_may_be_anothers_by_now(
             was_reading = transport.is_reading()
             waiting.cancel()
             await asyncio.wait({waiting})
-            is_reading = transport.is_reading()
-            reading.close()
-            transport.close()
-            return [was_reading, is_reading]
+            return [was_reading, transport.is_reading()]
 
     pausing(monkeypatch, 0.1)
     assert asyncio.run(cancelled()) == [at_end, True]

@@ -43,7 +43,10 @@ def process(
     core: int | None,
     address: str,
 ) -> Iterator[tuple[psutil.Process, re.Match[str]]]:
-    """A process on `core`, and the match of `address` in what it prints; ended with the block."""
+    """A process on `core`, and the match of `address` in what it prints; ended with the block.
+
+    `folder` is its own, made for it: what works there is ended too.
+    """
     said = folder / "out"
     with said.open("wb") as out, on_core(core):
         child = subprocess.Popen(
