@@ -16,8 +16,9 @@ Array = npt.NDArray[Any]
 
 _LAYERS, _HEADS = 6, 12
 _EPSILON = 1e-12
-_SIGN, _BLOCK = 0x80, 128
-_CONTRIBUTED = {"DynamicQuantizeMatMul", "Gelu", "MatMulNBits", "MultiHeadAttention"}
+_MOST = 64
+_LOUD, _DAMPED = 10, np.float32(0.25)
+_CONTRIBUTED = {"DynamicQuantizeMatMul", "Gelu", "MultiHeadAttention"}
 
 
 def built(weights: Path) -> bytes:
@@ -110,7 +111,7 @@ def _layer(graph: _Graph, states: str, name: str) -> str:
     attended = _product(graph, attended, f"{name}.attention.output.dense")
     states = _normalized(graph, attended, states, f"{name}.attention.output")
     inner = graph.add("Gelu", [_product(graph, states, f"{name}.intermediate.dense")])
-    inner = _exact_product(graph, inner, f"{name}.output.dense")
+    inner = _damped_product(graph, inner, f"{name}.output.dense")
     return _normalized(graph, inner, states, f"{name}.output")
 
 
@@ -132,24 +133,32 @@ def _normalized(graph: _Graph, states: str, others: str, name: str) -> str:
 
 
 def _product(graph: _Graph, states: str, *names: str) -> str:
+    """By weights of all `names`, side by side."""
+    factors = [graph.factors(name) for name in names]
+    weights, scales, biases = (np.concatenate(part, axis=-1) for part in zip(*factors, strict=True))
+    halves = np.rint(weights * np.float32(0.5)).astype(np.int8)
+    return _multiplied(graph, states, halves, scales * 2, biases)
+
+
+def _damped_product(graph: _Graph, states: str, name: str) -> str:
+    """One or two of the states are so large that by the scale of all the others would be lost.
+
+    They are made smaller, and their weights larger. Which they are the weights tell. Source:
+    SmoothQuant (arXiv 2211.10438).
+    """
+    weights, scales, biases = graph.factors(name)
+    largest = np.abs(weights * scales).max(axis=1)
+    damping = np.where(largest > _LOUD * np.median(largest), _DAMPED, np.float32(1))
+    exact = weights * scales / damping[:, np.newaxis]
+    scales = np.abs(exact).max(axis=0) / np.float32(_MOST)
+    states = graph.add("Mul", [states, graph.constant(damping)])
+    return _multiplied(graph, states, np.rint(exact / scales).astype(np.int8), scales, biases)
+
+
+def _multiplied(graph: _Graph, states: str, weights: Array, scales: Array, biases: Array) -> str:
     """By one scale for all states, and weights of 7 bits.
 
     Processors with AVX2 and without VNNI add two products of 8 bits in 16, and cut what is larger.
     """
-    factors = [graph.factors(name) for name in names]
-    weights, scales, biases = (np.concatenate(part, axis=-1) for part in zip(*factors, strict=True))
-    halves = np.rint(weights * np.float32(0.5)).astype(np.int8)
-    inputs = [graph.constant(halves), graph.constant(scales * 2), "", graph.constant(biases)]
+    inputs = [graph.constant(weights), graph.constant(scales), "", graph.constant(biases)]
     return graph.add("DynamicQuantizeMatMul", [states, *inputs])
-
-
-def _exact_product(graph: _Graph, states: str, name: str) -> str:
-    """By scales for every 128 of a token's states, some of which are far larger than the others."""
-    weights, scales, biases = graph.factors(name)
-    size, count = weights.shape
-    shifted = np.ascontiguousarray(weights.T).view(np.uint8) ^ _SIGN
-    of_blocks = np.repeat(scales, size // _BLOCK)
-    blocks = shifted.reshape(count, -1, _BLOCK)
-    inputs = [graph.constant(blocks), graph.constant(of_blocks), "", "", graph.constant(biases)]
-    how = {"K": size, "N": count, "bits": 8, "block_size": _BLOCK, "accuracy_level": 4}
-    return graph.add("MatMulNBits", [states, *inputs], **how)
