@@ -3,7 +3,7 @@
 import asyncio
 
 _AT_ONCE = 4
-_LONGEST_S = 0.25
+_LONGEST_S = 0.05
 
 
 class Starts:
