@@ -232,13 +232,14 @@ function merged(shown: readonly Turn[], messages: readonly MessageEntry[]): Turn
   const known = new Map(shown.map((turn) => [turn.answer?.runId, turn]));
   const turns: Turn[] = [];
   for (const message of messages) {
+    // It was asked again after a crash; the later answer stands in its place.
+    if (message.isSuperseded) continue;
     if (message.role === "user") {
       turns.push({ id: message.id, question: message.content, answer: null });
     } else if (message.role === "assistant") {
       const last = turns.at(-1);
       const mine = known.get(message.id);
-      // Asked again after a crash: the later answer takes the place of the part.
-      const isOpen = last && (!last.answer || last.answer.phase === "failed");
+      const isOpen = last && !last.answer;
       const turn = isOpen ? last : { id: message.id, question: null, answer: null };
       if (!isOpen) turns.push(turn);
       turns[turns.length - 1] = mine ?? { ...turn, answer: Answer.of(message) };
