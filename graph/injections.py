@@ -1,7 +1,8 @@
 """Names the known prompt-injection phrasings in a text; finding one is a hint, not a proof."""
 
 import re
-import unicodedata
+
+from graph.nfkc import nfkc
 
 _OLD = "(?:previous|prior|above|preceding|earlier|foregoing|original|initial|system|your)"
 _ORDERS = "(?:instructions?|prompts?|directions|directives?|guidelines|rules|commands)"
@@ -109,7 +110,7 @@ def injection_phrases(text: str) -> list[str]:
     characters. A finding is a hint for warnings and the log, no proof: a document about
     injection is full of them.
     """
-    plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    plain = _INVISIBLE.sub("", nfkc(text))
     plain = " ".join(plain.lower().split())
     return [
         name

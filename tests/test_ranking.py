@@ -152,6 +152,16 @@ def test_rows_that_differ_in_a_figure_are_no_copies() -> None:
     assert [passage.chunk.place[0] for passage in shown] == [PUMPS, VALVES]
 
 
+@pytest.mark.parametrize("unit", ["_", "x", "1", "1.", "x1"])
+def test_to_look_for_copies_takes_time_in_proportion(unit: str) -> None:
+    text = (unit * 1700)[:1700]
+    chunks = stored(*(chunk(at, text, page=at) for at in range(0, 400, 2)))
+    started = thread_time()
+    shown = passages([((PUMPS, at), 0.5) for at in range(0, 400, 2)], chunks, 5)
+    assert thread_time() - started < 2
+    assert [passage.chunk.place for passage in shown] == [(PUMPS, 0)]
+
+
 @pytest.fixture(scope="module")
 def model() -> StaticModel:
     return StaticModel()

@@ -223,11 +223,19 @@ def test_a_megabyte_of_brackets_takes_less_than_a_second(unit: str) -> None:
     assert thread_time() - started < 1
 
 
-@pytest.mark.parametrize("unit", ["ignore all the ", "decode this ", "send the ", " ", "a"])
+@pytest.mark.parametrize(
+    "unit", ["ignore all the ", "decode this ", "send the ", " ", "a", "\u0301\u0323"]
+)
 def test_time_to_look_for_phrases_is_linear(unit: str) -> None:
     started = thread_time()
     assert injection_phrases((unit * 1_000_000)[:1_000_000]) == []
     assert thread_time() - started < 5
+
+
+def test_many_marks_on_a_letter_are_read_in_linear_time() -> None:
+    started = thread_time()
+    assert injection_phrases("\u0301\u0323" * 25_000) == []
+    assert thread_time() - started < 1
 
 
 @pytest.mark.parametrize(

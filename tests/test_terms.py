@@ -7,6 +7,8 @@ import pytest
 from graph.knowledge.questions import Question, understood
 from graph.knowledge.terms import terms, words
 
+MARKS = "\u0301\u0323"
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -20,6 +22,7 @@ from graph.knowledge.terms import terms, words
         ("I'll say it doesn't", ["say"]),
         ("Größe ﬁnden", ["grösse", "finden"]),
         ("/var/lock", ["var/lock", "var", "lock"]),
+        ("x" * 252 + " Gro\u0308ße", ["grösse"]),
         ("水位計の値", ["水位", "位計", "計の", "の値"]),
         ("a" * 65, []),
         ("", []),
@@ -64,7 +67,7 @@ def test_earlier_terms_count_less_and_the_question_s_own_count_whole() -> None:
     assert question.whole == "Where is the oldest pump?\nWhich pump is it?"
 
 
-@pytest.mark.parametrize("unit", ["that  ", " ", "is ", "the ", "-", "n't"])
+@pytest.mark.parametrize("unit", ["that  ", " ", "is ", "the ", "-", "n't", MARKS])
 def test_a_long_question_takes_time_in_proportion(unit: str) -> None:
     text = "Say that" + (unit * 50_000)[:50_000] + "pump house"
     started = thread_time()

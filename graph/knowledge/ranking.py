@@ -23,7 +23,7 @@ REACH = 2
 _MEANING, _QUICK_MEANING = 0.6, 0.25
 _PERFECT = 1 + _MEANING
 _SAME = 98.0
-_FIGURE = re.compile(r"\w*\d[\w.,]*")
+_FIGURE = re.compile(r"(?<!\w)[^\W\d]*+\d[\w.,]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,5 +151,7 @@ def _fits(neighbour: StoredChunk, chunk: StoredChunk, members: Collection[Stored
 
 def _same(passage: Passage, other: Passage) -> bool:
     """Whether one is a copy of the other. Rows that differ in their figures are none."""
+    if passage.text == other.text:
+        return True
     alike = fuzz.ratio(passage.text, other.text, score_cutoff=_SAME) > 0
     return alike and _FIGURE.findall(passage.text) == _FIGURE.findall(other.text)

@@ -5,8 +5,8 @@ and in its parts, so that it is found by either.
 """
 
 import re
-import unicodedata
 
+from graph.nfkc import nfkc
 from graph.words import stem
 
 LONGEST = 64
@@ -26,7 +26,7 @@ _COMMON = frozenset(re.findall(r"\w+", """
 
 def words(text: str) -> list[str]:
     """The words of `text` in lower case, in order, without those that every text has."""
-    plain = without_contractions(unicodedata.normalize("NFKC", text)).casefold()
+    plain = without_contractions(nfkc(text)).casefold()
     return [word for found in _WORD.findall(plain) for word in _whole_and_parts(found)]
 
 
