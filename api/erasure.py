@@ -70,6 +70,8 @@ class Erasure:
             conversations = [row["id"] for row in await cursor.fetchall()]
         await self._end_runs(conversations)
         async with self._pool.connection() as connection, connection.transaction():
+            for statement in _LOCK_PROJECT:
+                await connection.execute(statement, (project_id,))
             await connection.execute(_REMEMBER_CONVERSATIONS, (project_id,))
             cursor = await connection.execute("delete from projects where id = %s", (project_id,))
             if cursor.rowcount:
@@ -170,6 +172,12 @@ async def _remember(connection: AsyncConnection[DictRow], **ids: uuid.UUID) -> D
 
 # Two that erase quotes from the same messages would wait for each other.
 _TAKE_TURNS = "select from projects where id = %s for no key update"
+# Whoever writes of a conversation or a document holds that first, and then the project.
+_LOCK_PROJECT = (
+    _TAKE_TURNS,
+    "select from conversations where project_id = %s order by id for update",
+    "select from documents where project_id = %s order by id for update",
+)
 _REMEMBER = """
 insert into erasures (project_id, document_id, conversation_id)
 values (%(project_id)s, %(document_id)s, %(conversation_id)s)

@@ -37,7 +37,7 @@ _AT_ONCE = 3
 _GRACE_S = 1.0
 _MOST_ATTEMPTS = 100
 _QUEUE = "archwright"
-_TAKE_OVER_LOCK = 0x61726368_0003
+_TAKE_OVER_LOCK = 0x61726368_0004
 
 
 class Later(Exception):

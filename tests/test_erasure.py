@@ -5,6 +5,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import BytesIO
 from operator import itemgetter
@@ -297,6 +298,40 @@ def test_what_is_indexed_after_its_document_was_erased_is_not_even_written(
         asyncio.run(scenario())
     with psycopg.connect(url) as connection:
         assert connection.execute("select pg_relation_size('chunks')").fetchall() == [(0,)]
+
+
+HOLD_DOCUMENT = "select from documents where id = %s for key share"
+HOLD_CONVERSATION = "select from conversations where id = %s for no key update"
+ADD_CHUNK = """
+insert into chunks (id, document_id, project_id, position, heading, text)
+select gen_random_uuid(), id, project_id, 99, '', 'x' from documents where project_id = %s
+"""
+ADD_PASSAGE = """
+insert into cited_passages (message_id, chunk_id, project_id, document_name, snippet, context)
+select m.id, gen_random_uuid(), c.project_id, 'a.md', '', ''
+from messages m join conversations c on c.id = m.conversation_id where c.project_id = %s
+"""
+WAITING = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = %s"
+
+
+@pytest.mark.parametrize(
+    ("hold", "write"), [(HOLD_DOCUMENT, ADD_CHUNK), (HOLD_CONVERSATION, ADD_PASSAGE)]
+)
+def test_a_project_is_erased_after_what_is_being_written_of_it(
+    hold: str, write: str, service: Service, http: httpx.Client, project: str
+) -> None:
+    document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
+    _, conversation = asked(http, project, "pier?")
+    held = document["id"] if hold == HOLD_DOCUMENT else conversation
+    with ThreadPoolExecutor() as others, service.changing() as database:
+        database.execute(hold, (held,))
+        erased = others.submit(http.delete, f"/projects/{project}")
+        name = database.info.dbname
+        eventually(lambda: len(service.query(WAITING, name)) == 1, 10)
+        database.execute(write, (project,))
+        database.commit()
+        assert erased.result().status_code == 204
+    assert service.query("select from projects where id = %s", project) == []
 
 
 def test_the_files_are_not_taken_for_clean_while_somebody_may_still_read_what_was_erased(

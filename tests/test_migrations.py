@@ -19,6 +19,12 @@ insert into messages (id, conversation_id, role, content, status, citations) val
 insert into web_sources (id, message_id, project_id, title, url, text)
     values (%(id)s, %(id)s, %(id)s, 'Moon', 'https://moon.example/', 'It pulls.');
 """
+WITHOUT_INDEX = """
+select conrelid::regclass::text from pg_constraint
+where contype = 'f' and confrelid = 'projects'::regclass and not exists (
+    select from pg_index where indrelid = conrelid and indkey[0] = conkey[1] and indpred is null
+)
+"""
 AFTER = """
 select m.citations, p.document_name, p.url, p.snippet, p.context, p.document_id
 from cited_passages p join messages m on m.id = p.message_id where p.chunk_id = %s
@@ -82,3 +88,8 @@ def test_tables_of_a_newer_version_are_refused_with_a_sentence(postgres_url: str
         migrate(url)
     with psycopg.connect(url) as connection:
         assert connection.execute("select * from alembic_version").fetchall() == [("9999",)]
+
+
+def test_what_goes_with_a_project_is_found_by_an_index(postgres_url: str) -> None:
+    with psycopg.connect(migrated_database(postgres_url)) as connection:
+        assert connection.execute(WITHOUT_INDEX).fetchall() == []
