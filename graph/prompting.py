@@ -187,8 +187,10 @@ class Prompting:
         return {"role": "user", "content": self._fences.wrap(kind, message["content"])}
 
     def _injections(self, state: State, sources: Sequence[Source]) -> list[Warned]:
+        *before, asked = state["messages"]
         places = [
-            ("The message", state["messages"][-1]["content"]),
+            ("The message", asked["content"]),
+            *(("The history", one["content"]) for one in before if one["role"] != "assistant"),
             *((f"The source {source['document_name']!r}", source["text"]) for source in sources),
             *((f"The document {path!r}", text) for path, text in _documents_of(state).items()),
         ]
