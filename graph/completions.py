@@ -27,6 +27,7 @@ _MAX_EVENT_BYTES = 4 * 1024 * 1024
 # Pieces of reasoning and of calls, which are no tokens of an answer. Not every model comes to an
 # end.
 _MOST_UNSEEN = 131_072
+_MOST_COUNTED = 2**30
 
 
 class Batch(NamedTuple):
@@ -243,10 +244,15 @@ def _cleaned(tokens: list[str]) -> list[str]:
 
 
 def _usage(counted: dict[str, Any]) -> UsageMetadata:
-    prompt = int(counted.get("prompt_tokens") or 0)
-    completion = int(counted.get("completion_tokens") or 0)
-    total = int(counted.get("total_tokens") or prompt + completion)
+    prompt = _counted(counted.get("prompt_tokens"))
+    completion = _counted(counted.get("completion_tokens"))
+    total = _counted(counted.get("total_tokens")) or prompt + completion
     return UsageMetadata(input_tokens=prompt, output_tokens=completion, total_tokens=total)
+
+
+def _counted(number: Any) -> int:  # noqa: ANN401 - any JSON
+    """As an account can hold it, whatever the endpoint says: a wrong count loses no answer."""
+    return int(min(max(0.0, float(number or 0)), _MOST_COUNTED))
 
 
 def _add_tool_call(calls: list[ToolCallChunk], piece: dict[str, Any]) -> None:

@@ -123,7 +123,9 @@ class ProviderOffers:
 def guarded_chat(settings: PipelineSettings, provider: Provider) -> StreamingChatModel:
     """Connections to a provider that an admin entered, which may not lead everywhere."""
     reach = Reach(allow_private=settings.may_reach_private)
-    return chat_of(settings, provider).model_copy(update={"reach": reach})
+    # OPENAI_ORG_ID is the operator's, and no business of such a provider.
+    update = {"reach": reach, "openai_organization": None}
+    return chat_of(settings, provider).model_copy(update=update)
 
 
 def chat_of(settings: PipelineSettings, provider: Provider) -> StreamingChatModel:

@@ -27,6 +27,9 @@ from timed import timed
 from graph import completions
 from graph.completions import Batch, Completion, tokens_of
 from graph.errors import ModelError, ModelRefused, ModelReported, ModelTimedOut, ModelUnreachable
+from graph.offers import chat_of, guarded_chat
+from graph.providers import ModelEntry, Provider
+from graph.settings import PipelineSettings
 from graph.streaming import StreamingChatModel
 
 AWAY = "The model cannot be reached. Check the provider's base URL, or try again later."
@@ -293,6 +296,17 @@ def test_an_answer_without_a_word_is_an_answer(model: OpenAIStandIn) -> None:
 def test_usage_stays_unknown_where_the_endpoint_does_not_count(model: OpenAIStandIn) -> None:
     model.will(stream(text("a"), FINISH, DONE))
     assert ask(model.base_url) == Heard([("a",)], FINISHED)
+
+
+@pytest.mark.parametrize(
+    ("told", "counted"), [("1e999", 2**30), ("1e30", 2**30), ("-3", 0), ("NaN", 0), ("7.0", 7)]
+)
+def test_a_count_that_cannot_be_loses_no_answer(
+    told: str, counted: int, model: OpenAIStandIn
+) -> None:
+    counts = f'data: {{"choices": [], "usage": {{"prompt_tokens": {told}}}}}\n\n'.encode()
+    model.will(stream(text("a"), FINISH, counts, DONE))
+    assert ask(model.base_url) == Heard([("a",)], FINISHED, usage(prompt=counted, completion=0))
 
 
 def test_usage_that_comes_with_every_chunk_is_the_last_one(model: OpenAIStandIn) -> None:
@@ -858,6 +872,23 @@ def test_the_key_may_come_from_a_function(model: OpenAIStandIn) -> None:
 
     asyncio.run(once())
     assert model.requests[0].headers["authorization"] == "Bearer sk-fresh"
+
+
+def test_the_operators_organization_is_not_told_to_a_provider_that_an_admin_entered(
+    model: OpenAIStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-harbour")
+    settings = PipelineSettings(_env_file=None, allow_private_providers=True)
+    provider = Provider("Near", "near", model.base_url, (ModelEntry("small"),), None)
+
+    async def once() -> None:
+        for chat in (chat_of(settings, provider), guarded_chat(settings, provider)):
+            await listen(chat)
+            await chat.aclose()
+
+    asyncio.run(once())
+    told = [request.headers.get("openai-organization") for request in model.requests]
+    assert told == ["org-harbour", None]
 
 
 def test_neither_a_proxy_nor_a_netrc_comes_between_us_and_loopback(
