@@ -24,9 +24,22 @@ _COVERED = 0.7
 # Cosines of word vectors: below, two words have nothing in common; above, they mean the same.
 _UNLIKE, _ALIKE = 0.3, 0.7
 _LONG_QUESTION = 40
+_LONGEST_ACRONYM = 4
 
+# A clause asks that begins with such a word; some words may have two before them ("for how long").
+_QUESTION_WORDS = frozenset(
+    ["what", "which", "who", "whom", "whose", "when", "where", "why", "how"]
+)
+_BEFORE = 2
+_AUXILIARIES = frozenset(re.findall(r"\w+", """
+    am are can could did do does had has have is may might must shall should was were will would
+"""))  # fmt: skip
+_REQUESTS = frozenset(re.findall(r"\w+", """
+    compare define describe explain find give list name show summarise summarize tell
+"""))  # fmt: skip
 _TOKEN = re.compile(r"(?<!-)-*+\w(?:[\w.\-/]*\w)?")
 _SENTENCE_END = re.compile(r"[.!?]\s")
+_CLAUSE_END = re.compile(r"[.!?:;,–—\n]|\s-")
 
 
 def speaks_of(question: str, passages: Sequence[str], model: StaticModel) -> bool:
@@ -47,11 +60,15 @@ def speaks_of(question: str, passages: Sequence[str], model: StaticModel) -> boo
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """A word of a question. A name is covered by itself only, not by what is like it."""
+    """A word of a question. A name is covered by itself only, not by what is like it.
+
+    `asks`: whether it stands in a question (2), a request (1) or neither.
+    """
 
     text: str
     is_name: bool
     weight: float
+    asks: int
 
 
 def _stands_in(word: _Word, text: str) -> bool:
@@ -94,25 +111,52 @@ def _words_and_stems(text: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _weighty(question: str, model: StaticModel) -> list[_Word]:
-    """The words of a question, each once; of a long one not all."""
+    """The words of what asks in a question, each once; of a long one not all.
+
+    "Hi Ada" and "as JSON, please" ask nothing. Where no clause asks, all words count.
+    """
     question = without_contractions(question)
     found: dict[str, _Word] = {}
-    end = 0
+    end = at = asks = 0
     for match in _TOKEN.finditer(question):
         at_start = not end or _SENTENCE_END.search(question, end, match.start()) is not None
+        is_first = not end or _CLAUSE_END.search(question, end, match.start()) is not None
+        at = 0 if is_first else at + 1
+        asks = max(0 if at_start else asks, _asks(match.group().lower(), at))
         end = match.end()
-        is_name = _is_name(match.group(), at_start)
-        for text in words(match.group())[:1]:
-            told = model.word(text)[1]
-            weight = max(told, _LEAST_OF_A_NAME) if is_name else max(told - _LIGHT, 0.0)
-            found.setdefault(text, _Word(text, is_name, min(weight, _HEAVIEST)))
+        for word in _words_of(match.group(), at_start, asks, model):
+            if word.text not in found or found[word.text].asks < asks:
+                found[word.text] = word
         if len(found) > _LONG_QUESTION:
             break
-    return list(found.values())
+    most = max((word.asks for word in found.values()), default=0)
+    return [word for word in found.values() if word.asks == most]
+
+
+def _asks(word: str, at: int) -> int:
+    """Of a clause with `word` at place `at`: 2 for a question, 1 for a request, 0 for neither."""
+    if word in _QUESTION_WORDS and at <= _BEFORE:
+        return 2
+    if at:
+        return 0
+    return 2 if word in _AUXILIARIES else int(word in _REQUESTS)
+
+
+def _words_of(token: str, at_start: bool, asks: int, model: StaticModel) -> list[_Word]:
+    is_name = _is_name(token, at_start)
+    found = []
+    for text in words(token)[:1]:
+        told = model.word(text)[1]
+        weight = max(told, _LEAST_OF_A_NAME) if is_name else max(told - _LIGHT, 0.0)
+        found.append(_Word(text, is_name, min(weight, _HEAVIEST), asks))
+    return found
 
 
 def _is_name(token: str, at_start: bool) -> bool:
     """Names, identifiers, versions and compounds."""
     inner = token.strip("-")
+    if inner.isupper() and inner.isalpha() and len(inner) > _LONGEST_ACRONYM:
+        # Shouted, rather.
+        return False
     capital = inner[:1].isupper() and not at_start
     return capital or inner[1:] != inner[1:].lower() or not inner.isalpha()
