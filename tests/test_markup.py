@@ -95,6 +95,29 @@ def test_html_becomes_what_a_reader_sees() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["script", "TITLE", "iframe", "nav", "plaintext", "xmp"])
+def test_a_tag_that_prose_names_is_shown_and_takes_nothing_that_follows(name: str) -> None:
+    prose = f"# Threats\n\nPut <{name}> there, or <video/>.\n\n## *Limits*\n\nIt </{name}> ends."
+    assert blocks_of(prose, "a.md") == [
+        Block("heading", "Threats", 1),
+        Block("text", f"Put <{name}> there, or ."),
+        Block("heading", "Limits", 2),
+        Block("text", "It ends."),
+    ]
+    assert blocks_of(f"<{name}> is *bad*.\n\n<!-- more", "a.md")[0].text.startswith(f"<{name}>")
+
+
+def test_what_tags_of_markdown_take_up_to_their_end_is_not_shown() -> None:
+    whole = "<nav>\n\n[a](b)\n\n<svg>\n<title>c</title>\n</svg>\n\n</nav>\n\n<!-- <nav> -->\n\n"
+    assert blocks_of(f"{whole}An <svg><title>x</title></svg> icon <!-- y -->.", "a.md") == [
+        Block("text", "An icon ."),
+    ]
+    assert blocks_of("Open:\n\n<!-- one\n\n<!-- two\n\n# More", "a.md") == [
+        Block("text", "Open:"),
+        Block("text", "<!-- one <!-- two # More"),
+    ]
+
+
 def test_a_long_table_is_cut_and_each_part_has_the_header() -> None:
     rows = "".join(f"|{number}|x|\n" for number in range(1, 82))
     tables = [block.text.split("\n") for block in blocks_of(f"|No|Name|\n|-|-|\n{rows}", "a.md")]

@@ -18,7 +18,7 @@ _PARAGRAPHS = {
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LISTS = {"ul", "ol", "dl", "menu", "dir"}
 # `title` is not looked for: a page that matters says the same in a heading.
-_UNSEEN = {
+UNSEEN = {
     *("head", "title", "script", "style", "template", "noscript", "noframes", "iframe", "object"),
     *("svg", "annotation", "canvas", "audio", "video", "nav", "button", "select", "textarea"),
 }
@@ -98,7 +98,7 @@ class _Target:
 
 
 def _is_unseen(tag: str, attributes: dict[str, str]) -> bool:
-    return tag in _UNSEEN or bool(
+    return tag in UNSEEN or bool(
         attributes
         and (
             "hidden" in attributes
