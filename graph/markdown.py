@@ -1,4 +1,4 @@
-"""Markdown as it streams: what stands in code, and what a line is."""
+"""Markdown as it streams: what stands in code, and what a line is; and where front matter ends."""
 
 import re
 from typing import Literal, cast
@@ -6,6 +6,13 @@ from typing import Literal, cast
 LineKind = Literal[
     "blank", "text", "item", "heading", "table", "rule", "underline", "fence", "indented"
 ]
+
+FRONT_MATTER = re.compile(
+    r"\A(?=---[ \t]*\n(?:#.*\n)*([\"']?)[\w.-]+\1[ \t]*:\s"
+    r"|\+\+\+[ \t]*\n(?:#.*\n)*(?:\[|[\w.\"'-]+[ \t]*=))"
+    r"(---|\+\+\+)[ \t]*\n(?:.*\n){0,200}?\2[ \t]*(?:\n|\Z)"
+)
+"""The YAML or TOML at the top of a document, which begins with a key; a rule there is none."""
 
 _PIECE = re.compile(r"`+|~+|\n|[^`~\n]+")
 _Beginning = LineKind | Literal["open"]

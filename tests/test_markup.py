@@ -2,6 +2,7 @@
 
 import pytest
 
+from graph.checks.outline import outline_of
 from graph.knowledge.blocks import Block
 from graph.knowledge.parsing import parse
 
@@ -77,6 +78,28 @@ def test_markdown_becomes_plain_blocks() -> None:
         Block("code", "# no heading\nopen  --valve"),
         Block("text", "raw HTML"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("front", "shown"),
+    [
+        ("---\ntitle: x\n\n# note\n---\n", []),
+        ("---\n# yaml-language-server: x\n'a-b':\n  - c\n--- \n", []),
+        ('+++\n# x\n[params]\n"a" = 1\n+++\n', []),
+        ("---\n\nImportant: oil it once a week.\n\n---\n", ["Important: oil it once a week."]),
+        ("---\nThree states: open, shut.\n\n---\n", ["Three states: open, shut."]),
+        ("---\n## Oil\n\nNote: weekly.\n\n---\n", ["Oil", "Note: weekly."]),
+        ("---\nAt:http://a.b/c\n\n---\n", ["At:http://a.b/c"]),
+        ("+++\n\nMore.\n\n+++\n", ["+++", "More.", "+++"]),
+        ("---\ntitle: x\n", ["title: x"]),
+    ],
+)
+def test_front_matter_begins_with_a_key_and_a_rule_begins_none(
+    front: str, shown: list[str]
+) -> None:
+    texts = [block.text for block in blocks_of(f"{front}\n# Guide", "guide.md")]
+    assert texts == [*shown, "Guide"]
+    assert bool(outline_of(front).prose) == bool(shown)
 
 
 def test_html_becomes_what_a_reader_sees() -> None:

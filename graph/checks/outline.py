@@ -14,12 +14,13 @@ from typing import Any, Literal, NamedTuple
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from graph.markdown import FRONT_MATTER
+
 Kind = Literal["text", "item", "heading", "cell", "value"]
 
 # Stands for code, addresses and comments in prose: neither a letter nor a space.
 MASK = "\ufffc"
 
-_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?:.*\n){0,200}?\1[ \t]*(?:\n|\Z)")
 _WRAPPED = re.compile(r"\A\s*(`{3,}|~{3,})[ \t]*(?:markdown|md)?[ \t]*\n", re.IGNORECASE)
 _TITLE = re.compile(r"^#{1,2} ", re.MULTILINE)
 _OPENING = re.compile(r"\\.|`+|<!--", re.DOTALL)
@@ -126,7 +127,7 @@ class Outline:
 def outline_of(text: str) -> Outline:
     """Read a Markdown document (CommonMark with tables)."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n") + "\n"
-    text = _FRONT_MATTER.sub(lambda found: "\n" * found[0].count("\n"), text, count=1)
+    text = FRONT_MATTER.sub(lambda found: "\n" * found[0].count("\n"), text, count=1)
     inside = _inside_of_fence(text)
     found: dict[str, Any] = {}
     reader = _Reader(Outline(wrapped=inside is not None))

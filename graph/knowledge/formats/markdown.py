@@ -9,8 +9,8 @@ from markdown_it.token import Token
 from graph.knowledge.blocks import Page
 from graph.knowledge.encodings import decoded
 from graph.knowledge.formats.html import UNSEEN, blocks
+from graph.markdown import FRONT_MATTER
 
-_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?:.*\n){0,200}?\1[ \t]*(?:\n|\Z)")
 # Elements that take all up to their end tag for something else than prose; one that ends in
 # itself takes nothing, and nothing ends `plaintext`.
 _TAKING = "|".join(sorted({*UNSEEN, "noembed", "plaintext", "pre", "xmp"}))
@@ -22,7 +22,7 @@ _TAG = re.compile(
 def read(data: bytes, name: str) -> list[Page]:
     """Read a Markdown file; its front matter is left out."""
     text = decoded(data)
-    text = _FRONT_MATTER.sub("", text.replace("\r\n", "\n"), count=1)
+    text = FRONT_MATTER.sub("", text.replace("\r\n", "\n"), count=1)
     markdown = MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"])
     tokens = markdown.parse(text)
     _show_unclosed([token for token in tokens if token.type == "html_block"])
