@@ -46,6 +46,26 @@ def test_headings_are_the_path_of_what_stands_under_them_on_later_pages_too() ->
     assert chunks[1].searchable.startswith("Pumps › Stop\nStop\n\nword")
 
 
+def test_a_heading_that_is_too_long_is_text_of_the_section_before() -> None:
+    page = [heading("Pumps"), heading("Valves " * 1000, 2), text("They open.")]
+    chunks = cut(pdf(page))
+    assert {chunk.heading for chunk in chunks} == {"Pumps"}
+    assert max(len(chunk.searchable) for chunk in chunks) <= CHUNK_SIZE + len("Pumps\nPumps\n\n")
+    assert " ".join(chunk.text for chunk in chunks).split() == [
+        *["Pumps", *["Valves"] * 1000, "They", "open."]
+    ]
+
+
+def test_of_a_long_path_the_inner_headings_are_kept() -> None:
+    [first, second, third] = (heading(f"{level} " * 70, level) for level in (1, 2, 3))
+    filler = text("word " * 50)
+    chunks = cut(pdf([first, second, filler, third, filler, second, filler]))
+    assert [chunk.heading for chunk in chunks[1:]] == [
+        f"{second.text} › {third.text}",
+        f"{first.text} › {second.text}",
+    ]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_every_word_is_in_some_chunk_in_order(seed: int) -> None:
     chance = random.Random(seed)

@@ -1,7 +1,7 @@
 """Cuts a document into chunks along its sections, without losing a word.
 
 A chunk stays within one page and, where a section is not tiny, within one section. Code and rows of
-tables are kept whole.
+tables are kept whole. A heading of more than 200 characters is taken for text.
 """
 
 import re
@@ -17,6 +17,9 @@ WHOLE_SIZE = 2000
 """Characters up to which code is kept in one piece."""
 
 _SMALL_SECTION = 200
+# An embedding model reads some 700 characters of a chunk, its headings first.
+_LONGEST_HEADING = 200
+_LONGEST_PATH = 300
 _PATH_MARK = " › "
 _GAPS = [re.compile(gap) for gap in (r"\n", r"[.!?:;][)\]\"'”’]*\s+", r"\s+")]
 
@@ -25,7 +28,8 @@ _GAPS = [re.compile(gap) for gap in (r"\n", r"[.!?:;][)\]\"'”’]*\s+", r"\s+"
 class Chunk:
     """A part of one page. `position` counts from 0 through the whole document.
 
-    `heading` is the path of headings above its first word, joined by ` › `.
+    `heading` is the path of headings above its first word, joined by ` › `: the inner ones where
+    all of them would be longer than 300 characters.
     """
 
     position: int
@@ -61,7 +65,10 @@ class _Outline:
 
     @property
     def path(self) -> str:
-        return _PATH_MARK.join(text for _, text in self._open)
+        texts = [text for _, text in self._open]
+        while len(path := _PATH_MARK.join(texts)) > _LONGEST_PATH:
+            del texts[0]
+        return path
 
 
 class _Packed:
@@ -87,7 +94,7 @@ class _Packed:
 def _of_page(page: Page, outline: _Outline) -> Iterator[tuple[str, str]]:
     packed = _Packed()
     for block in page.blocks:
-        if block.kind == "heading":
+        if block.kind == "heading" and len(block.text) <= _LONGEST_HEADING:
             if packed.size > _SMALL_SECTION:
                 yield from packed.taken()
             outline.enter(block)
