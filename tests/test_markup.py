@@ -151,6 +151,32 @@ def test_a_long_table_is_cut_and_each_part_has_the_header() -> None:
     ]
 
 
+def test_what_spans_rows_stands_in_each_and_what_is_beside_it_keeps_its_column() -> None:
+    plans = """<table><tr><th>Plan<th>Region<th>Price
+        <tr><td rowspan=2>Basic<td>EU<td>5<tr><td>US<td>7
+        <tr><td>Pro<td rowspan=65534 colspan=2>any<tr><td rowspan=0>Max<tr></tr><tr><td></table>"""
+    assert blocks_of(f"<html>{plans}", "a.html") == [
+        Block(
+            "table",
+            "| Plan | Region | Price |\n| --- | --- | --- |\n"
+            "| Basic | EU | 5 |\n| Basic | US | 7 |\n"
+            "| Pro | any |  |\n| Max | any |  |\n| Max | any |  |",
+        )
+    ]
+
+
+def test_a_long_cell_is_told_once_and_no_cell_is_lost_for_its_span() -> None:
+    long = "word " * 50
+    table = f"<table><tr><td rowspan=2>{long}<td>1<tr><td>2</table>"
+    layout = "<table><tr><td rowspan=2><h2>A</h2><td colspan=0>B<tr><td>C</table>"
+    assert blocks_of(f"<html>{table}{layout}", "a.html") == [
+        Block("table", f"| {long.strip()} | 1 |\n| --- | --- |\n|  | 2 |"),
+        Block("heading", "A", 2),
+        Block("text", "B"),
+        Block("text", "C"),
+    ]
+
+
 @pytest.mark.parametrize("tag", ["div", "ul><li", "table><tr><td", "b><i", "blockquote", "pre"])
 def test_elements_may_be_nested_without_end(tag: str) -> None:
     assert blocks_of("<html>" + f"<{tag}>" * 20_000 + "deep", "a.html")[-1].text.endswith("deep")

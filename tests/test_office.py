@@ -136,3 +136,13 @@ SHEETS = [
 )
 def test_an_office_file_becomes_blocks(make: Callable[[], bytes], parsed: Parsed) -> None:
     assert parse(make(), "notes.txt") == parsed
+
+
+def test_a_word_cell_that_spans_rows_stands_in_each() -> None:
+    document = Document()
+    table = document.add_table(rows=3, cols=2)
+    for at, text in enumerate(["Plan", "Region", "Basic", "EU", "", "US"]):
+        table.cell(*divmod(at, 2)).text = text
+    table.cell(1, 0).merge(table.cell(2, 0))
+    lines = "| Plan | Region |\n| --- | --- |\n| Basic | EU |\n| Basic | US |"
+    assert parse(saved(document), "a.docx").pages == [Page(None, [Block("table", lines)])]

@@ -1,6 +1,8 @@
 """HTML: its elements, as libxml2 reports them one after another, into blocks."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from lxml import etree  # type: ignore[import-untyped]
 
@@ -29,6 +31,9 @@ _ANCHORS = {"¶", "#", "§", "🔗", "∞"}
 # A table with longer cells only lays the page out.
 _LONGEST_CELL = 2000
 _MOST_COLUMNS = 100
+_MOST_ROWS = 1000
+# A longer cell is told once, not in each of the rows that it spans.
+_LONGEST_REPEATED = 200
 
 
 def read(data: bytes, name: str) -> list[Page]:
@@ -111,34 +116,58 @@ def _is_unseen(tag: str, attributes: dict[str, str]) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """What is in a cell, and how many columns and rows it spans."""
+
+    blocks: list[Block]
+    columns: int
+    rows: int
+
+    @property
+    def text(self) -> str:
+        return " ".join(block.text for block in self.blocks)
+
+
 class _Table:
     """A table's rows, and the flow that it stands in."""
 
     def __init__(self, outer: Flow) -> None:
         self.outer = outer
-        self.rows: list[list[list[Block]]] = []
-        self.open_columns = 0
-
-    def add(self, blocks: list[Block]) -> None:
-        """Add the open cell to the last row, with empty ones where it spans columns."""
-        self.rows[-1] += [blocks, *([] for _ in range(self.open_columns - 1))]
-        self.open_columns = 0
+        self.rows: list[list[_Cell]] = []
+        self.open: tuple[int, int] | None = None
 
     def blocks(self) -> list[Block]:
         """Give the table, or what is in its cells where it only lays the page out."""
         cells = [cell for row in self.rows for cell in row]
-        if len(self.rows) > 1 and len(cells) > len(self.rows) and all(map(_is_cell, cells)):
-            return list(tables([[_joined(cell) for cell in row] for row in self.rows]))
-        return [block for cell in cells for block in cell]
+        places = sum(cell.columns for cell in cells)
+        if len(self.rows) > 1 and places > len(self.rows) and all(map(_is_cell, cells)):
+            return list(tables(_texts(self.rows)))
+        return [block for cell in cells for block in cell.blocks]
 
 
-def _is_cell(blocks: list[Block]) -> bool:
-    plain = all(block.kind in ("text", "code") for block in blocks)
-    return plain and sum(len(block.text) for block in blocks) <= _LONGEST_CELL
+def _texts(rows: list[list[_Cell]]) -> Iterator[list[str]]:
+    """The text of each place: empty where a cell spans columns, the same in rows that it spans."""
+    spans: dict[int, tuple[str, int]] = {}
+    for cells in rows:
+        line = {column: text for column, (text, _) in spans.items()} if cells else {}
+        spans = {column: (text, left - 1) for column, (text, left) in spans.items() if left > 1}
+        column = 0
+        for cell in cells:
+            while column in line:
+                column += 1
+            for offset in range(cell.columns):
+                text = "" if offset else cell.text
+                line[column + offset] = text
+                if cell.rows > 1:
+                    repeated = text if len(text) <= _LONGEST_REPEATED else ""
+                    spans[column + offset] = repeated, cell.rows - 1
+        yield [line.get(column, "") for column in range(max(line, default=-1) + 1)]
 
 
-def _joined(blocks: list[Block]) -> str:
-    return " ".join(block.text for block in blocks)
+def _is_cell(cell: _Cell) -> bool:
+    plain = all(block.kind in ("text", "code") for block in cell.blocks)
+    return plain and sum(len(block.text) for block in cell.blocks) <= _LONGEST_CELL
 
 
 class _Page:
@@ -196,12 +225,15 @@ class _Page:
         if tag == "tr" or not table.rows:
             table.rows.append([])
         if tag != "tr":
-            table.open_columns = min(_number(attributes.get("colspan"), 1), _MOST_COLUMNS)
+            columns, rows = (_number(attributes.get(span), 1) for span in ("colspan", "rowspan"))
+            # No rows: all that are left.
+            table.open = min(columns or 1, _MOST_COLUMNS), min(rows or _MOST_ROWS, _MOST_ROWS)
             self.flow = Flow()
 
     def _close_cell(self, table: _Table) -> None:
-        if table.open_columns:
-            table.add(self.flow.finish())
+        if table.open:
+            table.rows[-1].append(_Cell(self.flow.finish(), *table.open))
+            table.open = None
             self.flow = table.outer
 
     def _close_table(self) -> None:
