@@ -75,13 +75,14 @@ class Queue:
         """Put a job; it counts from when the transaction of `connection` is committed.
 
         One of the same `key` that still waits makes this one superfluous; then nothing is put.
-        Inside a transaction that would break the transaction: there `key` must be new.
         """
         options = self._app.configure_task(
             name, queue=_QUEUE, lock=lock, queueing_lock=key, connection=connection
         )
+        # What is refused would take the caller's transaction with it.
         with suppress(AlreadyEnqueued):
-            await options.defer_async(**arguments)
+            async with connection.transaction():
+                await options.defer_async(**arguments)
 
     async def without_job(self, keys: Sequence[str]) -> set[str]:
         """Those of `keys` for which no job waits or is being done."""

@@ -104,6 +104,25 @@ def test_an_older_version_that_is_begun_anew_meanwhile_goes_and_leaves_a_job_for
     at_desk(url, scenario)
 
 
+def test_a_version_is_published_while_the_vectors_of_a_failed_one_still_wait_for_their_end(
+    url: str,
+) -> None:
+    async def scenario(desk: Desk) -> None:
+        served = await desk.accept(b"0")
+        await desk.publish(await desk.take_up(served))
+        failed = await desk.accept(b"1")
+        await desk.versions.fail(await desk.take_up(failed), "It failed.")
+        newest = await desk.accept(b"2")
+        assert set(await desk.publish(await desk.take_up(newest))) == {served, failed}
+        assert await desk.standing() == [(newest, "indexed")]
+        jobs = await desk.rows(
+            "select args->>'document_id' from procrastinate_jobs where task_name = 'forget'"
+        )
+        assert sorted(jobs) == sorted([(str(served),), (str(failed),)])
+
+    at_desk(url, scenario)
+
+
 def test_what_an_earlier_attempt_still_wants_to_write_is_refused(url: str) -> None:
     async def scenario(desk: Desk) -> None:
         document = await desk.accept(b"1")
