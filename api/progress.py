@@ -82,7 +82,10 @@ class Progress:
             await writing
 
     async def note(self, version: Version, *notes: Note) -> None:
-        """Write events, unless the version is taken in by another attempt, or not any more."""
+        """Write events, unless the version is taken in by another attempt, or not any more.
+
+        Any but `waiting` ends the wait.
+        """
         stages, done, total = (list(column) for column in zip(*notes, strict=True))
         about = {"id": version.id, "attempt": version.attempt, "most": _MOST_EVENTS}
         with suppress(*UNREACHABLE):
@@ -198,9 +201,12 @@ def _end(row: DictRow) -> Frame:
     return frame("done", {"document": told(row).model_dump(mode="json", by_alias=True)})
 
 
+# What is told after a wait got through. Where there is no more room for events nothing does, so
+# that a document which always breaks off at the same place comes to an end.
 _NOTE = """
 with noted as (
-    update documents set events = events + cardinality(%(stages)s::text[])
+    update documents set events = events + cardinality(%(stages)s::text[]),
+        waits_since = case when 'waiting' = any(%(stages)s) then waits_since end
     where id = %(id)s and attempt = %(attempt)s and status = 'processing' and events < %(most)s
     returning id, events - cardinality(%(stages)s::text[]) as before
 )

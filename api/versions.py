@@ -134,7 +134,8 @@ class Versions:
     async def wait(self, version: Version) -> float | None:
         """Note that a version waits for something to come back; gives for how many seconds by now.
 
-        Null where the version is gone or another attempt is at work.
+        They count from when something last got through. Null where the version is gone or another
+        attempt is at work.
         """
         row = await self._one(_WAIT, version.id, version.attempt)
         return float(row["waited"]) if row else None

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +19,7 @@ from graph.knowledge.chunking import Chunk
 from graph.knowledge.reading import Reading
 from graph.postgres import Pool, open_pool
 
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 READING = Reading("text/markdown", None, [Chunk(0, None, "", "Oak.")])
 
 
@@ -138,6 +140,28 @@ def test_what_an_earlier_attempt_still_wants_to_write_is_refused(url: str) -> No
         assert await desk.standing() == [(document, "indexed")]
         assert await desk.rows("select seq, done from document_events") == [(1, 0), (2, 1)]
         assert await desk.versions.take_up(document) is None
+
+    at_desk(url, scenario)
+
+
+def test_a_wait_counts_from_when_something_last_got_through(url: str) -> None:
+    async def scenario(desk: Desk) -> None:
+        document = await desk.accept(b"1")
+        progress = Progress(desk.pool, desk.versions)
+        waited = []
+        for note in (("waiting", 0, 600), ("embedding", 1, 9)):
+            version = await desk.take_up(document)
+            await desk.versions.wait(version)
+            await desk.rows(
+                "update documents set waits_since = now() - interval '700 s' returning 1"
+            )
+            await progress.note(version, note)
+            waited.append(await desk.versions.wait(version))
+        assert [round(seconds or 0, -2) for seconds in waited] == [700, 0]
+        # No event is told any more, so that this comes to an end.
+        await desk.rows("update documents set events = 200, waits_since = %s returning 1", LONG_AGO)
+        await progress.note(version, ("embedding", 1, 9))
+        assert (await desk.versions.wait(version) or 0) > 700
 
     at_desk(url, scenario)
 
