@@ -157,12 +157,16 @@ class Ingestion:
         raise Later(min(30.0, max(2.0, waited)))
 
     async def _refine(self, project_id: str, document_id: str) -> None:
-        """The job: replace the quick vectors of a version that is found already."""
+        """The job: replace the quick vectors of a version that is found already.
+
+        What will not pass by itself is left to `archwright reindex`, since others wait meanwhile.
+        """
         try:
             await self._library.refine(project_id, document_id)
         except PipelineError as error:
             log.warning("document %s keeps its quick vectors for now: %s", document_id, error)
-            raise Later(30) from None
+            if error.transient:
+                raise Later(30) from None
 
     async def _forget(self, project_id: str, document_id: str) -> None:
         """The job: delete the vectors of a version that is gone. Nobody finds them without it."""

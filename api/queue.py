@@ -35,7 +35,6 @@ _HEARTBEAT_S = 5.0
 _POLL_S = 0.5
 _AT_ONCE = 3
 _GRACE_S = 1.0
-_MOST_ATTEMPTS = 100
 _QUEUE = "archwright"
 _TAKE_OVER_LOCK = 0x61726368_0004
 
@@ -160,11 +159,12 @@ def _run(connection: Connection, script: str) -> None:
 
 
 class _Again(BaseRetryStrategy):
-    """A job is done again when it asks for it, and when the service goes down meanwhile."""
+    """A job is done again when it asks for it, and when the service goes down meanwhile.
+
+    However often: some jobs, such as one that deletes vectors, nobody would put again.
+    """
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        if job.attempts >= _MOST_ATTEMPTS:
-            return None
         if isinstance(exception, Later):
             wait = timedelta(seconds=exception.seconds)
             return RetryDecision(retry_at=datetime.now(UTC) + wait)

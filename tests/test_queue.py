@@ -207,6 +207,24 @@ def test_a_job_may_ask_to_be_done_later_and_keeps_its_place(url: str) -> None:
     assert told[1][1] - told[0][1] >= 1
 
 
+def test_a_job_that_asks_for_it_is_done_again_however_often_it_was(url: str) -> None:
+    told: list[str] = []
+
+    async def job(number: str) -> None:
+        told.append(number)
+        if len(told) == 1:
+            raise Later(0)
+
+    async def scenario() -> None:
+        await put(url, 1)
+        with psycopg.connect(url) as connection:
+            connection.execute("update procrastinate_jobs set attempts = 1000")
+        async with at_work(url, job):
+            await until(lambda: len(told) == 2)
+
+    asyncio.run(scenario())
+
+
 def test_jobs_go_on_after_all_connections_were_cut(url: str) -> None:
     told: list[str] = []
 
