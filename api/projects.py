@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from api.access.audit import Detail, note
 from api.access.principals import Principal
-from api.access.resolver import ACCESS, VISIBLE, AccessSource, Tier, about
+from api.access.resolver import ACCESS, VISIBLE, Access, AccessSource, Tier, about
 from api.access.rules import (
     Caller,
     EditableProject,
@@ -149,8 +149,11 @@ async def change_project(
     service: Service,
     caller: Caller,
 ) -> ProjectAnswer:
-    """Change what the body names."""
-    await require(request, service.pool, caller, project_id, body.needs())
+    """Change what the body names.
+
+    Who hands a project over and sees nothing of it from then on is told the access that they had.
+    """
+    access = await require(request, service.pool, caller, project_id, body.needs())
     changed = {name: getattr(body, name) for name in body.model_fields_set}
     if nulls := sorted(n for n, value in changed.items() if value is None and n != "color"):
         raise invalid(to_camel(nulls[0]), "must not be null")
@@ -158,7 +161,7 @@ async def change_project(
         named = body.settings.model_dump(exclude_unset=True) if body.settings else {}
         changed["settings"] = Jsonb(named)
     await _update(service.pool, project_id, changed, caller)
-    return ProjectAnswer(project=await _read(service.pool, project_id, caller))
+    return ProjectAnswer(project=await _read(service.pool, project_id, caller, access))
 
 
 @router.delete("/{project_id}", status_code=204)
@@ -184,14 +187,17 @@ async def insert_project(
         )
 
 
-async def _read(pool: Pool, project_id: uuid.UUID, caller: Principal) -> Project:
+async def _read(
+    pool: Pool, project_id: uuid.UUID, caller: Principal, past: Access | None = None
+) -> Project:
+    """The project with the caller's access, or where they have none, with that of the past."""
     async with pool.connection() as connection:
         row = await (
-            await connection.execute(
-                _SELECT + "and p.id = %(id)s", {**about(caller), "id": project_id}
-            )
+            await connection.execute(_SELECT_ONE, {**about(caller), "id": project_id})
         ).fetchone()
-    if row is None:
+    if row and past and row["access_tier"] is None:
+        row |= {"access_tier": past.tier, "access_source": past.source}
+    if row is None or row["access_tier"] is None:
         raise not_found("project")
     return _project(row)
 
@@ -252,10 +258,10 @@ select p.id, p.name, p.description, p.color, p.is_private, p.instructions, p.set
     (select count(*) from conversations c where c.project_id = p.id and c.owner_id = %(me)s)
         as conversations
 from projects p join {ACCESS} access on access.project_id = p.id
-where access_tier is not null
 """
+_SELECT_ONE = f"{_SELECT} where p.id = %(id)s"
 _PAGE = f"""
-and {VISIBLE}
+where access_tier is not null and {VISIBLE}
 and (%(before)s::timestamptz is null or p.created_at < %(before)s)
 order by p.created_at desc, p.id limit %(limit)s
 """

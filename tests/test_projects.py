@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from callers import new_key, new_user
 from conftest import ServiceFactory, upload
 from sse import read
 from standins.openai import OpenAIStandIn
@@ -13,6 +14,7 @@ from standins.openai import OpenAIStandIn
 from api.settings import Settings, SettingsError, load_settings
 
 KEY = "a-long-enough-key"
+_SECRET = "a secret of more than thirty-two bytes"
 
 
 def test_a_project_is_made_read_changed_and_listed(http: httpx.Client) -> None:
@@ -72,6 +74,33 @@ def test_settings_that_a_change_leaves_out_stay(http: httpx.Client, project: str
     assert changed["settings"] == {"model": "ab", "temperature": 0.2, "topK": 2}
     refused = http.patch(path, json={"ownerId": str(uuid.uuid4())})
     assert (refused.status_code, refused.json()["error"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("is_private", "tier", "source"), [(True, "full", "owner"), (False, "use", "public")]
+)
+def test_who_hands_a_project_over_is_answered_with_it(
+    start_service: ServiceFactory, *, is_private: bool, tier: str, source: str
+) -> None:
+    """Once more as its owner, where they see nothing of it from then on."""
+    with start_service(jwt_secret=_SECRET) as service:
+        ann, bob = new_user(service, "ann"), new_user(service, "bob")
+        with service.client(**{"X-API-Key": new_key(service, ann)}) as http:
+            body = {"name": "Harbour", "isPrivate": is_private}
+            made = http.post("/projects", json=body).json()["project"]
+            path = f"/projects/{made['id']}"
+            given = http.patch(path, json={"ownerId": str(bob.id)})
+            afterwards = http.get(path).status_code
+    assert given.status_code == 200, given.text
+    project = given.json()["project"]
+    assert project == {
+        **made,
+        "ownerId": str(bob.id),
+        "updatedAt": project["updatedAt"],
+        "accessTier": tier,
+        "accessSource": source,
+    }
+    assert afterwards == (404 if is_private else 200)
 
 
 def test_an_erased_project_is_gone_with_all_that_was_in_it(http: httpx.Client) -> None:

@@ -360,6 +360,8 @@ export interface paths {
         /**
          * Change Project
          * @description Change what the body names.
+         *
+         *     Who hands a project over and sees nothing of it from then on is told the access that they had.
          */
         patch: operations["change_project_projects__project_id__patch"];
         trace?: never;
