@@ -3,6 +3,8 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends
@@ -10,15 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.access.principals import Principal
-from api.access.resolver import Access, access_to
+from api.access.resolver import Access, access_to, brief_of
 from api.access.rules import NO_PROJECT, Caller, GuardedRoute, rule
 from api.active_html import strip_active_html
 from api.dependencies import Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal, invalid
-from api.projects import NewProject, insert_project
+from api.first_use import ProjectTaken
 from api.runs.dialects import Told
 from api.runs.ending import citation_row, warning_row
-from api.runs.keys import RequestKey, key_for
+from api.runs.keys import Key, RequestKey, key_for
 from api.schema import CLEAN, FIRST_WRONG, SAFE, CleanText, example
 from api.streams import drafting_stream_docs
 from api.turns import Asked
@@ -91,7 +93,7 @@ async def draft(
     asked = Asked(
         question=question,
         project_id=body.project_id,
-        brief=access.brief,
+        brief=access.brief if access else None,
         conversation_id=body.conversation_id,
         doc_type=doc_type,
         user_name=one_line(body.user_name, 100),
@@ -99,9 +101,7 @@ async def draft(
         project_context=body.project_context,
         metadata=body.metadata,
     )
-    run_id = await service.turns.begin(
-        asked, caller.id, "drafting", await key_for("drafting", key, body)
-    )
+    run_id = await _begin(service, caller, asked, await key_for("drafting", key, body))
     return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 
@@ -172,12 +172,28 @@ async def known_doc_type(
     return name
 
 
-async def _enter_project(service: Parts, caller: Principal, project_id: uuid.UUID) -> Access:
-    """Make the project on first use, then owned by the caller, or refuse who may not use it."""
+async def _enter_project(service: Parts, caller: Principal, project_id: uuid.UUID) -> Access | None:
+    """The caller's access, or null for a project that is to be made; refuses who has none."""
     access = await access_to(service.pool, caller, project_id)
-    if access is None:
-        await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
-        access = await access_to(service.pool, caller, project_id)
+    if access is None and await brief_of(service.pool, project_id) is not None:
+        # Another request of theirs may have made it since.
+        return await _required(service, caller, project_id)
+    return access
+
+
+async def _begin(service: Parts, caller: Principal, asked: Asked, key: Key | None) -> uuid.UUID:
+    """Start the run, and on first use make the project with it, owned by the caller."""
+    with suppress(ProjectTaken):
+        return await service.turns.begin(asked, caller.id, "drafting", key)
+    # Made by another request meanwhile, or erased.
+    assert asked.project_id is not None
+    access = await _required(service, caller, asked.project_id)
+    entered = replace(asked, brief=access.brief)
+    return await service.turns.begin(entered, caller.id, "drafting", key)
+
+
+async def _required(service: Parts, caller: Principal, project_id: uuid.UUID) -> Access:
+    access = await access_to(service.pool, caller, project_id)
     if access is None:
         raise Refusal(403, "forbidden", NO_PROJECT)
     return access

@@ -12,7 +12,7 @@ from psycopg.rows import DictRow
 from api.progress import Progress, Report
 from api.queue import AWAY, SILENT_S, Later, Queue
 from api.versions import FORGET, INGEST, REFINE, Version, Versions
-from graph.errors import PipelineError
+from graph.errors import PipelineError, UnreadableDocument
 from graph.knowledge.library import Library
 from graph.knowledge.parsing import MARKDOWN, recognise
 from graph.knowledge.reading import Reading
@@ -78,6 +78,16 @@ class Ingestion:
         digest = await asyncio.to_thread(lambda: hashlib.sha256(data).digest())
         return await self._versions.accept(project_id, name, data, digest, mime_type)
 
+    async def require_text(self, name: str, data: bytes, mime_type: str) -> None:
+        """Read a file without storing anything.
+
+        Raises:
+            UnreadableDocument: there is no text in it, or it cannot be read.
+        """
+        reading = await self._library.read(data, _file_name(name, mime_type))
+        if not reading.chunks:
+            raise UnreadableDocument(_NOTHING_TO_FIND)
+
     async def _look(self) -> None:
         """Look for ever for what other processes have left behind."""
         while True:
@@ -141,7 +151,7 @@ class Ingestion:
         content = await self._versions.content(version)
         if content is None:
             return None
-        reading = await self._library.read(content, _file_name(version))
+        reading = await self._library.read(content, _file_name(version.name, version.mime_type))
         report("reading", 1, 1)
         return reading
 
@@ -177,7 +187,7 @@ class Ingestion:
             raise Later(30) from None
 
 
-def _file_name(version: Version) -> str:
+def _file_name(name: str, mime_type: str) -> str:
     """The name by which the parser knows the format: an ingested text may have no ending."""
-    ends_well = version.name.lower().endswith((".md", ".markdown"))
-    return version.name if version.mime_type != MARKDOWN or ends_well else f"{version.name}.md"
+    ends_well = name.lower().endswith((".md", ".markdown"))
+    return name if mime_type != MARKDOWN or ends_well else f"{name}.md"

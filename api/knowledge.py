@@ -1,22 +1,26 @@
 """The drafting API's knowledge endpoints: take a text in, search, and say what is there."""
 
 import uuid
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from psycopg.rows import DictRow
 from pydantic import BaseModel, StringConstraints
 
+from api.access.principals import Principal
 from api.access.resolver import brief_of
-from api.access.rules import Caller, GuardedRoute, UsableProject, require, rule
-from api.dependencies import Service
+from api.access.rules import Caller, GuardedRoute, UsableProject, count_once, require, rule
+from api.dependencies import Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal
+from api.first_use import ProjectTaken, make_project
 from api.progress import GONE
-from api.projects import NewProject, insert_project
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText, example
+from graph.errors import UnreadableDocument
 from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.questions import understood
 from graph.knowledge.ranking import Passage
+from graph.postgres import Pool
 
 router = APIRouter(prefix=DRAFTING_PREFIX, tags=["knowledge"], route_class=GuardedRoute)
 
@@ -73,18 +77,22 @@ class KnowledgeStatus(BaseModel):
 
 
 @rule("tier edit of the project, which is made on first use")
-async def ingestible_project(
+async def is_new_project(
     project_id: uuid.UUID, request: Request, service: Service, caller: Caller
-) -> uuid.UUID:
-    """The project of the path, whose documents the caller may change if it is there."""
-    if await brief_of(service.pool, project_id) is not None:
+) -> bool:
+    """Whether the project of the path is to be made; else the caller may change its documents."""
+    is_new = await brief_of(service.pool, project_id) is None
+    if is_new:
+        await count_once(request, project_id)
+    else:
         await require(request, service.pool, caller, project_id, "edit")
-    return project_id
+    return is_new
 
 
 @router.post("/projects/{project_id}/documents/ingest")
 async def ingest(
-    project_id: Annotated[uuid.UUID, Depends(ingestible_project)],
+    project_id: uuid.UUID,
+    is_new: Annotated[bool, Depends(is_new_project)],
     body: IngestRequest,
     request: Request,
     service: Service,
@@ -93,20 +101,35 @@ async def ingest(
     """Make a Markdown text searchable; the same name replaces the old text entirely."""
     if not body.markdown_content.strip():
         raise Refusal(400, "bad_request", "markdown_content must not be blank.")
-    await insert_project(service.pool, project_id, caller, NewProject(name="Untitled"))
-    # Somebody else may have made it since the rule looked.
-    await require(request, service.pool, caller, project_id, "edit")
+    data = body.markdown_content.encode()
     # As Markdown, JSON would lose its underscores and asterisks.
     kind = PLAIN if body.doc_name.lower().endswith(".json") else MARKDOWN
-    row = await service.ingestion.accept(
-        project_id, body.doc_name, body.markdown_content.encode(), kind
-    )
+    if is_new:
+        await _refuse_without_text(service, body.doc_name, data, kind)
+        await _make_project(service.pool, project_id, caller)
+        # Somebody else may have made it since the rule looked.
+        await require(request, service.pool, caller, project_id, "edit")
+    row = await service.ingestion.accept(project_id, body.doc_name, data, kind)
     if row["status"] == "processing":
         settled = await service.ingestion.progress.settled(row["id"], _INGEST_S)
         row = _indexed(settled)
     return IngestAnswer(
         project_id=project_id, doc_name=body.doc_name, chunks_ingested=row["chunk_count"]
     )
+
+
+async def _refuse_without_text(service: Parts, name: str, data: bytes, kind: str) -> None:
+    """Refuse, before a project is made for it, what would fail in it."""
+    try:
+        await service.ingestion.require_text(name, data, kind)
+    except UnreadableDocument as error:
+        raise Refusal(400, "not_indexed", str(error)) from error
+
+
+async def _make_project(pool: Pool, project_id: uuid.UUID, owner: Principal) -> None:
+    async with pool.connection() as connection:
+        with suppress(ProjectTaken):
+            await make_project(connection, project_id, owner.id)
 
 
 @router.get("/knowledge/search")

@@ -174,7 +174,7 @@ async def delete_project(project_id: OwnProject, service: Service, caller: Calle
 async def insert_project(
     pool: Pool, project_id: uuid.UUID, owner: Principal, project: NewProject
 ) -> None:
-    """Make the project unless it is there, or was: who has an erased one's id is not its heir."""
+    """Make a project."""
     async with pool.connection() as connection:
         await connection.execute(
             _INSERT,
@@ -268,10 +268,6 @@ order by p.created_at desc, p.id limit %(limit)s
 _INSERT = """
 insert into projects
     (id, owner_id, name, description, color, is_private, instructions, settings)
-select %(id)s, %(owner_id)s, %(name)s, %(description)s, %(color)s, %(is_private)s,
-    %(instructions)s, %(settings)s
-where not exists (
-    select from audit where project_id = %(id)s and action = 'project.deleted'
-)
-on conflict (id) do nothing
+values (%(id)s, %(owner_id)s, %(name)s, %(description)s, %(color)s, %(is_private)s,
+    %(instructions)s, %(settings)s)
 """

@@ -28,9 +28,9 @@ _MOST_RACES = 5
 class Asked:
     """A question as a request brings it, checked and sanitized.
 
-    Without a project and its brief (legacy) nothing is stored. A conversation that does not exist
-    is made where `may_create` allows it; `history` counts only then. Without an id a new one
-    begins.
+    Without a project (legacy) nothing is stored. One without a brief does not exist, and is made
+    with the turn. A conversation that does not exist is made where `may_create` allows it;
+    `history` counts only then. Without an id a new one begins.
     """
 
     question: str
@@ -76,6 +76,7 @@ class Turns:
         the same turn.
 
         Raises:
+            ProjectTaken: there is, or was, a project where one was to be made.
             Refusal: see `Runs.start`; 404, the project is gone; 422, the key was used with
                 another body.
         """
@@ -151,6 +152,7 @@ def _place(asked: Asked, earlier: RunRow | None) -> Place | None:
         question=asked.question,
         title=title_of(asked.question),
         may_create=asked.may_create and not earlier,
+        makes_project=asked.brief is None,
         history=asked.history,
         doc_type=asked.doc_type,
         metadata=asked.metadata,

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ServiceFactory, migrated_database, upload
+from conftest import Service, ServiceFactory, migrated_database, upload
 from sse import read
 from standins.openai import OpenAIStandIn
 
@@ -192,6 +192,14 @@ def test_the_knowledge_endpoints_refuse_what_is_wrong(http: httpx.Client, projec
     ]
     assert [answer.status_code for answer in answers] == [400, 422, 422, 422, 403, 403]
     assert all("detail" in answer.json() for answer in answers)
+
+
+def test_a_text_without_text_makes_no_project(http: httpx.Client, service: Service) -> None:
+    project = str(uuid.uuid4())
+    refused = ingest(http, project, "a", "![](a.png)")
+    assert (refused.status_code, refused.json()) == (400, {"detail": "'a.md' has no text in it."})
+    assert http.get(f"/projects/{project}").status_code == 404
+    assert service.query("select from documents where project_id = %s", project) == []
 
 
 def test_after_a_restart_conversation_documents_and_vectors_are_there(

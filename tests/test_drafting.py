@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Service, upload
+from callers import new_key, new_user
+from conftest import Service, ServiceFactory, upload
 from langgraph.runtime import Runtime
 from sse import names, read
 from standins.openai import Answer, OpenAIStandIn
@@ -405,9 +406,49 @@ def test_a_project_is_made_on_first_use_and_a_conversation_stays_in_its_project(
     draft(http, body)
     assert http.get(f"/projects/{body['project_id']}").json()["project"]["accessTier"] == "full"
 
-    answer = http.post(STREAM, json={**body, "project_id": str(uuid.uuid4())})
+    other = str(uuid.uuid4())
+    answer = http.post(STREAM, json={**body, "project_id": other})
     assert answer.status_code == 403
     assert set(answer.json()) == {"detail"}
+    assert http.get(f"/projects/{other}").status_code == 404
+
+
+def test_a_draft_whose_key_was_used_makes_no_project(http: httpx.Client) -> None:
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    read(http, "POST", STREAM, json=question(str(uuid.uuid4())), headers=headers)
+    other = question(str(uuid.uuid4()))
+    assert http.post(STREAM, json=other, headers=headers).status_code == 422
+    assert http.get(f"/projects/{other['project_id']}").status_code == 404
+
+
+def test_of_two_who_make_a_project_at_once_one_has_it_with_all_that_they_asked(
+    start_service: ServiceFactory, model: OpenAIStandIn
+) -> None:
+    with start_service(
+        jwt_secret="a secret of more than thirty-two bytes",
+        openai_base_url=model.base_url,
+        openai_model="stand-in",
+    ) as service:
+        people = [{"X-API-Key": new_key(service, new_user(service, n))} for n in ("ann", "bob")]
+
+        async def statuses(project: str) -> list[int]:
+            async with httpx.AsyncClient(base_url=service.url, timeout=30) as http:
+                asked = [
+                    http.post(STREAM, json=question(project), headers=person)
+                    for person in people * 4
+                ]
+                return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+        for _ in range(5):
+            project = str(uuid.uuid4())
+            found = asyncio.run(statuses(project))
+            assert sorted([set(found[::2]), set(found[1::2])], key=max) == [{200}, {403}]
+            stored = service.query(
+                "select name, (select count(*) from conversations c where c.project_id = p.id "
+                "and c.owner_id = p.owner_id) as asked from projects p where id = %s",
+                project,
+            )
+            assert stored == [{"name": "Untitled", "asked": 4}]
 
 
 def test_the_legacy_stream_counts_its_tokens_and_stores_nothing(

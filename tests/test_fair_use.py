@@ -415,6 +415,10 @@ def test_of_twenty_parallel_runs_exactly_as_many_begin_as_may(
             "/api/v1/chat/generate", json={"message": "Why?", "doc_type": "UNSORTED"}
         )
         assert (legacy.status_code, legacy.json()) == (429, in_drafting_api(mine))
+        body = drafting(str(uuid.uuid4()))
+        draft = caller.post("/api/v1/chat/stream", json=body)
+        assert (draft.status_code, draft.json()) == (429, in_drafting_api(mine))
+        assert caller.get(f"/projects/{body['project_id']}").status_code == 404
         assert caller.get("/usage/limits").json()["limits"][-1] == {
             "name": "parallel runs", "limit": 3, "remaining": 0, "resetAt": None,
         }  # fmt: skip

@@ -119,11 +119,11 @@ async def require(
         raise no_project(request)
     if not access.allows(needed):
         raise too_low(access, needed)
-    await _count_once(request, project_id)
+    await count_once(request, project_id)
     return access
 
 
-async def _count_once(request: Request, project_id: uuid.UUID) -> None:
+async def count_once(request: Request, project_id: uuid.UUID) -> None:
     """Count the request as one about the project, also where a route asks for access twice."""
     state: State = request.state
     if getattr(state, "about_project", None) != project_id:

@@ -15,6 +15,7 @@ from psycopg.types.json import Json
 
 from api.errors import Refusal, not_found
 from api.fair_use import FairUse
+from api.first_use import make_project
 from api.runs.dialects import Api
 from api.runs.keys import CLAIMED, RECLAIMED, Key, KeyTaken
 from api.runs.rows import RunRow
@@ -44,7 +45,7 @@ class Place:
     """Where in which conversation a turn stands. All ids are made before anything is written.
 
     `history` becomes the first messages of a conversation that does not exist yet; whether one
-    may be made says `may_create`.
+    may be made says `may_create`. `makes_project`: the project is made with the turn.
     """
 
     conversation_id: uuid.UUID
@@ -53,6 +54,7 @@ class Place:
     question: str
     title: str
     may_create: bool
+    makes_project: bool = False
     history: tuple[Message, ...] = ()
     doc_type: str = UNSORTED
     metadata: dict[str, str] | None = None
@@ -119,6 +121,7 @@ class Beginnings:
 
         Raises:
             KeyTaken: the key has begun another run meanwhile.
+            ProjectTaken: the project that was to be made with it is there, or was.
             Refusal: 409, a run of this conversation is going on; 403 or 404, it is somebody
                 else's or of another project, or gone; 429, too many runs are going on. Nothing is
                 stored then.
@@ -136,6 +139,8 @@ class Beginnings:
 
     async def _begin(self, new: NewRun, values: dict[str, object]) -> bool:
         async with self._pool.connection() as connection, self._undoing(connection, new):
+            if new.place and new.place.makes_project:
+                await make_project(connection, new.place.project_id, new.owner_id)
             begun = await _store(connection, new, values)
             if new.replaces:
                 await _insert_answer_again(connection, new.replaces, new.id)
@@ -146,7 +151,8 @@ class Beginnings:
         self, connection: AsyncConnection[Any], new: NewRun
     ) -> AbstractAsyncContextManager[object]:
         """A transaction where something may be refused that is stored already."""
-        may_be_refused = new.key is not None or self._fair_use.limits_runs
+        makes_project = new.place is not None and new.place.makes_project
+        may_be_refused = new.key is not None or makes_project or self._fair_use.limits_runs
         return connection.transaction() if may_be_refused else nullcontext()
 
     async def _values(self, new: NewRun, opening: Sequence[Frame]) -> dict[str, object]:

@@ -143,7 +143,7 @@ class Runs:
         """Store the question, then let the run work on its own.
 
         Raises:
-            KeyTaken: another request with the same key was faster.
+            KeyTaken, ProjectTaken: another request was faster; see `Beginnings`.
             Refusal: 409, a run of this conversation is going on; 429, too many runs are, or all
                 tokens are used; 503, the service goes down; 403 or 404, see `Beginnings`.
         """
