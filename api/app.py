@@ -260,7 +260,7 @@ def _lifespan_of(settings: Settings, lent_model: LentModel | None, is_worker: bo
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[AppState]:
         async with open_parts(settings, lent_model, is_worker=is_worker) as parts:
-            langserve.mount(app, parts.forgetful_pipeline)
+            langserve.mount(app, parts.forgetful_pipeline, settings)
             refuse_unguarded(app)
             app.state.parts = parts
             yield {"parts": parts}

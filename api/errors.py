@@ -10,7 +10,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from api.browsers import HEADERS
-from graph.errors import PipelineError, RetrievalFailed, TemplateFailed
+from graph.errors import (
+    ModelError,
+    ModelRefused,
+    ModelReported,
+    PipelineError,
+    RetrievalFailed,
+    ServiceStopping,
+    TemplateFailed,
+    UnknownType,
+    WebSearchFailed,
+)
 from graph.postgres import UNREACHABLE
 
 DRAFTING_PREFIX = "/api/v1"
@@ -114,9 +124,11 @@ async def _on_database_away(request: Request, error: Exception) -> Response:
 
 async def _on_pipeline_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PipelineError)
+    if isinstance(error, UnknownType):
+        return await _on_invalid(request, invalid("doc_type", str(error)))
     refusal = Refusal(
         503 if error.transient else 500,
-        _PIPELINE_CODES.get(type(error), "internal_error"),
+        next(code for kind, code in _PIPELINE_CODES.items() if isinstance(error, kind)),
         str(error),
         headers={"Retry-After": "5"} if error.transient else {},
     )
@@ -183,9 +195,16 @@ def _camel(name: str) -> str:
 
 # What FastAPI says in words of Python.
 _PLAINLY = {"Value error, Expected UploadFile, received: <class 'str'>": "must be a file"}
+# The chat API's codes, as its refusals are written; the first that fits.
 _PIPELINE_CODES: dict[type[PipelineError], str] = {
+    ModelRefused: "llm_api_error",
+    ModelReported: "llm_api_error",
+    ModelError: "llm_connection_error",
+    ServiceStopping: "llm_connection_error",
     RetrievalFailed: "retrieval_error",
+    WebSearchFailed: "web_search_error",
     TemplateFailed: "template_error",
+    PipelineError: "internal_error",
 }
 _HTTP = {
     404: ("not_found", "There is nothing at this address."),

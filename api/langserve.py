@@ -4,7 +4,9 @@ import json
 import logging
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Annotated, Any, cast
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +18,8 @@ from sse_starlette import EventSourceResponse
 from api.access.rules import GuardedRoute, admin
 from api.browsers import POLICY, policy, scripts_of
 from api.refusals import refusals_under
-from graph.errors import InternalFailure, PipelineError
+from api.settings import Settings
+from graph.errors import InternalFailure, PipelineError, UnknownType
 from graph.pipeline import Pipeline
 from graph.sanitizing import clean
 from graph.state import Message, Turn
@@ -33,15 +36,16 @@ _ENDPOINTS: tuple[EndpointName, ...] = (
 Event = dict[str, Any]
 
 
-def mount(app: FastAPI, pipeline: Pipeline) -> None:
+def mount(app: FastAPI, pipeline: Pipeline, settings: Settings) -> None:
     """Add `/langserve/pipeline/{invoke,batch,stream,stream_log,playground,...}` to the app."""
     # The playground cannot do without it, and nobody who reads our log can change that.
     warnings.filterwarnings("ignore", "astream_log is deprecated")
     # On the router: LangServe leaves a route of its own without the dependencies it is given.
     router = APIRouter(route_class=_Route, dependencies=[Depends(admin)])
+    asked = AfterValidator(partial(_asked, settings))
     add_routes(
         router,
-        pipeline.with_types(input_type=cast("type[Turn]", Annotated[Turn, AfterValidator(_asked)])),
+        pipeline.with_types(input_type=cast("type[Turn]", Annotated[Turn, asked])),
         path=PATH,
         # A request brings a turn and nothing else, such as a name to which LangGraph gives meaning.
         config_keys=(),
@@ -50,14 +54,34 @@ def mount(app: FastAPI, pipeline: Pipeline) -> None:
     app.include_router(router, responses=refusals_under(PATH))
 
 
-def _asked(turn: Turn) -> Turn:
-    """The turn, its texts without what no text may hold."""
-    if not turn["messages"]:
-        raise ValueError("messages must end with the question")
+def _asked(settings: Settings, turn: Turn) -> Turn:
+    """The turn, its texts without what no text may hold, within the limits of the chat API.
+
+    Raises:
+        ValueError: a sentence that says what is wrong.
+    """
     messages: list[Message] = [
         {**message, "content": clean(message["content"])} for message in turn["messages"]
     ]
+    longest, most = settings.chat_max_message_length, settings.chat_max_history_messages
+    if not messages or messages[-1]["role"] != "user":
+        raise ValueError("messages must end with the question")
+    if not messages[-1]["content"].strip():
+        raise ValueError("the question must not be blank")
+    if any(len(message["content"]) > longest for message in messages):
+        raise ValueError(f"a message must have at most {longest} characters")
+    if len(messages) - 1 > most:
+        raise ValueError(f"there must be at most {most} messages before the question")
+    if project_id := turn.get("project_id"):
+        _require_uuid(project_id)
     return {**turn, "messages": messages}
+
+
+def _require_uuid(project_id: str) -> None:
+    try:
+        UUID(project_id)
+    except ValueError:
+        raise ValueError("project_id must be a UUID") from None
 
 
 class _Route(GuardedRoute):
@@ -122,7 +146,7 @@ async def _to_the_end(events: AsyncIterable[Any]) -> AsyncIterator[Event]:
 
 
 def _failed(error: PipelineError) -> Event:
-    status = 503 if error.transient else 500
+    status = 400 if isinstance(error, UnknownType) else 503 if error.transient else 500
     return {
         "event": "error",
         "data": json.dumps({"status_code": status, "message": str(error)}),

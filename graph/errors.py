@@ -16,6 +16,7 @@ PipelineError
 ├── VectorsInUse               another process owns the vectors (knowledge/ownership.py)
 ├── WebSearchFailed            the web search could not be done
 ├── TemplateFailed             a template or prompt cannot be loaded or rendered
+│   └── UnknownType            there is no document type of that name
 ├── TextChanged                a prompt or template was changed since it was read
 ├── MemoryFailed               the conversation could not be read or written
 ├── ServiceStopping            the service went down during the run
@@ -105,6 +106,10 @@ class WebSearchFailed(PipelineError):
 
 class TemplateFailed(PipelineError):
     """A template or a prompt cannot be loaded or rendered."""
+
+
+class UnknownType(TemplateFailed):
+    """There is no document type of that name."""
 
 
 class TextChanged(PipelineError):

@@ -127,8 +127,65 @@ def test_a_refusing_model_is_an_answer_with_its_reason(
 ) -> None:
     model.will(Answer(status=401))
     answer = ask(http)
-    assert answer.status_code == 500
-    assert answer.json()["message"] == "401 Authentication Failed. Check the provider's API key."
+    sentence = "401 Authentication Failed. Check the provider's API key."
+    assert (answer.status_code, answer.json()) == (
+        500, {"error": "llm_api_error", "message": sentence}
+    )  # fmt: skip
+    model.will(Answer(status=500))
+    later = ask(http)
+    assert (later.status_code, later.json()["error"]) == (503, "llm_api_error")
+    assert later.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "sentence"),
+    [
+        ({"messages": [{**QUESTION, "content": " "}]}, [], "the question must not be blank"),
+        (
+            {"messages": [{**QUESTION, "content": "a" * 20_001}]},
+            [],
+            "a message must have at most 20000 characters",
+        ),
+        (
+            {"messages": [QUESTION, {"role": "assistant", "content": "Why?"}]},
+            [],
+            "messages must end with the question",
+        ),
+        (
+            {"messages": [QUESTION] * 102},
+            [],
+            "there must be at most 100 messages before the question",
+        ),
+        ({"project_id": "zz"}, [], "project_id must be a UUID"),
+        (
+            {"doc_type": "TECK_STACK"},
+            ["doc_type"],
+            "There is no document type 'TECK_STACK'. The nearest known types are "
+            "TECH_STACK, TECH_STACK_DECISION, PROJECT_STRUCTURE_MAP.",
+        ),
+    ],
+)
+def test_what_the_chat_api_would_refuse_is_refused_with_a_sentence(
+    http: httpx.Client,
+    model: OpenAIStandIn,
+    changes: dict[str, Any],
+    path: list[str],
+    sentence: str,
+) -> None:
+    answer = ask(http, **changes)
+    issue = {"path": path, "message": sentence, "code": "value_error"}
+    assert (answer.status_code, answer.json()) == (
+        400, {"success": False, "error": {"name": "ZodError", "issues": [issue]}}
+    )  # fmt: skip
+    assert model.chats == []
+
+
+def test_an_unknown_document_type_ends_a_stream_as_a_mistake_of_the_caller(
+    http: httpx.Client, model: OpenAIStandIn
+) -> None:
+    last, data = events(ask(http, "stream", doc_type="NOPE"))[-1]
+    assert (last, data["status_code"], model.chats) == ("error", 400, [])
+    assert data["message"].startswith("There is no document type 'NOPE'. The nearest known types")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from rapidfuzz import process
 
-from graph.errors import TemplateFailed
+from graph.errors import TemplateFailed, UnknownType
 from graph.state import UNSORTED
 from graph.texts.document_types import DocumentType, document_type, parsed, version_of
 from graph.texts.files import Snapshot
@@ -113,7 +113,7 @@ class Wording:
             TemplateFailed: there is no such type, or its template or example is not in order.
         """
         if name not in self._paths:
-            raise TemplateFailed(f"There is no document type {name!r}. {self.nearest(name)}")
+            raise UnknownType(f"There is no document type {name!r}. {self.nearest(name)}")
         path = self._paths[name]
         source = self.text(path).content
         example = self.example(path)
