@@ -25,6 +25,10 @@ from graph.sanitizing import one_line
 
 router = APIRouter(prefix="/documents", tags=["documents"], route_class=GuardedRoute)
 
+_FILE = {
+    "description": "The file, of its own type.",
+    "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+}
 _LONGEST_NAME = 255
 # They turn the order of letters around, so that a name looks like another one.
 _BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -100,7 +104,7 @@ async def get_document(document: UsableDocument) -> DocumentAnswer:
     return DocumentAnswer(document=told(document))
 
 
-@router.get("/{document_id}/content", response_class=Response)
+@router.get("/{document_id}/content", response_class=Response, responses={200: _FILE})
 async def get_content(document: UsableDocument, service: Service) -> Response:
     """The original file."""
     async with service.pool.connection() as connection:

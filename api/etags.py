@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Header
 
 from api.errors import Refusal
+from api.refusals import DraftingRefused
 
 IfMatch = Annotated[
     str | None,
@@ -16,10 +17,12 @@ IfNoneMatch = Annotated[str | None, Header(description="Versions in quotes, or `
 CONDITIONS: dict[int | str, dict[str, Any]] = {
     412: {
         "description": "The text has changed meanwhile; `ETag` names its present version.",
+        "model": DraftingRefused,
         "content": {"application/json": {"example": {"detail": "The text has changed: …"}}},
     },
     428: {
         "description": "Neither `If-Match` nor `If-None-Match` was sent.",
+        "model": DraftingRefused,
         "content": {"application/json": {"example": {"detail": "Say which version you edit: …"}}},
     },
 }

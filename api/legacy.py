@@ -10,6 +10,7 @@ from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
 from api.drafting import HistoryEntry, check_limits, known_doc_type, safely
 from api.errors import DRAFTING_PREFIX, Refusal
+from api.refusals import DraftingRefused
 from api.runs.dialects import Told
 from api.runs.keys import RequestKey, key_for
 from api.schema import FIRST_WRONG, CleanText, example
@@ -60,7 +61,13 @@ async def generate(
     return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 
-@router.post("/message", deprecated=True, status_code=400, response_description="Gone.")
+@router.post(
+    "/message",
+    deprecated=True,
+    status_code=400,
+    response_model=DraftingRefused,
+    response_description="Gone.",
+)
 async def message(caller: Caller) -> None:
     """Gone: answers 400 whatever it is sent, and names its successor."""
     raise Refusal(

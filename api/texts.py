@@ -23,6 +23,7 @@ from api.editing import (
 from api.errors import DRAFTING_PREFIX, Refusal, not_found
 from api.etags import CONDITIONS, IfMatch, IfNoneMatch, etag, names, require_match
 from api.lists import Before, Limit
+from api.refusals import DRAFTING_API
 from api.text_history import content_of, diff_of, history_of
 from api.text_models import (
     CheckAnswer,
@@ -52,7 +53,10 @@ TextPath = Annotated[str, Path(description="Such as `prompts/answer.md`.")]
 _routes = APIRouter(tags=["texts"], route_class=GuardedRoute)
 _WRITING = {
     **CONDITIONS,
-    422: {"description": "The result could not be used; `findings` says why.", "model": Unusable},
+    422: {
+        "description": "It does not validate, or could not be used; then `findings` says why.",
+        "model": Unusable | DRAFTING_API,
+    },
 }
 
 

@@ -145,6 +145,37 @@ def test_every_refusal_is_described_as_it_is(http: httpx.Client, project: str) -
     assert named & set(document()["components"]["schemas"]) == named
 
 
+@pytest.mark.parametrize("prefix", ["/api/v1", "/api/v1/projects/{project_id}"])
+def test_an_edit_that_is_refused_has_a_shape_for_each_status(prefix: str) -> None:
+    unusable = {"Unusable", "DraftingRefused", "DraftingInvalid"}
+    conditions = {"412": {"DraftingRefused"}, "428": {"DraftingRefused"}}
+    paths = document()["paths"]
+    edited = paths[f"{prefix}/texts/{{path}}"]
+    restored = paths[f"{prefix}/texts/{{path}}/restore"]["post"]
+    assert {
+        name: {status: shapes(told, status) for status in ("412", "422", "428")}
+        for name, told in (("put", edited["put"]), ("restore", restored))
+    } == dict.fromkeys(("put", "restore"), {**conditions, "422": unusable})
+    assert {status: shapes(edited["delete"], status) for status in conditions} == conditions
+
+
+def test_what_is_gone_and_what_is_a_file_are_described() -> None:
+    gone = document()["paths"]["/api/v1/chat/message"]["post"]
+    assert shapes(gone, "400") == {"DraftingRefused"}
+    file = document()["paths"]["/documents/{document_id}/content"]["get"]
+    assert file["responses"]["200"] == {
+        "description": "The file, of its own type.",
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+
+
+def shapes(operation: dict[str, Any], status: str) -> set[str]:
+    """The names of the schemas of an answer with this status."""
+    schema = operation["responses"][status]["content"]["application/json"].get("schema", {})
+    refs = schema.get("anyOf", [schema])
+    return {ref["$ref"].rpartition("/")[2] for ref in refs if ref}
+
+
 @pytest.mark.parametrize("path", [CHAT, DRAFTING, LEGACY, RESUMED, INGESTION])
 def test_every_example_is_a_stream_and_there_is_one_of_each_event(path: str) -> None:
     whole, *single = examples(path).items()

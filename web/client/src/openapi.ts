@@ -4414,12 +4414,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Successful Response */
+            /** @description The file, of its own type. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "*/*": string;
+                };
             };
             /** @description The request is refused. */
             default: {
@@ -4942,7 +4944,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
             /** @description The request is refused. */
@@ -5361,16 +5363,16 @@ export interface operations {
                      *       "detail": "The text has changed: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
-            /** @description The result could not be used; `findings` says why. */
+            /** @description It does not validate, or could not be used; then `findings` says why. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Unusable"];
+                    "application/json": components["schemas"]["Unusable"] | components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
@@ -5384,7 +5386,7 @@ export interface operations {
                      *       "detail": "Say which version you edit: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
             /** @description The request is refused. */
@@ -5490,16 +5492,16 @@ export interface operations {
                      *       "detail": "The text has changed: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
-            /** @description The result could not be used; `findings` says why. */
+            /** @description It does not validate, or could not be used; then `findings` says why. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Unusable"];
+                    "application/json": components["schemas"]["Unusable"] | components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
@@ -5513,7 +5515,7 @@ export interface operations {
                      *       "detail": "Say which version you edit: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
             /** @description The request is refused. */
@@ -5569,7 +5571,7 @@ export interface operations {
                      *       "detail": "The text has changed: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
@@ -5583,7 +5585,7 @@ export interface operations {
                      *       "detail": "Say which version you edit: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
             /** @description The request is refused. */
@@ -5881,16 +5883,16 @@ export interface operations {
                      *       "detail": "The text has changed: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
-            /** @description The result could not be used; `findings` says why. */
+            /** @description It does not validate, or could not be used; then `findings` says why. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Unusable"];
+                    "application/json": components["schemas"]["Unusable"] | components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
@@ -5904,7 +5906,7 @@ export interface operations {
                      *       "detail": "Say which version you edit: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
             /** @description The request is refused. */
@@ -6012,16 +6014,16 @@ export interface operations {
                      *       "detail": "The text has changed: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
-            /** @description The result could not be used; `findings` says why. */
+            /** @description It does not validate, or could not be used; then `findings` says why. */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Unusable"];
+                    "application/json": components["schemas"]["Unusable"] | components["schemas"]["DraftingRefused"] | components["schemas"]["DraftingInvalid"];
                 };
             };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
@@ -6035,7 +6037,7 @@ export interface operations {
                      *       "detail": "Say which version you edit: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
             /** @description The request is refused. */
@@ -6092,7 +6094,7 @@ export interface operations {
                      *       "detail": "The text has changed: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
             /** @description Neither `If-Match` nor `If-None-Match` was sent. */
@@ -6106,7 +6108,7 @@ export interface operations {
                      *       "detail": "Say which version you edit: …"
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["DraftingRefused"];
                 };
             };
             /** @description The request is refused. */
