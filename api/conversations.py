@@ -13,7 +13,7 @@ from api.access.rules import Caller, GuardedRoute, UsableProject, rule
 from api.dependencies import Service
 from api.errors import not_found
 from api.lists import Before, Limit
-from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel, example
+from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, SAFE, CamelModel, example
 from graph.postgres import Pool
 
 router = APIRouter(prefix="/chat", tags=["chat"], route_class=GuardedRoute)
@@ -98,7 +98,9 @@ class ConversationChange(CamelModel):
     """The body of `PATCH /chat/conversations/{id}`."""
 
     model_config = example(title="Alarm levels")
-    title: Annotated[str, StringConstraints(max_length=200), CLEAN, SAFE, STRIPPED, NOT_BLANK]
+    title: Annotated[
+        str, StringConstraints(max_length=200), CLEAN, SAFE, ONE_WAY, ONE_LINE, NOT_BLANK
+    ]
 
 
 class ChunkSource(CamelModel):

@@ -1,7 +1,6 @@
 """A project's documents: uploaded, listed, read and erased."""
 
 import asyncio
-import re
 import uuid
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from fastapi import APIRouter, Depends, Response, UploadFile
 from api.access.resolver import Tier, access_to
 from api.access.rules import Caller, EditableProject, GuardedRoute, UsableProject, rule, too_low
 from api.dependencies import Parts, Service
-from api.errors import Refusal, not_found
+from api.errors import Refusal, invalid, not_found
 from api.lists import Before, Limit
 from api.resuming import After, LastEventId, place
 from api.schema import CamelModel
@@ -21,7 +20,7 @@ from api.versions import COLUMNS, Document, content_of, told
 from api.wire import EventStream
 from graph.errors import UnsupportedDocument
 from graph.knowledge.parsing import recognise
-from graph.sanitizing import one_line
+from graph.sanitizing import one_line, one_way
 
 router = APIRouter(prefix="/documents", tags=["documents"], route_class=GuardedRoute)
 
@@ -30,8 +29,6 @@ _FILE = {
     "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
 }
 _LONGEST_NAME = 255
-# They turn the order of letters around, so that a name looks like another one.
-_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class DocumentAnswer(CamelModel):
@@ -147,14 +144,12 @@ async def delete_document(document: EditableDocument, service: Service, caller: 
 def _name(upload: UploadFile) -> str:
     # A browser may send a path; its last part is the name, whatever the separators.
     last = (upload.filename or "").replace("\\", "/").rpartition("/")[2]
-    name = one_line(_BIDI.sub("", last), len(last))
+    name = one_line(one_way(last), len(last))
     if not name.strip("."):
-        raise Refusal(400, "bad_request", "Each file needs a name, of more than dots.")
+        raise invalid("file", "Each file needs a name, of more than dots.")
     if len(name) > _LONGEST_NAME:
         about = f"{name[:40]}…"
-        raise Refusal(
-            400, "bad_request", f"The name {about!r} has more than {_LONGEST_NAME} characters."
-        )
+        raise invalid("file", f"The name {about!r} has more than {_LONGEST_NAME} characters.")
     return name
 
 

@@ -16,7 +16,7 @@ from api.access.principals import Principal
 from api.access.resolver import Tier
 from api.access.rules import Caller, GuardedRoute, OwnProject, UsableProject
 from api.dependencies import Service
-from api.errors import Refusal, not_found
+from api.errors import invalid, not_found
 from api.lists import Before, Limit
 from api.schema import CamelModel, example
 
@@ -113,8 +113,8 @@ async def grant(
             action: Action = "grant.created" if made["is_new"] else "grant.updated"
             await _note(connection, caller, action, row)
     except ForeignKeyViolation as error:
-        sentence = f"targetId is the id of no {body.target_type}. {_FIND[body.target_type]}"
-        raise Refusal(400, "bad_request", sentence) from error
+        sentence = f"is the id of no {body.target_type}. {_FIND[body.target_type]}"
+        raise invalid("targetId", sentence) from error
     response.status_code = 201 if made["is_new"] else 200
     return GrantAnswer(grant=Grant(**row), action="created" if made["is_new"] else "updated")
 

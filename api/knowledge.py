@@ -135,7 +135,7 @@ async def _make_project(pool: Pool, project_id: uuid.UUID, owner: Principal) -> 
 @router.get("/knowledge/search")
 async def search(
     project_id: UsableProject,
-    q: Annotated[CleanText, Query(min_length=1, max_length=2000)],
+    q: Annotated[str, StringConstraints(min_length=1, max_length=2000), CLEAN],
     service: Service,
     limit: Annotated[int, Query(ge=1, le=50)] = 5,
 ) -> SearchAnswer:

@@ -4,7 +4,7 @@ import uuid
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import JsonValue
+from pydantic import JsonValue, StringConstraints
 
 from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
@@ -13,6 +13,8 @@ from api.schema import CLEAN, CamelModel, example
 
 router = APIRouter(tags=["people"], route_class=GuardedRoute)
 
+_Email = Annotated[str, StringConstraints(max_length=320), CLEAN]
+_GroupName = Annotated[str, StringConstraints(max_length=255), CLEAN]
 _GROUP: JsonValue = {"id": "78932b53-c8ca-556b-9931-c14efaabb299", "name": "writers"}
 _PERSON: dict[str, JsonValue] = {
     "id": "4b35fe2f-25df-5140-bf0a-23ac148aa190",
@@ -86,9 +88,7 @@ async def get_me(service: Service, caller: Caller) -> MeAnswer:
 async def list_users(
     service: Service,
     caller: Caller,
-    email: Annotated[
-        str | None, CLEAN, Query(max_length=320, description="The whole address.")
-    ] = None,
+    email: Annotated[_Email | None, Query(description="The whole address.")] = None,
     limit: Limit = 50,
 ) -> PersonList:
     """The people with this address, to share a project with. Admins may leave it out."""
@@ -102,7 +102,7 @@ async def list_users(
 async def list_groups(
     service: Service,
     caller: Caller,
-    name: Annotated[str | None, CLEAN, Query(max_length=255, description="The whole name.")] = None,
+    name: Annotated[_GroupName | None, Query(description="The whole name.")] = None,
     limit: Limit = 50,
 ) -> GroupList:
     """The group of this name; without a name the caller's own, for admins all."""

@@ -24,7 +24,7 @@ from api.access.rules import (
     require,
 )
 from api.dependencies import Service
-from api.errors import Refusal, invalid, not_found
+from api.errors import invalid, not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel, example
 from graph.postgres import Pool
@@ -221,7 +221,7 @@ async def _update(
             if before and changed:
                 await _note_change(connection, caller, project_id, changed, before["owner_id"])
     except ForeignKeyViolation as error:
-        raise Refusal(400, "bad_request", "ownerId is the id of no user.") from error
+        raise invalid("ownerId", "is the id of no user") from error
 
 
 async def _note_change(

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from api.active_html import strip_active_html
-from graph.sanitizing import clean
+from graph.sanitizing import clean, one_way
 
 
 class CamelModel(BaseModel):
@@ -38,6 +38,9 @@ SAFE = AfterValidator(strip_active_html)
 
 ONE_LINE = AfterValidator(lambda text: " ".join(text.split()))
 """Makes each run of white space one space."""
+
+ONE_WAY = AfterValidator(one_way)
+"""Takes away what turns the order of letters around."""
 
 STRIPPED = AfterValidator(str.strip)
 """Takes white space at both ends away."""

@@ -17,7 +17,7 @@ from graph.context import Context
 from graph.models import Models, Resolved
 from graph.pipeline import Pipeline
 from graph.postgres import Pool
-from graph.sanitizing import one_line
+from graph.sanitizing import one_line, one_way
 from graph.state import UNSORTED, Message, Mode, Turn
 
 _TITLE_LENGTH = 60
@@ -192,6 +192,6 @@ def with_model(context: Context, chosen: Resolved) -> Context:
 
 def title_of(message: str) -> str:
     """The first message, shortened to 60 characters at a word."""
-    line = one_line(message, 1000)
+    line = one_line(one_way(message), 1000)
     shortened = textwrap.shorten(line, _TITLE_LENGTH, placeholder="…")
     return shortened if shortened != "…" else line[: _TITLE_LENGTH - 1] + "…"

@@ -160,11 +160,11 @@ def test_a_grant_is_made_changed_listed_and_taken_back(
     [
         (
             {"targetType": "user", "targetId": str(uuid.uuid4()), "tier": "use"},
-            "targetId is the id of no user. GET /users?email= finds one who has been here.",
+            "is the id of no user. GET /users?email= finds one who has been here.",
         ),
         (
             {"targetType": "group", "targetId": str(ALICE), "tier": "use"},
-            "targetId is the id of no group. GET /groups?name= finds one that a token has named.",
+            "is the id of no group. GET /groups?name= finds one that a token has named.",
         ),
     ],
 )
@@ -176,7 +176,10 @@ def test_nobody_is_granted_nothing(
     message: str,
 ) -> None:
     refused = http.post(f"/projects/{project}/grants", json=body)
-    assert (refused.status_code, refused.json()["message"]) == (400, message)
+    issue = {"path": ["targetId"], "message": message, "code": "value_error"}
+    assert (refused.status_code, refused.json()) == (
+        400, {"success": False, "error": {"name": "ZodError", "issues": [issue]}}
+    )  # fmt: skip
 
 
 def test_a_grant_of_another_project_is_not_taken_back(
@@ -199,6 +202,14 @@ def test_the_caller_is_told_who_they_are(http: httpx.Client) -> None:
             "groups": [],
         }
     }
+
+
+@pytest.mark.parametrize(("path", "most"), [("/users?email=", 320), ("/groups?name=", 255)])
+def test_a_name_that_is_too_long_is_told_in_characters(
+    http: httpx.Client, path: str, most: int
+) -> None:
+    [issue] = http.get(path + "a" * (most + 1)).json()["error"]["issues"]
+    assert issue["message"] == f"String should have at most {most} characters"
 
 
 @pytest.mark.parametrize("path", ["/users?email=a%00b", "/groups?name=a%00b"])

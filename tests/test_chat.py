@@ -424,7 +424,8 @@ def test_conversations_are_listed_newest_first_renamed_and_erased(
     ).json()["conversations"]
     assert [c["id"] for c in older] == [ids[1]]
 
-    renamed = http.patch(f"/chat/conversations/{ids[0]}", json={"title": "Low tide"}).json()
+    title = "\u202eLow\n tide\u200f\t"
+    renamed = http.patch(f"/chat/conversations/{ids[0]}", json={"title": title}).json()
     assert renamed["conversation"]["title"] == "Low tide"
     recent = http.get("/chat/recent", params={"limit": 3}).json()["conversations"]
     assert [c["id"] for c in recent] == ids[::-1]

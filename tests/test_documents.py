@@ -194,6 +194,21 @@ def test_the_knowledge_endpoints_refuse_what_is_wrong(http: httpx.Client, projec
     assert all("detail" in answer.json() for answer in answers)
 
 
+@pytest.mark.parametrize(
+    ("q", "sentence"),
+    [
+        ("", "String should have at least 1 character"),
+        ("a" * 2001, "String should have at most 2000 characters"),
+    ],
+)
+def test_a_search_for_nothing_or_too_much_is_told_in_characters(
+    http: httpx.Client, project: str, q: str, sentence: str
+) -> None:
+    answer = http.get("/api/v1/knowledge/search", params={"project_id": project, "q": q})
+    [detail] = answer.json()["detail"]
+    assert (answer.status_code, detail["loc"], detail["msg"]) == (422, ["query", "q"], sentence)
+
+
 def test_a_text_without_text_makes_no_project(http: httpx.Client, service: Service) -> None:
     project = str(uuid.uuid4())
     refused = ingest(http, project, "a", "![](a.png)")

@@ -476,6 +476,8 @@ def test_a_name_that_is_none_is_400_with_a_sentence_and_nothing_is_stored(
     answer = send_raw(http, project, name)
     assert answer.status_code == 400
     said: dict[str, Any] = answer.json()
-    assert said["message"].endswith(".")
-    assert len(said["message"]) < 120
+    [issue] = said["error"]["issues"]
+    assert (said["success"], issue["path"], issue["code"]) == (False, ["file"], "value_error")
+    assert issue["message"].endswith(".")
+    assert len(issue["message"]) < 120
     assert listed(http, project) == []

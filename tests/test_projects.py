@@ -73,7 +73,10 @@ def test_settings_that_a_change_leaves_out_stay(http: httpx.Client, project: str
     changed = http.patch(path, json={"settings": {"topK": 2}}).json()["project"]
     assert changed["settings"] == {"model": "ab", "temperature": 0.2, "topK": 2}
     refused = http.patch(path, json={"ownerId": str(uuid.uuid4())})
-    assert (refused.status_code, refused.json()["error"]) == (400, "bad_request")
+    issue = {"path": ["ownerId"], "message": "is the id of no user", "code": "value_error"}
+    assert (refused.status_code, refused.json()) == (
+        400, {"success": False, "error": {"name": "ZodError", "issues": [issue]}}
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
