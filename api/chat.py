@@ -169,13 +169,13 @@ class ChatDialect:
         answer = event.answer
         return {
             "messageId": self._run_id,
-            "totalTokens": answer.usage.total_tokens,
+            "totalTokens": answer.used.total_tokens,
             "citations": [citation_row(citation) for citation in answer.citations],
             "finishReason": event.finish_reason,
             "usage": {
-                "promptTokens": answer.usage.prompt_tokens,
-                "completionTokens": answer.usage.completion_tokens,
-                "totalTokens": answer.usage.total_tokens,
+                "promptTokens": answer.used.prompt_tokens,
+                "completionTokens": answer.used.completion_tokens,
+                "totalTokens": answer.used.total_tokens,
             },
             "timingsMs": {_TIMINGS.get(k, k): v for k, v in answer.timings_ms.items()},
             "promptVersion": answer.prompt_version,

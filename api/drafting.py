@@ -253,9 +253,9 @@ class DraftingDialect:
             "template_version": answer.template_version,
             "prompt_version": answer.prompt_version,
             "usage": {
-                "prompt_tokens": answer.usage.prompt_tokens,
-                "completion_tokens": answer.usage.completion_tokens,
-                "total_tokens": answer.usage.total_tokens,
+                "prompt_tokens": answer.used.prompt_tokens,
+                "completion_tokens": answer.used.completion_tokens,
+                "total_tokens": answer.used.total_tokens,
             },
             "timings_ms": answer.timings_ms,
             "citations": [citation_row(citation) for citation in answer.citations],

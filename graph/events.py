@@ -152,6 +152,11 @@ class Answer:
     model: str | None = None
     provider: str | None = None
 
+    @property
+    def used(self) -> Usage:
+        """The tokens as the model counted them, else estimated."""
+        return self.usage if self.usage.total_tokens else self.estimate
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:

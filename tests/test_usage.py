@@ -77,6 +77,14 @@ def amount(prompt: int, completion: int, runs: int = 1, cost: Any = None) -> dic
     }
 
 
+def told(prompt: int, completion: int) -> tuple[int, dict[str, int]]:
+    """What the chat API's `done` says of it."""
+    total = prompt + completion
+    return total, {
+        "promptTokens": prompt, "completionTokens": completion, "totalTokens": total
+    }  # fmt: skip
+
+
 def guessed(model: OpenAIStandIn) -> int:
     """What the last prompt is taken for where nobody counts it: four bytes a token."""
     messages = model.chats[-1].body["messages"]
@@ -117,19 +125,40 @@ def test_what_the_provider_did_not_count_is_estimated(
     completion: int,
 ) -> None:
     model.will(answer)
-    assert names(ask(http, project))[-1] == last
+    end = ask(http, project)[-1]
+    assert end.name == last
     prompt = guessed(model)
+    if last == "done":
+        assert (end.data["totalTokens"], end.data["usage"]) == told(prompt, completion)
     assert used(http, projectId=project) == {
         "usage": [entry(prompt, completion, projectId=project)],
         "total": amount(prompt, completion),
     }
 
 
+def test_a_draft_is_told_the_estimate_that_it_is_charged(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(body=UNCOUNTED, content_type="text/event-stream"))
+    drafting = {"conversation_id": str(uuid.uuid4()), "project_id": project, "message": "Why?"}
+    done = read(http, "POST", "/api/v1/chat/stream", json=drafting)[-1].data
+    prompt = guessed(model)
+    assert done["metadata"]["usage"] == {
+        "prompt_tokens": prompt, "completion_tokens": 1, "total_tokens": prompt + 1
+    }  # fmt: skip
+    assert used(http, projectId=project)["usage"] == [entry(prompt, 1, projectId=project)]
+
+
 def test_a_stopped_run_is_estimated(http: httpx.Client, project: str, model: OpenAIStandIn) -> None:
     model.will(Answer(["Be", "cause", " of"], end="hang", delay_s=0.01))
     with http.stream("POST", f"/chat/projects/{project}", json={"message": "Why?"}) as stream:
         next(line for line in stream.iter_lines() if " of" in line)
-        http.post(f"/runs/{stream.headers['X-Run-Id']}/stop")
+        run_id = stream.headers["X-Run-Id"]
+        http.post(f"/runs/{run_id}/stop")
+    done = read(http, "GET", f"/runs/{run_id}/stream")[-1].data
+    assert (done["finishReason"], done["totalTokens"], done["usage"]) == (
+        "stopped", *told(guessed(model), 3)
+    )  # fmt: skip
     assert used(http, projectId=project)["usage"] == [entry(guessed(model), 3, projectId=project)]
 
 

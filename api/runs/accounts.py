@@ -51,12 +51,10 @@ def cost_of(usage: Usage, price: Price | None) -> Decimal | None:
 
 def _used(terminal: Terminal) -> Usage:
     answer = terminal.answer
-    if answer.usage.total_tokens:
-        return answer.usage
     # A provider that refused or was not reached did no work.
     if isinstance(terminal, Failed) and not answer.text:
-        return Usage()
-    return answer.estimate
+        return answer.usage
+    return answer.used
 
 
 def columns_of(spent: Spent) -> dict[str, object]:
