@@ -1,7 +1,7 @@
 """Markdown as it streams: what stands in code, and what a line is; and where front matter ends."""
 
 import re
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 LineKind = Literal[
     "blank", "text", "item", "heading", "table", "rule", "underline", "fence", "indented"
@@ -15,6 +15,10 @@ FRONT_MATTER = re.compile(
 """The YAML or TOML at the top of a document, which begins with a key; a rule there is none."""
 
 _PIECE = re.compile(r"`+|~+|\n|[^`~\n]+")
+# What may stand before a fence in its line: an indent, quotes, items of lists.
+_LEAD = re.compile(r"(?:[ \t\r>]|(?:[-+*]|[0-9]{1,9}[.)])[ \t])*+")
+_LEAD_ENDS = " \t\r>-+*.)0123456789"
+_LONGEST_LEAD = 1000
 _Beginning = LineKind | Literal["open"]
 _BEGINNING = re.compile(
     r"(?P<blank>\n)"
@@ -29,20 +33,31 @@ _BEGINNING = re.compile(
 )
 
 _TEXT, _INFO, _FENCE, _CLOSING = "text", "info", "fence", "closing"
-_NOT_BLANK = 1_000_000
+
+
+class _Fence(NamedTuple):
+    char: str
+    length: int
+    column: int
+    quotes: int
 
 
 class Code:
-    """Tells whether the text so far ends inside Markdown code, however it is cut into pieces."""
+    """Tells whether the text so far ends inside Markdown code, however it is cut into pieces.
+
+    A fence may stand at any indent, and behind the marks of an item or a quote. It ends with the
+    line that closes it, or with its quote.
+    """
 
     def __init__(self) -> None:
         self._mode = _TEXT
         self._span = 0
-        self._fence = ("`", 0)
+        self._fence = _Fence("`", 0, 0, 0)
         self._run_char = ""
         self._run_length = 0
         self._run_leads = False
-        self._indent = 0
+        self._lead = ""
+        self._leads = True
 
     @property
     def idle(self) -> bool:
@@ -62,10 +77,12 @@ class Code:
     def advance(self, text: str) -> None:
         """Takes the next piece of the text."""
         if not (self._run_length or "`" in text or "~" in text):
-            if self._indent >= _NOT_BLANK and self._mode is not _CLOSING and "\n" not in text:
+            if "\n" not in text:
+                if self._leads or self._mode is _CLOSING:
+                    self._fill_line(text)
                 return
-            if self.idle:
-                text = text[max(text.rfind("\n"), 0) :]
+            if self.idle or (self._mode is _FENCE and not self._fence.quotes):
+                text = text[text.rfind("\n") :]
         for piece in _PIECE.findall(text):
             if piece[0] in "`~":
                 self._extend_run(piece)
@@ -79,31 +96,42 @@ class Code:
             self._end_run()
         if not self._run_length:
             self._run_char = piece[0]
-            self._run_leads = self._indent <= 3
+            self._run_leads = self._leads
         self._run_length += len(piece)
-        self._indent = _NOT_BLANK
+        self._leads = False
 
     def _end_run(self) -> None:
         char, length, self._run_length = self._run_char, self._run_length, 0
         if not length:
             return
-        leads = self._run_leads and length >= 3
+        leads = length >= 3 and self._run_leads and _LEAD.fullmatch(self._lead) is not None
         if self._mode is _CLOSING:
             self._mode = _FENCE
         elif self._mode is _FENCE:
-            if leads and char == self._fence[0] and length >= self._fence[1]:
+            if leads and self._closes(char, length):
                 self._mode = _CLOSING
         else:
             self._end_run_in_text(char, length, leads)
 
+    def _closes(self, char: str, length: int) -> bool:
+        fence, lead = self._fence, self._lead
+        return (
+            char == fence.char
+            and length >= fence.length
+            and len(lead.expandtabs(4)) <= fence.column + 3
+            and lead.count(">") <= fence.quotes
+            and not lead.strip(" \t\r>")
+        )
+
     def _end_run_in_text(self, char: str, length: int, leads: bool) -> None:
         if leads and (char == "~" or length != self._span):
             self._mode = _INFO if char == "`" else _FENCE
-            self._fence = (char, length)
+            column, quotes = len(self._lead.expandtabs(4)), self._lead.count(">")
+            self._fence = _Fence(char, length, column, quotes)
         elif char == "`":
             if self._mode is _INFO:
                 # A fence's info string holds no backtick: what looked like a fence is a span.
-                self._mode, self._span = _TEXT, self._span or self._fence[1]
+                self._mode, self._span = _TEXT, self._span or self._fence.length
             if self._span in (0, length):
                 self._span = length - self._span
 
@@ -111,19 +139,22 @@ class Code:
         self._end_run()
         if self._mode is _INFO:
             self._mode = _FENCE
-        elif self._mode is _CLOSING:
+        elif self._mode is _CLOSING or (self._fence.quotes and self._has_left_quote()):
             self._mode = _TEXT
-        if self._mode is _FENCE or self._indent < _NOT_BLANK:
+        if self._mode is _FENCE or (self._leads and not self._lead.strip(" \t\r>")):
             self._span = 0
-        self._indent = 0
+        self._lead, self._leads = "", True
+
+    def _has_left_quote(self) -> bool:
+        lead = _LEAD.match(self._lead, 0, _LONGEST_LEAD)
+        return lead is not None and lead[0].count(">") < self._fence.quotes
 
     def _fill_line(self, piece: str) -> None:
         self._end_run()
-        if not piece.strip(" \t\r"):
-            self._indent += len(piece.expandtabs(4))
-            return
-        self._indent = _NOT_BLANK
-        if self._mode is _CLOSING:
+        if self._leads:
+            self._lead += piece
+            self._leads = piece[-1:] in _LEAD_ENDS and len(self._lead) < _LONGEST_LEAD
+        elif self._mode is _CLOSING and piece.strip(" \t\r"):
             self._mode = _FENCE
 
 

@@ -14,9 +14,22 @@ from graph.citations import MarkerCheck
 
 MARKER = re.compile(r"\[([0-9]{1,16}(?:, ?[0-9]{1,16})*)\]")
 JOINS = r"\[[0-9]*\0[0-9\]]|`\0`|~\0~"
+LEAD = r"(?:[ \t>]|(?:[-+*]|[0-9]{1,9}[.)])[ \t])*+"
 PARTS = [
     *("[", "]", "0", "1", "2", "9", ",", ", ", " ", "  ", "\n", "\n\n", "\t", "    ", "a", "word"),
     *("`", "``", "```", "~~~", "~~~~", "\n```", "\n~~~\n", "\n````\n", "```\n", "`a`", "-"),
+    *(
+        "- ",
+        "> ",
+        "1. ",
+        "10)",
+        "\n> ",
+        "\n\t",
+        "\n- ```\n",
+        "\n> ```\n",
+        "\n> > ~~~\n",
+        "\n      ```\n",
+    ),
     *("[1]", "[2]", " [3]", "[9]", " [9]", "[1, 2]", "[1,9]", "[[9]", "[01]", "12345678901234567"),
 ]
 
@@ -30,23 +43,30 @@ def one_by_one(source_count: int, tokens: Sequence[str]) -> list[str]:
     return run(source_count, *[[token] for token in tokens])
 
 
+def columns(lead: str) -> int:
+    return len(lead.expandtabs(4))
+
+
 def code_mask(text: str) -> list[bool]:
     """For each character, whether it stands in code; read line by line, not as a stream."""
     mask: list[bool] = []
-    fence, span = "", 0
+    fence, column, quotes, span = "", 0, 0, 0
     for line in text.split("\n"):
-        opening = re.match(r" {0,3}(`{3,}|~{3,})(.*)", line)
+        opening = re.fullmatch(rf"({LEAD})(`{{3,}}|~{{3,}})(.*)", line)
         if fence:
-            closing = rf" {{0,3}}{fence[0]}{{{len(fence)},}}[ \t]*"
-            fence = "" if re.fullmatch(closing, line) else fence
+            closing = re.fullmatch(rf"([ \t>]*){fence[0]}{{{len(fence)},}}[ \t]*", line)
+            is_closed = closing and columns(closing[1]) <= column and line.count(">") <= quotes
+            has_left = re.match(LEAD, line)[0].count(">") < quotes
+            fence = "" if is_closed or has_left else fence
             mask += [True] * (len(line) + 1)
         elif opening and (
-            opening[1][0] == "~" or ("`" not in opening[2] and len(opening[1]) != span)
+            opening[2][0] == "~" or ("`" not in opening[3] and len(opening[2]) != span)
         ):
-            fence, span = opening[1], 0
+            fence, column, quotes = opening[2], columns(opening[1]) + 3, opening[1].count(">")
+            span = 0
             mask += [True] * (len(line) + 1)
         else:
-            span = span if line.strip(" \t") else 0
+            span = span if line.strip(" \t>") else 0
             for piece in re.findall("`+|[^`]+", line):
                 if piece[0] == "`" and span in (0, len(piece)):
                     span = len(piece) - span
@@ -212,6 +232,16 @@ def test_held_text_is_released_at_64_characters() -> None:
         "`a\n```b``` [9]`",
         "~~~ info ` string\n[9]",
         "a\n \t\n```\n\n[9]\n```",
+        "- Step:\n  - Do it:\n\n    ```python\n    x\n\n    y = argv[9]\n    ```\n",
+        "10. Run\n\n    ~~~\n    x\n\n    [9]\n    ~~~\n",
+        "1. a\n\n\t```\n\tx\n\n\t[9]\n\t```\n",
+        "- ```python\n  x\n\n  [9]\n  ```\n",
+        "1. ```text\n   x\n\n   [9]\n   ```\n",
+        "> ```\n> x\n>\n> [9]\n> ```\n",
+        "> - 2) ```\n>       x\n>\n>       [9]\n>      ```\n",
+        "```\n- ```\n[9]\n> ```\n[9]\n```",
+        "> ```\n> > ```\n> [9]\n> ```",
+        "- ```\n      ```\n  [9]\n  ```",
     ],
 )
 def test_code_is_not_touched(text: str) -> None:
@@ -235,7 +265,15 @@ def test_tokens_in_code_leave_as_they_came(fence: str) -> None:
         ("``` x ``` [9].", "``` x ```."),
         ("an open ` tick\n\n[9].", "an open ` tick\n\n."),
         ("an open ` tick\n \t\r\n[9].", "an open ` tick\n \t\r\n."),
-        ("    ```\n\n[9].", "    ```\n\n."),
+        ("- ```\n  x\n  ```\n\n[9].", "- ```\n  x\n  ```\n\n."),
+        ("- a\n\n    ```\n    x\n    ```\n[9].", "- a\n\n    ```\n    x\n    ```\n."),
+        ("> ```\n> x\n> ```\n> So [9].", "> ```\n> x\n> ```\n> So."),
+        ("> ```\n> x\n\n[9].", "> ```\n> x\n\n."),
+        ("> ```\n> x\n```\n[9].", "> ```\n> x\n```\n."),
+        ("> an open ` tick\n>\n> So [9].", "> an open ` tick\n>\n> So."),
+        ("-```\n\n[9].", "-```\n\n."),
+        ("1234567890. ```\n\n[9].", "1234567890. ```\n\n."),
+        ("- ``` x ``` [9].", "- ``` x ```."),
         ("~~gone~~ [9].", "~~gone~~."),
         ("a ~~~ [9].", "a ~~~."),
         ("`a\n```b``` c` [9].", "`a\n```b``` c`."),
