@@ -11,6 +11,9 @@ import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import accumulate
+
+from markdown_it import MarkdownIt
 
 
 def _entity(code: int) -> str:
@@ -42,17 +45,19 @@ def _attribute_pattern(quoted: str) -> re.Pattern[str]:
 # and then a tag inside of the quotes is one. Both readings are cleaned.
 _READINGS = (_attribute_pattern(quoted=""), _attribute_pattern(quoted="<"))
 _TAG_START = re.compile(r"</?[a-zA-Z]")
+_WHOLE_TAG = re.compile(
+    r"</?[a-zA-Z][a-zA-Z0-9-]*+"
+    r"(?:\s++[a-zA-Z_:][\w.:-]*+(?:\s*+=\s*+(?:\"[^\"]*+\"|'[^']*+'|[^\s\"'=<>`]++))?+)*+\s*+/?>"
+)
 _STRAY = re.compile(r"[=\"']++|.", re.DOTALL)
 _TICKS = re.compile("`+")
 _HANDLER = re.compile(r"on[a-z]{3,}", re.IGNORECASE)
 _HINT = re.compile(r"=|\][(:]|<j|script|iframe|object|embed|&#", re.IGNORECASE)
 _BLANK_LINE = re.compile(r"\n[ \t]*(?=\n)")
 _BLOCK_START = re.compile(r"\n(?=[ \t]*(?:\n|[#>*+=<|~-]|[0-9]+[.)]))")
-_FENCE_LINE = re.compile(
-    r"^(?P<prefix>(?:[ >]|[-*+] |[0-9]{1,9}[.)] )*+)(?P<run>`{3,}+|~{3,}+)(?P<rest>[^\n]*)$", re.M
-)
-_INDENTS = ("", " ", "  ", "   ")
-_LIST_ITEM = re.compile(r"^ {0,3}(?:[-*+]|[0-9]{1,9}[.)])(?:[ \t]|$)", re.M)
+_MAY_BE_CODE = re.compile(r"`{3}|~{3}| {4}|\t")
+_BLOCKS_AND_DEFINITIONS = MarkdownIt("commonmark").disable(["inline", "text_join"])
+_BLOCKS = MarkdownIt("commonmark").disable(["inline", "text_join", "reference"])
 
 _WITH_CONTENT = frozenset({"script", "iframe", "object"})
 _FORBIDDEN = _WITH_CONTENT | {"embed"}
@@ -71,9 +76,9 @@ def strip_active_html(text: str) -> str:
 
     Removed are `script`, `iframe`, `object` and `embed` elements (the first three with what is in
     them, if they are closed), `on...=` attributes in tags, and `javascript:` URLs in attributes,
-    Markdown links and autolinks. Fenced blocks and code spans are not looked into. What is left
-    of a removal is looked at again until nothing more is found. Expects text that went through
-    `clean`. Time is linear in the text.
+    Markdown links and autolinks. Code spans are not looked into, nor what CommonMark reads as a
+    fenced or an indented block. What is left of a removal is looked at again until nothing more
+    is found. Expects text that went through `clean`. Time is linear in the text.
     """
     for _ in range(_MAX_PASSES):
         stripped = "".join(_stripped_parts(text))
@@ -81,7 +86,7 @@ def strip_active_html(text: str) -> str:
             return text
         text = stripped
     # Only a text nested to outlast the passes comes here.
-    return "".join(part if is_code else _defuse(part) for is_code, part in _parts(text))
+    return text.replace("<", "").replace("](", "] (").replace("]:", "] :")
 
 
 def _stripped_parts(text: str) -> Iterator[str]:
@@ -95,66 +100,48 @@ def _without_active(text: str) -> str:
     return text
 
 
-def _defuse(text: str) -> str:
-    return text.replace("<", "").replace("](", "] (").replace("]:", "] :")
-
-
 def _parts(text: str) -> Iterator[tuple[bool, str]]:
-    """The fenced blocks of `text` (True) and what lies between them (False)."""
+    """The code blocks of `text` (True) and what lies between them (False)."""
     pos = 0
-    for start, end in _fenced_blocks(text):
+    for start, end in _code_blocks(text):
         yield False, text[pos:start]
         yield True, text[start:end]
         pos = end
     yield False, text[pos:]
 
 
-def _fenced_blocks(text: str) -> Iterator[tuple[int, int]]:
-    first_item = _LIST_ITEM.search(text)
-    pos = 0
-    for line in _FENCE_LINE.finditer(text):
-        if line.start() < pos or (line["run"][0] == "`" and "`" in line["rest"]):
-            continue
-        in_list = first_item is not None and first_item.start() <= line.start()
-        end = _nested_end(text, line) if line["prefix"] else None
-        if end is None and line["prefix"] in ([""] if in_list else _INDENTS):
-            end = _fence_end(text, line)
-        if end is not None:
-            yield line.start(), end
-            pos = end
+def _code_blocks(text: str) -> Iterator[tuple[int, int]]:
+    """Where code blocks stand, without the end of their last line."""
+    if not _MAY_BE_CODE.search(text):
+        return
+    blocks = set(_lines_of_code(_BLOCKS, text))
+    # Parsers differ in what continues a paragraph that begins with the definition of a link.
+    if "]:" in text:
+        blocks &= set(_lines_of_code(_BLOCKS_AND_DEFINITIONS, text))
+    starts = list(accumulate((len(line) + 1 for line in text.split("\n")), initial=0))
+    for first, end in sorted(blocks):
+        yield starts[first], min(starts[end] - 1, len(text))
 
 
-def _fence_end(text: str, opening: re.Match[str]) -> int:
-    """Where the block ends that `opening` starts at the top level: the text's end if unclosed."""
-    run = opening["run"]
-    closing = re.compile(rf"^ {{0,3}}{run[0]}{{{len(run)},}}[ \t]*$", re.M)
-    line = closing.search(text, opening.end())
-    return line.end() if line else len(text)
+def _lines_of_code(parser: MarkdownIt, text: str) -> Iterator[tuple[int, int]]:
+    """The first line of each code block, and the one behind its last."""
+    # Without a line's end, the parser may look for a character behind the last.
+    for token in parser.parse(text + "\n"):
+        if token.type == "html_block" and _is_left_open(token.content):
+            return
+        if token.type in ("fence", "code_block") and token.map:
+            yield token.map[0], token.map[1]
 
 
-def _nested_end(text: str, opening: re.Match[str]) -> int | None:
-    """Where a block ends that stands in a list or a quote; None unless all its lines stand there.
-
-    Only then it is code for every renderer, whatever the list around it.
-    """
-    prefix = re.sub(r"[^ >]", " ", opening["prefix"])
-    pos = opening.end() + 1
-    while pos < len(text):
-        end = text.find("\n", pos)
-        end = end if end >= 0 else len(text)
-        line = text[pos:end]
-        if line.startswith(prefix) and line[len(prefix) :].strip() == opening["run"]:
-            return end
-        if opening["run"][:3] in line:
-            return None
-        if not line.startswith(prefix) and line.rstrip() != prefix.rstrip():
-            return None
-        pos = end + 1
-    return None
+def _is_left_open(block: str) -> bool:
+    """Whether a browser takes what follows for a value that the block begins with its quote."""
+    rest = _WHOLE_TAG.sub("", block)
+    tag = _TAG_START.search(rest)
+    return tag is not None and ("'" in rest[tag.end() :] or '"' in rest[tag.end() :])
 
 
 class _Pass:
-    """One look through a text without fenced blocks."""
+    """One look through a text without code blocks."""
 
     def __init__(self, text: str, attribute: re.Pattern[str]) -> None:
         self._text = text

@@ -34,7 +34,7 @@ CLEAN = BeforeValidator(_clean)
 """Takes control characters, lone surrogates and invisible tags away, before anything is checked."""
 
 SAFE = AfterValidator(strip_active_html)
-"""Takes active HTML away: for what people type. Behind a limit, for it takes 1 s a megabyte."""
+"""Takes active HTML away: for what people type. Behind a limit, for it takes seconds a megabyte."""
 
 ONE_LINE = AfterValidator(lambda text: " ".join(text.split()))
 """Makes each run of white space one space."""

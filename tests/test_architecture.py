@@ -51,7 +51,11 @@ FRAMEWORKS = {
     "cryptography": {"graph/secrets.py"},
     "jinja2": {"graph/texts/rendering.py"},
     "yaml": {"graph/texts/front_matter.py"},
-    "markdown_it": {"graph/checks/outline.py", "graph/knowledge/formats/markdown.py"},
+    "markdown_it": {
+        "api/active_html.py",
+        "graph/checks/outline.py",
+        "graph/knowledge/formats/markdown.py",
+    },
     "orjson": {"graph/completions.py"},
     "openpyxl": {"graph/knowledge/formats/xlsx.py"},
     "pptx": {"graph/knowledge/formats/pptx.py"},

@@ -70,6 +70,11 @@ def test_one_line(text: str, limit: int, expected: str) -> None:
         "1. ```html\n   <script>x</script>\n   ```",
         "1. item\n\n    ```html\n    <script>x</script>\n    ```",
         "> ```html\n> <script>x</script>\n>\n> ```",
+        "Look:\n\n    <script>code()</script>\n\n    <b onclick=1>\n\nend",
+        "\t<script>x</script>",
+        "- a\n\n      <b onclick=x>\n\n> b\n>\n>     <script>x</script>",
+        "- a\n  - b\n\n    ```\n    <script>\n\n    x</script>\n    ```",
+        "- ~~~\n  <script>\n\n  x</script>\n  ~~~",
         "Use `<script>` and ``<b onclick=`x`>`` and `[x](javascript:y)`.",
         "a `span over\ntwo <script> lines` b",
         "a <b then `<script>` or `onclick=x` -> c",
@@ -99,7 +104,15 @@ def test_what_is_not_active_comes_through(text: str) -> None:
         ("a<embed src=x>b<EMBED/>c", "abc"),
         ("a<iframe>b<script>c</script>d</iframe>e", "ae"),
         ("see `</script>` <script>x", "see `</script>` x"),
-        ("<script>a\n```\nb\n```\nc</script>", "a\n```\nb\n```\nc"),
+        ("<script>a\n```\nb\n```\nc</script>", ""),
+        ("a <script>b\n```\nc\n```\nd</script>", "a b\n```\nc\n```\nd"),
+        ("<div>\n```\n<script>x</script>\n```", "<div>\n```\n\n```"),
+        ("a\n    <script>x</script>", "a\n    "),
+        ("1. a\n\n    <b onclick=x>", "1. a\n\n    <b>"),
+        ("[a]: b\n    <b onclick=x>", "[a]: b\n    <b>"),
+        ("[a]: b\n===\n    <b onclick=x>", "[a]: b\n===\n    <b>"),
+        ("- [a]: b\nx\n\n  ```\n<embed>\n", "- [a]: b\nx\n\n  ```\n\n"),
+        ("<div a='\n\n    ' onclick=x '\n", "<div a='\n\n    ' '\n"),
         ('<img src="a" onerror="x" alt="b">', '<img src="a" alt="b">'),
         ("<svg/onload=alert(1)>", "<svg>"),
         ("<IMG\nSRC=a\nOnError\n=\n'x'>", "<IMG\nSRC=a>"),
@@ -157,7 +170,7 @@ def test_active_html_goes(text: str, expected: str) -> None:
 
 def test_a_text_nested_beyond_all_passes_keeps_no_tag() -> None:
     text = "<scr" * 40 + "<script></script>" + "ipt>" * 40 + "[a](java<script:b) `<c>`"
-    stripped = strip_active_html(text)
+    stripped = strip_active_html(f"{text}\n\n    <script>")
     assert "<script" not in stripped
     assert strip_active_html(stripped) == stripped
 
