@@ -80,6 +80,8 @@ def strip_active_html(text: str) -> str:
     fenced or an indented block. What is left of a removal is looked at again until nothing more
     is found. Expects text that went through `clean`. Time is linear in the text.
     """
+    if not _HINT.search(text):
+        return text
     for _ in range(_MAX_PASSES):
         stripped = "".join(_stripped_parts(text))
         if stripped == text:

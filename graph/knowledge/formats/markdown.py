@@ -24,7 +24,8 @@ def read(data: bytes, name: str) -> list[Page]:
     text = decoded(data)
     text = FRONT_MATTER.sub("", text.replace("\r\n", "\n"), count=1)
     markdown = MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"])
-    tokens = markdown.parse(text)
+    # Without a line's end, the parser may look for a character behind the last.
+    tokens = markdown.parse(text + "\n")
     _show_unclosed([token for token in tokens if token.type == "html_block"])
     for token in tokens:
         _show_unclosed([one for one in token.children or () if one.type == "html_inline"])
