@@ -221,7 +221,7 @@ def bound_socket(settings: Settings) -> socket.socket:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
         raise StartFailed(f"HOST: {host!r} is no address of this machine.") from error
     # IPv4 first: `localhost` is both, and clients try both.
     family, kind, protocol, _, place = min(found, key=lambda one: one[0] != socket.AF_INET)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import (
     AfterValidator,
     DirectoryPath,
@@ -18,9 +19,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def _is_address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
-        raise ValueError("must be an address that begins with http:// or https://")
+    try:
+        httpx.URL(value)
+        parts = urlsplit(value)
+        has_host = bool((parts.hostname or "").encode("idna")) and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
+        has_host = False
+    # Without what the parsers say, which may quote a password.
+    if not has_host or parts.scheme not in ("http", "https") or " " in value:
+        raise ValueError("must be an address as https://example.com/v1 or http://127.0.0.1:8080")
     return value
 
 
@@ -29,6 +36,19 @@ Address = Annotated[str, AfterValidator(_is_address)]
 
 _LEAST_KEY = 16
 _DAY_S = 24 * 3600
+
+
+def _is_database(url: str) -> bool:
+    # It takes time, which only those who set a database should wait for.
+    from psycopg import ProgrammingError  # noqa: PLC0415
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
+    try:
+        ports = str(conninfo_to_dict(url).get("port", "5432")).split(",")
+    except ProgrammingError:
+        return False
+    is_sound = all(port.isdecimal() and 0 < int(port) < 65536 for port in ports)
+    return is_sound and url.startswith(("postgresql://", "postgres://"))
 
 
 def _parts(keys: SecretStr) -> list[str]:
@@ -105,8 +125,11 @@ class PipelineSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must be an address that begins with postgresql://")
+        if value and not _is_database(value.get_secret_value()):
+            raise ValueError(
+                "must be an address as postgresql://user:password@host:5432/name, with signs in "
+                "its parts percent-encoded"
+            )
         return value
 
     @field_validator("secret_key")

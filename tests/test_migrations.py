@@ -8,7 +8,7 @@ import pytest
 from conftest import make_database, migrated_database
 from sqlalchemy import create_engine, make_url
 
-from api.database.migrations import TablesAreNewer, _config, migrate
+from api.database.migrations import TablesAreNewer, _config, migrate, newest_version
 
 BEFORE = """
 insert into users (id, subject, name) values (%(id)s, 'me', 'Me');
@@ -78,6 +78,14 @@ def upgrade(url: str, revision: str) -> None:
     with engine.begin() as connection:
         alembic.command.upgrade(_config(connection), revision)
     engine.dispose()
+
+
+def test_the_address_may_be_any_that_postgres_reads(postgres_url: str) -> None:
+    url = make_database(postgres_url)
+    migrate(url.replace("@/", "@:/"))
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("select * from alembic_version").fetchall()
+    assert rows == [(newest_version(),)]
 
 
 def test_tables_of_a_newer_version_are_refused_with_a_sentence(postgres_url: str) -> None:

@@ -184,6 +184,85 @@ def test_a_wrong_setting_is_one_line_that_names_it(values: dict[str, Any], names
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "chroma_url",
+        "embedding_base_url",
+        "jwt_jwks_url",
+        "openai_base_url",
+        "otel_exporter_otlp_endpoint",
+        "rerank_base_url",
+        "tavily_base_url",
+    ],
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://h:port/v1",
+        "http://127.0.0.1:99999/v1",
+        "http://h:0",
+        "http://h:-1",
+        "http://[::1/v1",
+        "http://[::1]x/v1",
+        "http://ann:[hush]@h/v1",
+        "http://ann:hu[sh@h/v1",
+        "http://ann:hush#1@h/v1",
+        "http://h\t/v1",
+        "http://a..b/v1",
+        "h:8000",
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused_without_its_password(
+    name: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**{name: value})
+    assert str(caught.value) == (
+        f"{name.upper()}: must be an address as https://example.com/v1 or http://127.0.0.1:8080"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "postgresql://ann:hush@h:port/x",
+        "postgresql://ann:hush@h:99999/x",
+        "postgresql://ann:hush@h:0/x",
+        "postgresql://ann:hush@h1:1,h2:two/x",
+        "postgresql://ann:hush@[::1/x",
+        "postgresql://ann:hush%zz@h/x",
+        "postgresql://ann:hu/sh@h:5432/x",
+        "postgresql://ann:hush@h/x?nope=1",
+        "host=h dbname=x",
+    ],
+)
+def test_a_database_that_leads_nowhere_is_refused_without_its_password(value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(database_url=value)
+    assert str(caught.value) == (
+        "DATABASE_URL: must be an address as postgresql://user:password@host:5432/name, with "
+        "signs in its parts percent-encoded"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "postgres://h",
+        "postgresql:///x?host=/tmp/sockets",
+        "postgresql://ann:hu%2Fsh@h:5432/x?sslmode=require",
+        "postgresql://ann@h1:5432,h2:5433/x",
+        "postgresql://ann@[::1]:5432/x",
+        "postgresql://ann@h:/x",
+    ],
+)
+def test_every_address_of_a_database_that_postgres_reads_is_taken(value: str) -> None:
+    url = load_settings(database_url=value).database_url
+    assert url is not None
+    assert url.get_secret_value() == value
+
+
+@pytest.mark.parametrize(
     ("content", "sentence"),
     [
         (

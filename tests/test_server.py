@@ -242,15 +242,16 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_host_that_is_not_here_is_one_line(tmp_path: Path) -> None:
-    code, said = refused(tmp_path, HOST="203.0.113.7", PORT="0", API_KEY="a-key")
+@pytest.mark.parametrize("host", ["203.0.113.7", "a..b"])
+def test_a_host_that_is_not_here_is_one_line(tmp_path: Path, host: str) -> None:
+    code, said = refused(tmp_path, HOST=host, PORT="0", API_KEY="a-key")
     assert (code, said.count("\n")) == (1, 1)
-    assert "203.0.113.7" in said
+    assert host in said
 
 
 @pytest.mark.parametrize(
     ("url", "ends"),
-    [("postgresql://127.0.0.1:1/away", 1), ("postgresql://[away", 1), ("no address", 2)],
+    [("postgresql://127.0.0.1:1/away", 1), ("postgresql://[away", 2), ("no address", 2)],
 )
 def test_a_database_that_is_away_is_one_line(tmp_path: Path, url: str, ends: int) -> None:
     code, said = refused(tmp_path, DATABASE_URL=url, PORT="0")

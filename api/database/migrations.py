@@ -5,13 +5,15 @@ advisory lock: processes that start together take turns, and one that is killed 
 leaves nothing behind.
 """
 
+from functools import partial
 from pathlib import Path
 
 import alembic.command
+import psycopg
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from api.queue import make_tables
@@ -34,11 +36,8 @@ def migrate(url: str) -> None:
     Raises:
         TablesAreNewer: nothing is changed.
     """
-    engine = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
-        connect_args={"prepare_threshold": None, "connect_timeout": 10},
-        poolclass=NullPool,
-    )
+    connect = partial(psycopg.connect, url, prepare_threshold=None, connect_timeout=10)
+    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         try:
