@@ -151,15 +151,16 @@ def reindex(
 
 @app.command()
 def doctor(url: Url = None, api_key: ApiKey = None) -> None:
-    """Ask every part of the service, here or where it runs, and say what is wrong."""
+    """Ask every part, or with --url the service there, and say what is wrong."""
     from api.doctor import Findings, examine, examine_running  # noqa: PLC0415
 
     settings = _settings()
     set_up_logging("ERROR", settings.log_format)
     findings = Findings()
-    owner = asyncio.run(examine(settings, findings))
+    owner = None if url else asyncio.run(examine(settings, findings))
     if owner:
         findings.good("In use", f"{owner.partition('. ')[0]}; asking the service there")
+    if url or owner:
         with _client(url, api_key) as client:
             examine_running(client, findings)
     raise typer.Exit(1 if findings.wrong else 0)

@@ -96,9 +96,12 @@ class Client:
     def health(self) -> dict[str, Any]:
         """The service's own account of its parts, also where it is bad."""
         response = self._send("GET", "/api/v1/system/health")
-        answer = _parsed(response)
-        if isinstance(answer, dict) and "services" in answer:
-            return answer
+        answer: Any = _parsed(response)
+        match answer:
+            case {"status": str(), "message": str(), "services": dict()}:
+                return dict(answer)
+        if response.is_success or response.status_code == HTTPStatus.NOT_FOUND:
+            raise ServiceError(f"What answers at {self.url} is no Archwright: check --url.")
         raise ServiceError(sentence_of(response))
 
     def ask(

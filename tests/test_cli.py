@@ -313,9 +313,10 @@ def test_a_wrong_setting_stops_every_command_with_one_line_that_names_it(
     assert done.output.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [("ask", "Why?", "--project", "P"), ("doctor",)])
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:1", "http://[", "http://a b"])
-def test_a_service_that_is_not_there_is_one_line(url: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["ask", "Why?", "--project", "P", "--url", url])
+def test_a_service_that_is_not_there_is_one_line(arguments: Sequence[str], url: str) -> None:
+    done = CliRunner().invoke(app, [*arguments, "--url", url])
     assert done.exit_code == 1
     assert "--url" in done.stderr
     assert done.output.count("\n") == 1
@@ -650,12 +651,52 @@ def test_doctor_asks_the_service_that_owns_the_data_folder(
     done = alone(
         tmp_path,
         "doctor",
-        "--url",
-        service.url,
         DATA_DIR=str(service.settings.data_dir),
+        PORT=str(urlsplit(service.url).port),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(f"says the service at {service.url}") == 3
+
+
+def test_doctor_asks_the_service_at_an_address_and_nothing_here(
+    command: Command, service: Service, tmp_path: Path
+) -> None:
+    done = command("doctor")
+    parts = [("Postgres", "OK"), ("Vectors", "OK"), ("Language model", "OK")]
+    said = [
+        f"OK     {part:<16}{state}, says the service at {service.url}\n" for part, state in parts
+    ]
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "".join(said), "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (
+            b"200 OK\r\n\r\n<html>Mail</html>",
+            "What answers at {url} is no Archwright: check --url.",
+        ),
+        (b'200 OK\r\n\r\n{"services": []}', "What answers at {url} is no Archwright: check --url."),
+        (
+            b'404 Not Found\r\n\r\n{"detail": "Not Found"}',
+            "What answers at {url} is no Archwright: check --url.",
+        ),
+        (
+            b"502 Bad Gateway\r\n\r\n",
+            "The service answered 502 Bad Gateway. That is no answer of Archwright's: check --url.",
+        ),
+    ],
+)
+def test_doctor_says_of_something_else_that_it_is_no_archwright(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with speaking(Wire(b"HTTP/1.1 " + answer)) as url:
+        done = CliRunner().invoke(app, ["doctor", "--url", url])
+    said = sentence.format(url=url) + "\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", said)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
