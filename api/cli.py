@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -120,7 +120,7 @@ def ingest(
     with _client(url, api_key) as client, _left_to_the_service():
         files = files_in(paths)
         if not any(path.exists() for path in files):
-            raise ServiceError(f"There is nothing to read in {', '.join(map(str, paths))}.")
+            raise ServiceError(_nothing_in(paths))
         project_id = client.project(project.strip())
         for path, trouble in taken_in(client, project_id, files):
             if trouble:
@@ -250,6 +250,13 @@ def _address(settings: Settings) -> str:
     """Where a service with these settings is reached from this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(settings.host, settings.host)
     return f"http://{host}:{settings.port or 8000}"
+
+
+def _nothing_in(paths: Sequence[Path]) -> str:
+    away = [str(path) for path in paths if not path.exists()]
+    if away:
+        return f"There is no file or folder {', '.join(away)}."
+    return f"There is nothing to read in {', '.join(map(str, paths))}."
 
 
 def _known(client: Client) -> str:

@@ -243,12 +243,20 @@ def test_ingest_takes_files_and_folders_and_makes_the_project(
     ]
 
 
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (["empty", "bare"], "There is nothing to read in empty, bare.\n"),
+        (["gone.md"], "There is no file or folder gone.md.\n"),
+        (["empty", "gone.md", "away"], "There is no file or folder gone.md, away.\n"),
+    ],
+)
 def test_ingest_of_nothing_makes_no_project(
-    command: Command, http: httpx.Client, tmp_path: Path
+    command: Command, http: httpx.Client, tmp_path: Path, paths: Sequence[str], said: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    done = command("ingest", "empty", "gone.md", "--project", "Made for nothing")
-    said = "There is nothing to read in empty, gone.md.\n"
+    (tmp_path / "bare").mkdir()
+    done = command("ingest", *paths, "--project", "Made for nothing")
     assert (done.exit_code, done.stdout, done.stderr) == (1, "", said)
     with Client(str(http.base_url)) as client:
         assert client.find_project("Made for nothing") is None
