@@ -7,9 +7,14 @@ from typing import NamedTuple
 
 import pytest
 
+from graph.context import Context
+from graph.errors import TemplateFailed
+from graph.pinning import pin
 from graph.settings import ROOT
 from graph.texts.checking import LONGEST_TEXT, check_folders, check_texts, new_errors
 from graph.texts.findings import TextFinding, error, warning
+from graph.texts.texts import Texts
+from graph.texts.wording import Wording
 
 QUESTION = "prompts/question.md"
 BRIEF = "templates/context/BRIEF/template.md"
@@ -748,9 +753,7 @@ def test_types_that_all_depend_on_each_other_are_told_in_bounded_time() -> None:
 
 
 def test_folders_are_checked_with_what_cannot_be_read(tmp_path: Path) -> None:
-    for path, text in SOUND.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
+    laid(tmp_path, SOUND)
     (tmp_path / BRIEF).write_bytes(b"---\ntitle: Caf\xe9\n")
     (tmp_path / PLAN).unlink()
     (tmp_path / PLAN).symlink_to("nowhere")
@@ -827,3 +830,69 @@ class TestNewErrors:
         after = {path: text for path, text in {**before, **edit}.items() if text is not None}
         [path] = edit
         return new_errors(check_texts(before), check_texts(after), path)
+
+
+# What an error in a file does, as docs/checks.md says.
+
+ERRORS = (ROOT / "docs/checks.md").read_text("utf-8").partition("### Errors\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "code"),
+    [
+        (PLAN, "# Plan", "# Plan\0", "unreadable"),
+        (PLAN, "# Plan", "# Plan\x07", "control_character"),
+        (PLAN, "# Plan", "# Plan" + "x" * LONGEST_TEXT, "too_long"),
+        (PLAN, "---\n", "", "front_matter"),
+        (PLAN, "order: 20\n", "", "missing_key"),
+        (PLAN, "order: 20", "order: 20\nrank: 1", "unknown_key"),
+        (PLAN, "order: 20", "order: early", "wrong_value"),
+        (PLAN, "phase: planning", "phase: context", "wrong_phase"),
+        (PLAN, "docs/PLAN.md", "../../etc/x.md", "unsafe_output_path"),
+        (PLAN, "docs/PLAN.md", "docs/BRIEF.md", "duplicate_output_path"),
+        (PLAN, "[BRIEF]", "[NO_SUCH]", "unknown_dependency"),
+        (PLAN, "[BRIEF]", "[PLAN]", "self_dependency"),
+        (PLAN, "[BRIEF]", "[STORIES]", "dependency_cycle"),
+        (PLAN, "[Steps]", "[]", "no_required_headings"),
+        (PLAN, "[Steps]", "[Steps, Steps]", "duplicate_heading"),
+        (PLAN, "[Steps]", "[Steps, Costs]", "missing_heading"),
+        (PLAN, "# Plan", "{{ 7*7 }}", "template_language"),
+        (PLAN, "# Plan", "{{ plan }}", "unknown_variable"),
+        (QUESTION, "{{ question }}", "", "missing_variable"),
+        (QUESTION, "{{ question }}", "{{ question }}\0", "unreadable"),
+    ],
+)
+def test_an_error_in_a_file_does_what_the_page_says(
+    tmp_path: Path, path: str, old: str, new: str, code: str
+) -> None:
+    laid(tmp_path, {**SOUND, path: SOUND[path].replace(old, new, 1)})
+    prompts, templates = tmp_path / "prompts", tmp_path / "templates"
+    assert code in {one.code for one in check_folders(prompts, templates)}
+    wording = Texts(prompts, templates).files()
+    said = next(line.split("|") for line in ERRORS.splitlines() if f"`{code}`" in line)[3]
+    assert said.split()[0].strip(";:") == consequence(wording, is_prompt=path == QUESTION)
+
+
+def test_of_two_types_of_one_name_the_first_counts(tmp_path: Path) -> None:
+    laid(tmp_path, {**SOUND, "templates/later/BRIEF/template.md": SOUND[BRIEF]})
+    prompts, templates = tmp_path / "prompts", tmp_path / "templates"
+    codes = {one.code for one in check_folders(prompts, templates) if one.severity == "error"}
+    assert codes == {"duplicate_type", "wrong_phase"}
+    assert Texts(prompts, templates).files().document_type("BRIEF").path == BRIEF
+
+
+def consequence(wording: Wording, *, is_prompt: bool) -> str:
+    """What becomes of PLAN, in the page's words."""
+    is_listed = "PLAN" in [kind.name for kind in wording.document_types()]
+    try:
+        pin(wording, "PLAN", Context())
+    except TemplateFailed:
+        return "ends" if is_listed and not is_prompt else "out"
+    return "works"
+
+
+def laid(folder: Path, texts: Mapping[str, str]) -> None:
+    """The texts as files."""
+    for path, text in texts.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, "utf-8")

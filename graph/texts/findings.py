@@ -11,7 +11,7 @@ Severity = Literal["error", "warning"]
 class TextFinding:
     """Something in the text at `path`; `line` counts from 1.
 
-    With an error the text cannot be used. `code` is for programs, `message` is a sentence.
+    No error can be written over HTTP. `code` is for programs, `message` is a sentence.
     """
 
     path: str
@@ -22,12 +22,12 @@ class TextFinding:
 
 
 def error(path: str, line: int, code: str, message: str) -> TextFinding:
-    """A finding that keeps a text from being used."""
+    """A finding that cannot be written over HTTP; a file with it may still be used."""
     return TextFinding(path, "error", code, line, message)
 
 
 def warning(path: str, line: int, code: str, message: str) -> TextFinding:
-    """A finding that keeps nobody from using a text."""
+    """A finding that can be written over HTTP."""
     return TextFinding(path, "warning", code, line, message)
 
 

@@ -2977,7 +2977,7 @@ export interface components {
          * TextFinding
          * @description Something in the text at `path`; `line` counts from 1.
          *
-         *     With an error the text cannot be used. `code` is for programs, `message` is a sentence.
+         *     No error can be written over HTTP. `code` is for programs, `message` is a sentence.
          */
         TextFinding: {
             /** Path */
