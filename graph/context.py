@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
+from pydantic.json_schema import SkipJsonSchema
 
 from graph.texts.paths import PROMPT_NAMES, PromptName, prompt_path
 
@@ -24,19 +25,19 @@ class Context(BaseModel):
     `model` is what the request asked for and `preferred_model` what the project prefers; both may
     be null. `fell_through` is what was asked for in vain before `model` was put in its place.
     `top_k` is the number of passages to retrieve. `answer_id` is the id that the answer will have
-    in the thread.
+    in the thread. What only the service sets is not in the schema, which Studio shows.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     model: str | None = None
-    preferred_model: str | None = None
-    fell_through: str | None = None
+    preferred_model: SkipJsonSchema[str | None] = None
+    fell_through: SkipJsonSchema[str | None] = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_k: int = Field(6, ge=1, le=50)
     project_name: str = "Untitled"
     instructions: str = ""
-    answer_id: str | None = None
+    answer_id: SkipJsonSchema[str | None] = None
     _listener: Listener | None = PrivateAttr(None)
 
     def heard_by(self, listener: Listener) -> Self:

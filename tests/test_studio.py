@@ -35,6 +35,7 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
 MODES: Any = ["messages-tuple", "updates", "custom"]
 TURN = {"messages", "project_id", "doc_type", "mode", "user_name", "project_context"}
+CONTEXT = {"model", "temperature", "top_k", "instructions", "project_name"}
 PROMPTS = {"answer_prompt", "draft_prompt", "question_prompt"}
 FACT = "The pumps of the northern lock are started by the flood warden alone."
 
@@ -205,6 +206,7 @@ def test_the_schemas_show_turn_conversation_and_prompts(studio: Studio) -> None:
     assert set(schemas["input_schema"]["properties"]) == TURN
     assert schemas["input_schema"]["required"] == ["messages"]
     assert set(schemas["output_schema"]["properties"]) == {"messages"}
+    assert set(schemas["context_schema"]["properties"]) == CONTEXT | PROMPTS
     assert shown_prompts(studio) == {
         name: (["generate"], (ROOT / f"prompts/{name.removesuffix('_prompt')}.md").read_text())
         for name in PROMPTS
