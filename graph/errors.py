@@ -8,6 +8,7 @@ PipelineError
 │   ├── ModelReported          sent an {"error"} object in its stream
 │   ├── ModelForbidden         is at an address that is not allowed (addresses.py)
 │   └── ModelUnusable          its provider's key cannot be read
+├── TurnUnusable               what came in is no turn
 ├── PromptTooLong              the message alone does not fit the model's context window
 ├── RetrievalFailed            the knowledge base could not be searched
 ├── UnsupportedDocument        a file is none of the formats that are read
@@ -78,6 +79,10 @@ class ModelForbidden(ModelError):
 
 class ModelUnusable(ModelError):
     """The key of the model's provider cannot be read, so it is not asked."""
+
+
+class TurnUnusable(PipelineError):
+    """The input of a run is none; the service never hands such a one to the pipeline."""
 
 
 class PromptTooLong(PipelineError):

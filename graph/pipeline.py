@@ -72,7 +72,7 @@ def build_pipeline(
 
 def after_retrieve(state: State) -> Literal["search", "generate"]:
     """The modes `web` and `deep` search the web, `docs` does not."""
-    return "search" if state.get("mode", "docs") != "docs" else "generate"
+    return "search" if (state.get("mode") or "docs") != "docs" else "generate"
 
 
 def after_generate(state: State) -> Literal["check", "__end__"]:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal, NotRequired
 from langgraph.channels import UntrackedValue
 from typing_extensions import TypedDict
 
+from graph.errors import TurnUnusable
+
 Mode = Literal["docs", "web", "deep"]
 Role = Literal["user", "assistant", "system"]
 
@@ -71,7 +73,13 @@ class Prompts(TypedDict):
 
 
 def join_messages(old: list[Message], new: list[Message]) -> list[Message]:
-    """Append `new` to `old`; an entry whose `id` is there already replaces it in place."""
+    """Append `new` to `old`; an entry whose `id` is there already replaces it in place.
+
+    Raises:
+        TurnUnusable: `new` is no list of objects, as LangGraph's server lets through.
+    """
+    if not isinstance(new, list) or not all(isinstance(message, dict) for message in new):
+        raise TurnUnusable("messages must be a list of objects with role and content.")
     joined = list(old)
     places = {message["id"]: at for at, message in enumerate(joined) if "id" in message}
     for message in new:

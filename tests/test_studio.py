@@ -323,14 +323,43 @@ def test_the_providers_of_the_service_are_found(studio: Studio, model: OpenAISta
         ({"project_id": "harbour"}, "RetrievalFailed", "'harbour' is no project id"),
         ({"doc_type": "TECH_STAK"}, "TemplateFailed", "The nearest known types are TECH_STACK"),
         ({"mode": "web"}, "WebSearchFailed", "Set TAVILY_API_KEY"),
+        ({"mode": "nope"}, "TurnUnusable", "mode: Input should be 'docs', 'web' or 'deep'."),
+        ({"project_context": "str"}, "TurnUnusable", "project_context: Input should be"),
+        ({"messages": []}, "TurnUnusable", "messages must end with the question"),
+        (
+            {"messages": None},
+            "TurnUnusable",
+            "messages must be a list of objects with role and content.",
+        ),
+        (
+            {"messages": ["hid"]},
+            "TurnUnusable",
+            "messages must be a list of objects with role and content.",
+        ),
+        (
+            {"messages": "hi"},
+            "TurnUnusable",
+            "messages must be a list of objects with role and content.",
+        ),
+        ({"messages": [{"role": "user"}]}, "TurnUnusable", "messages.0.content: Field required."),
+        (
+            {"messages": [{"role": "assistant", "content": "Hello."}]},
+            "TurnUnusable",
+            "messages must end with the question",
+        ),
     ],
 )
 def test_what_fails_says_why(
-    studio: Studio, turn: dict[str, str], error: str, message: str
+    studio: Studio, turn: dict[str, Any], error: str, message: str
 ) -> None:
     last, told = studio.run(**turn)[-1]
     assert (last, told["error"]) == ("error", error)
     assert message in told["message"]
+
+
+def test_what_is_left_empty_counts_as_left_out(studio: Studio) -> None:
+    empty = {"project_id": None, "doc_type": "", "mode": None, "project_context": None}
+    assert of("error", studio.run(**empty)) == []
 
 
 def test_without_any_key_a_small_model_answers_beside_a_running_service(scratch: Path) -> None:
