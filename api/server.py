@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from api.heads import BoundedHttp
 from api.logs import set_up_logging
-from api.settings import Settings
+from api.settings import Settings, warn_of_misspelt
 from api.welcome import Opened, embedded_parts, welcome
 from graph.errors import PipelineError
 
@@ -55,6 +55,7 @@ def serve(settings: Settings) -> None:
     """
     settings.refuse_open_door()
     set_up_logging(settings.log_level, settings.log_format)
+    warn_of_misspelt()
     out = Console(highlight=False, soft_wrap=True)
     with bound_socket(settings) as listener, out.status("Loading Archwright…") as waiting:
 

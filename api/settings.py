@@ -1,10 +1,13 @@
 """All settings of the service, from the environment and `.env`."""
 
+import logging
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote
 
+from dotenv import dotenv_values
 from dotenv.parser import Binding, parse_stream
 from pydantic import (
     AfterValidator,
@@ -17,6 +20,8 @@ from pydantic import (
 
 from graph.settings import ROOT, Address, PipelineSettings
 
+log = logging.getLogger(__name__)
+
 LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "::1"]
 PAGE = ROOT / "web/page/dist"
@@ -28,6 +33,7 @@ _KEY_OF_A_PAIR = r"-----BEGIN |ssh-|ecdsa-|\{"
 
 _MOST_COUNTED = 10**15
 _LONGEST_S = 366 * 24 * 3600
+_LIKENESS = 0.85
 
 
 class SettingsError(Exception):
@@ -207,6 +213,15 @@ def load_settings(**overrides: object) -> Settings:
         name = "_".join(str(part) for part in first["loc"]).upper()
         reason = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{name}: {reason}" if name else reason) from error
+
+
+def warn_of_misspelt() -> None:
+    """Warn of names in `.env` that are nearly a setting's; others may be there on purpose."""
+    known = [name.upper() for name in Settings.model_fields]
+    for name in dotenv_values(".env", interpolate=False):
+        near = get_close_matches(name.upper(), known, 1, _LIKENESS)
+        if near and near != [name.upper()]:
+            log.warning(".env: there is no setting %s; the nearest is %s", name, near[0])
 
 
 def _refuse_unreadable(path: Path) -> None:

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from api.logs import set_up_logging
 from api.server import StartFailed, address, bound_socket, end_at_latest, sentence_of
-from api.settings import Settings
+from api.settings import Settings, warn_of_misspelt
 from api.welcome import Opened, embedded_parts, welcome
 from graph.child_server import ChildServer
 from graph.errors import PipelineError
@@ -72,6 +72,7 @@ def serve_with(count: int, settings: Settings) -> None:
     """
     settings.refuse_open_door()
     set_up_logging(settings.log_level, settings.log_format)
+    warn_of_misspelt()
     out = Console(highlight=False, soft_wrap=True)
     signals = _Signals()
     with (

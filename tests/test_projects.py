@@ -11,7 +11,7 @@ from conftest import ServiceFactory, upload
 from sse import read
 from standins.openai import OpenAIStandIn
 
-from api.settings import Settings, SettingsError, load_settings
+from api.settings import Settings, SettingsError, load_settings, warn_of_misspelt
 
 KEY = "a-long-enough-key"
 _SECRET = "a secret of more than thirty-two bytes"
@@ -294,6 +294,20 @@ def test_a_file_of_settings_may_come_from_any_editor(
     (tmp_path / ".env").write_text("\r\n".join(lines), "utf-8", newline="")
     settings = load_settings()
     assert (settings.port, settings.openai_model, settings.log_level) == (8111, None, "DEBUG")
+
+
+def test_a_misspelt_name_in_the_file_of_settings_is_told_without_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_MODELL", "hush")
+    lines = ["DATABASE_ULR=hush", "openai_base_ur=hush", "log_level=INFO", "GRAFANA_TOKEN=hush"]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    warn_of_misspelt()
+    assert caplog.messages == [
+        ".env: there is no setting DATABASE_ULR; the nearest is DATABASE_URL",
+        ".env: there is no setting openai_base_ur; the nearest is OPENAI_BASE_URL",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,14 @@ def test_a_database_that_is_away_is_one_line(tmp_path: Path, url: str, ends: int
     assert said.startswith("DATABASE_URL: ")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_misspelt_setting_is_told_at_the_start(tmp_path: Path, workers: str) -> None:
+    (tmp_path / ".env").write_text("DATABASE_ULR=postgresql://ann:hush@h/x\n")
+    code, said = refused(tmp_path, "--workers", workers, HOST="203.0.113.7", API_KEY="a-key")
+    assert (code, "hush" in said) == (1, False)
+    assert said.count(".env: there is no setting DATABASE_ULR; the nearest is DATABASE_URL") == 1
+
+
 def test_a_data_folder_in_use_is_one_line(served: Process, postgres_url: str) -> None:
     code, said = refused(
         served.folder,
