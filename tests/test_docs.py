@@ -308,7 +308,9 @@ def test_what_the_readme_has_readers_paste_gives_what_it_shows(
 ) -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is not on this machine")
-    model.will(Answer(["The state Alarm", " is reached at 4.90 m", "."]), Answer(["# Tidewatch"]))
+    model.will(
+        Answer(["Battery life", " is 14 months in normal mode", "."]), Answer(["# Tidewatch"])
+    )
     script = "\n".join(blocks("README.md", "sh"))
     assert ADDRESS in script
 
