@@ -6,6 +6,9 @@ import secrets
 from graph.sanitizing import one_line
 
 _HARMLESS = str.maketrans('"<>', "'()")
+# Small models count digits up, or take them for the answer. Eight consonants are no word either.
+CONSONANTS = "bdfghjklmnprstvz"
+_CONSONANTS_OF_HEX = str.maketrans("0123456789abcdef", CONSONANTS)
 
 
 class Fences:
@@ -20,7 +23,8 @@ class Fences:
 
     def wrap(self, kind: str, text: str, **attributes: str | int | None) -> str:
         """`text` between `<kind-hash attribute="...">` and `</kind-hash>`; null attributes go."""
-        tag = f"{kind}-{hmac.digest(self._key, text.encode(), 'sha256').hex()[:8]}"
+        digest = hmac.digest(self._key, text.encode(), "sha256").hex()[:8]
+        tag = f"{kind}-{digest.translate(_CONSONANTS_OF_HEX)}"
         shown = "".join(
             f' {name}="{_attribute(value)}"'
             for name, value in attributes.items()

@@ -117,7 +117,7 @@ IN_MARKDOWN = [
     ),
     Fault(
         "a delimiter is left",
-        f"<template-555aee56>\n{SOUND}</template-555aee56>\n",
+        f"<template-kkkvsskl>\n{SOUND}</template-kkkvsskl>\n",
         [("guidance_left", 1, "A delimiter of the prompt was left; delete it. The same in line 1")],
     ),
     Fault("a comment for a tool", with_text("<!-- markdownlint-disable MD013 -->\nIt sells."), []),

@@ -133,7 +133,7 @@ def messages(http: httpx.Client, events: list[Event]) -> list[tuple[str, str, st
 def told(asked: Recorded) -> list[tuple[str, str]]:
     """What a model was told, without the random part of its delimiters."""
     return [
-        (m["role"], re.sub(r"(</?[a-z]+)-[0-9a-f]{8}>", r"\1>", m["content"]))
+        (m["role"], re.sub(r"(</?[a-z]+)-[b-z]{8}>", r"\1>", m["content"]))
         for m in asked.body["messages"]
     ]
 

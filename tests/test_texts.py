@@ -63,10 +63,7 @@ class Desk:
     def received(self) -> list[list[str]]:
         """What the model was given, without the keys of delimiters."""
         return [
-            [
-                re.sub(r"(?<=\w)-[0-9a-f]{8}(?=[ >])", "", m["content"])
-                for m in chat.body["messages"]
-            ]
+            [re.sub(r"(?<=\w)-[b-z]{8}(?=[ >])", "", m["content"]) for m in chat.body["messages"]]
             for chat in self.model.chats
         ]
 

@@ -19,7 +19,7 @@ from graph.texts.document_types import version_of
 pytestmark = pytest.mark.slow
 
 STREAM = "/api/v1/chat/stream"
-BLOCK = re.compile(r'<(document-[0-9a-f]{8}) path="([^"]+)">\n(.*?)\n</\1>', re.DOTALL)
+BLOCK = re.compile(r'<(document-[b-z]{8}) path="([^"]+)">\n(.*?)\n</\1>', re.DOTALL)
 TALES = '{"__tales__": [{"id": "T-1", "text": "As *a* keeper I read the level."}]}'
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from graph.checks.findings import Finding, gathered
 from graph.checks.outline import Outline, Prose
+from graph.fences import CONSONANTS
 from graph.sanitizing import one_line
 
 _TODO = re.compile(r"\[\s?TODO\b(?:[^\[\]\n`]{0,200}\])?", re.IGNORECASE)
@@ -20,7 +21,7 @@ _BLANK = re.compile(
     re.IGNORECASE,
 )
 # What `graph/fences.py` puts around each text that the model is shown.
-_DELIMITER = re.compile(r"</?[a-z]+-[0-9a-f]{8}(?: [a-z]+=[^<>\n]*)?>")
+_DELIMITER = re.compile(rf"</?[a-z]+-[{CONSONANTS}]{{8}}(?: [a-z]+=[^<>\n]*)?>")
 # "without a TBD" speaks of placeholders.
 _SPOKEN_OF = re.compile(r"\b(?:an?|any|each|every|no|nor|not|or|the)[ \t\"'“‘*]+\Z", re.IGNORECASE)
 # Comments that are written for a tool.
