@@ -17,6 +17,7 @@ from graph.errors import RetrievalFailed, TextChanged
 from graph.nodes.load_template import load_template
 from graph.pinning import Pinning, pin
 from graph.postgres import Pool, open_pool
+from graph.state import State
 from graph.texts.document_types import version_of
 from graph.texts.edits import _LOCK, _TAKE_TURNS
 from graph.texts.texts import Texts
@@ -286,13 +287,14 @@ def test_without_its_database_a_turn_fails_and_may_be_tried_again(
     postgres_url: str, folders: Folders
 ) -> None:
     runtime: Any = SimpleNamespace(context=Context())
+    state: State = {"messages": [{"role": "user", "content": "Why?"}]}
 
     async def scenario() -> None:
         async with open_pool(make_database(postgres_url)) as pool:
             texts = Texts(**folders.settings, pool=pool)
-            await load_template({"messages": []}, runtime, texts=texts, pinning=Pinning())
+            await load_template(state, runtime, texts=texts, pinning=Pinning())
         with pytest.raises(RetrievalFailed, match="the database is away") as caught:
-            await load_template({"messages": []}, runtime, texts=texts, pinning=Pinning())
+            await load_template(state, runtime, texts=texts, pinning=Pinning())
         assert caught.value.transient
 
     asyncio.run(scenario())

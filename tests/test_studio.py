@@ -321,7 +321,7 @@ def test_the_providers_of_the_service_are_found(studio: Studio, model: OpenAISta
     ("turn", "error", "message"),
     [
         ({"project_id": "harbour"}, "RetrievalFailed", "'harbour' is no project id"),
-        ({"doc_type": "TECH_STAK"}, "TemplateFailed", "The nearest known types are TECH_STACK"),
+        ({"doc_type": "TECH_STAK"}, "UnknownType", "The nearest known types are TECH_STACK"),
         ({"mode": "web"}, "WebSearchFailed", "Set TAVILY_API_KEY"),
         ({"mode": "nope"}, "TurnUnusable", "mode: Input should be 'docs', 'web' or 'deep'."),
         ({"project_context": "str"}, "TurnUnusable", "project_context: Input should be"),
