@@ -194,6 +194,7 @@ HANDBOOK = [
         ("Thanks! Since NUT 2.8.0, how do I export readings to Prometheus?", False),
         ("Who won? Tell me about the football championship of Brazil", True),
         ("Kubernetes, Prometheus, Grafana", False),
+        ("How do I run Kubernetes? " + " ".join(f"term{n}" for n in range(60)), True),
         ("", True),
         ("Kubernetes " + " ".join(f"term{n}" for n in range(60)), True),
     ],

@@ -124,11 +124,11 @@ def _weighty(question: str, model: StaticModel) -> list[_Word]:
         at = 0 if is_first else at + 1
         asks = max(0 if at_start else asks, _asks(match.group().lower(), at))
         end = match.end()
-        for word in _words_of(match.group(), at_start, asks, model):
-            if word.text not in found or found[word.text].asks < asks:
-                found[word.text] = word
+        word = _word_of(match.group(), at_start, asks, model)
+        if word and (word.text not in found or found[word.text].asks < asks):
+            found[word.text] = word
         if len(found) > _LONG_QUESTION:
-            break
+            return list(found.values())
     most = max((word.asks for word in found.values()), default=0)
     return [word for word in found.values() if word.asks == most]
 
@@ -142,14 +142,14 @@ def _asks(word: str, at: int) -> int:
     return 2 if word in _AUXILIARIES else int(word in _REQUESTS)
 
 
-def _words_of(token: str, at_start: bool, asks: int, model: StaticModel) -> list[_Word]:
-    is_name = _is_name(token, at_start)
-    found = []
-    for text in words(token)[:1]:
-        told = model.word(text)[1]
-        weight = max(told, _LEAST_OF_A_NAME) if is_name else max(told - _LIGHT, 0.0)
-        found.append(_Word(text, is_name, min(weight, _HEAVIEST), asks))
-    return found
+def _word_of(token: str, at_start: bool, asks: int, model: StaticModel) -> _Word | None:
+    """The word of `token`; null for one that every text has."""
+    text = next(iter(words(token)), None)
+    if text is None:
+        return None
+    is_name, told = _is_name(token, at_start), model.word(text)[1]
+    weight = max(told, _LEAST_OF_A_NAME) if is_name else max(told - _LIGHT, 0.0)
+    return _Word(text, is_name, min(weight, _HEAVIEST), asks)
 
 
 def _is_name(token: str, at_start: bool) -> bool:
