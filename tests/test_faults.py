@@ -281,49 +281,55 @@ class database_away:
             connection.execute(sql, (self._name,))
 
 
-def test_a_database_that_goes_away_in_mid_answer_still_ends_the_stream(
+@pytest.fixture
+def losable(
     postgres_url: str, start_service: ServiceFactory, model: OpenAIStandIn
-) -> None:
+) -> Iterator[tuple[httpx.Client, str, str]]:
+    """A client, the path of a project's chat, and the URL of a database of their own."""
     url = make_database(postgres_url)
     settings = {"openai_base_url": model.base_url, "openai_model": "stand-in", "database_url": url}
     with start_service(**settings) as service, service.client() as http:
         project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
-        model.will(Answer(["a", "b"], first_delay_s=1.0))
-        with http.stream("POST", f"/chat/projects/{project}", json={"message": "x"}) as response:
-            chunks = response.iter_raw()
-            got = next(chunks)
-            wait_until(lambda: bool(model.chats), 30)
-            with database_away(postgres_url, url):
-                while b"delta" not in got:
-                    got += next(chunks)
-            got += b"".join(chunks)
-        conversation = http.get("/chat/recent").json()["conversations"][0]["id"]
-        assert got.count(b"event: done\n") + got.count(b"event: error\n") == 1
-        assert kept(http, conversation)[0] == ("user", "x", "complete")
-        assert kept(http, conversation)[1][1:] == ("ab", "complete" if b"done" in got else "failed")
+        yield http, f"/chat/projects/{project}", url
+
+
+def test_a_database_that_goes_away_in_mid_answer_still_ends_the_stream(
+    postgres_url: str, losable: tuple[httpx.Client, str, str], model: OpenAIStandIn
+) -> None:
+    http, chat, url = losable
+    model.will(Answer(["a", "b"], first_delay_s=1.0))
+    with http.stream("POST", chat, json={"message": "x"}) as response:
+        chunks = response.iter_raw()
+        got = next(chunks)
+        wait_until(lambda: bool(model.chats), 30)
+        with database_away(postgres_url, url):
+            while b"delta" not in got:
+                got += next(chunks)
+        got += b"".join(chunks)
+    conversation = http.get("/chat/recent").json()["conversations"][0]["id"]
+    assert got.count(b"event: done\n") + got.count(b"event: error\n") == 1
+    assert kept(http, conversation)[0] == ("user", "x", "complete")
+    assert kept(http, conversation)[1][1:] == ("ab", "complete" if b"done" in got else "failed")
 
 
 def test_an_end_that_is_stored_late_is_stored_as_it_was_told(
     postgres_url: str,
-    start_service: ServiceFactory,
+    losable: tuple[httpx.Client, str, str],
     model: OpenAIStandIn,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(finishing, "patiently", partial(patiently, seconds=0.5))
-    url = make_database(postgres_url)
-    settings = {"openai_base_url": model.base_url, "openai_model": "stand-in", "database_url": url}
-    with start_service(**settings) as service, service.client() as http:
-        project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
-        model.will(Answer(["a", "b"], first_delay_s=1.0))
-        with http.stream("POST", f"/chat/projects/{project}", json={"message": "x"}) as response:
-            wait_until(lambda: bool(model.chats), 30)
-            with database_away(postgres_url, url):
-                told = events_of(response.read())
-        run = f"/runs/{response.headers['x-run-id']}"
-        assert _answers_again(http, "/projects")
-        wait_until(lambda: http.get(run).json()["run"]["status"] == "failed", 30)
-        assert names(told) == ["meta", "sources", "text", "text", "error"]
-        assert events_of(http.get(f"{run}/stream").content) == told
+    http, chat, url = losable
+    model.will(Answer(["a", "b"], first_delay_s=1.0))
+    with http.stream("POST", chat, json={"message": "x"}) as response:
+        wait_until(lambda: bool(model.chats), 30)
+        with database_away(postgres_url, url):
+            told = events_of(response.read())
+    run = f"/runs/{response.headers['x-run-id']}"
+    assert _answers_again(http, "/projects")
+    wait_until(lambda: http.get(run).json()["run"]["status"] == "failed", 30)
+    assert names(told) == ["meta", "sources", "text", "text", "error"]
+    assert events_of(http.get(f"{run}/stream").content) == told
 
 
 def test_a_model_that_failed_is_not_asked_again(service: Service, model: OpenAIStandIn) -> None:
