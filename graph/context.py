@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
 from pydantic.json_schema import SkipJsonSchema
 
+from graph.standing import Standing
 from graph.texts.paths import PROMPT_NAMES, PromptName, prompt_path
 
 
@@ -39,6 +40,7 @@ class Context(BaseModel):
     instructions: str = ""
     answer_id: SkipJsonSchema[str | None] = None
     _listener: Listener | None = PrivateAttr(None)
+    _standing: Standing | None = PrivateAttr(None)
 
     def heard_by(self, listener: Listener) -> Self:
         """The same for a run whose events `listener` is told.
@@ -48,6 +50,17 @@ class Context(BaseModel):
         heard = self.model_copy()
         heard._listener = listener
         return heard
+
+    def as_of(self, standing: Standing) -> Self:
+        """The same for a run that has just begun, with what stood in its project then."""
+        told = self.model_copy()
+        told._standing = standing
+        return told
+
+    @property
+    def standing(self) -> Standing | None:
+        """How the project stood when the run began; null where each step looks for itself."""
+        return self._standing
 
     @property
     def listener(self) -> Listener | None:

@@ -16,10 +16,10 @@ from graph.context import Context
 from graph.errors import RetrievalFailed, TextChanged
 from graph.nodes.load_template import load_template
 from graph.pinning import Pinning, pin
-from graph.postgres import Pool, open_pool
+from graph.postgres import UNREACHABLE, Pool, open_pool
 from graph.state import State
 from graph.texts.document_types import version_of
-from graph.texts.edits import _LOCK, _TAKE_TURNS
+from graph.texts.edits import _LOCK, _TAKE_TURNS, STAMPS, Stamps, stamps_of
 from graph.texts.texts import Texts
 
 
@@ -311,3 +311,37 @@ def test_a_turn_without_news_gets_the_same_view(database: str, folders: Folders)
         assert first.text(ANSWER).content == "Answer {{ user_name }}."
 
     at(database, scenario)
+
+
+def test_the_database_is_asked_again_only_for_edits_that_are_new(
+    database: str, folders: Folders
+) -> None:
+    project = str(uuid.uuid4())
+
+    async def stamps(pool: Pool) -> Stamps:
+        async with pool.connection() as connection:
+            found = await connection.execute(STAMPS, {"project": project})
+            return stamps_of(await found.fetchone() or {})
+
+    async def scenario(pool: Pool) -> None:
+        await make_project(pool, project)
+        texts = Texts(**folders.settings, pool=pool)
+        at_first, first = await stamps(pool), await texts.wording(project)
+        expected = first.text(ANSWER).version
+        await texts.save(ANSWER, "Own.", project_id=project, expected=expected)
+        later = await stamps(pool)
+        edited = await texts.wording(project, later)
+        assert (first.text(ANSWER).source, edited.text(ANSWER).content) == ("file", "Own.")
+
+        await pool.close()
+        assert await texts.wording(project, later) is edited
+        assert await texts.wording(project, at_first) is first
+        for unknown in (None, (later[0], (later[1] or 0) + 1)):
+            with pytest.raises(UNREACHABLE):
+                await texts.wording(project, unknown)
+
+    async def apart() -> None:
+        async with open_pool(database) as pool:
+            await scenario(pool)
+
+    asyncio.run(apart())

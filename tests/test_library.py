@@ -682,6 +682,21 @@ def test_what_another_process_changes_is_not_found_as_it_was(on_shelf: Callable[
     assert on_shelf(scenario) == [three, three, [*three, "Valve rust."], ["Valve rust."]]
 
 
+def test_with_the_outline_of_the_moment_the_database_is_not_asked_again(
+    on_shelf: Callable[..., Any],
+) -> None:
+    async def scenario(shelf: Shelf) -> list[list[str]]:
+        await shelf.add(HANDBOOK)
+        before = await shelf.texts_found("valve pressure")
+        outline = await shelf.rest[0].outline(shelf.project_id)
+        await shelf.pool.close()
+        asked = Question("valve pressure")
+        found = await shelf.library.search(shelf.project_id, asked, limit=9, outline=outline)
+        return [before, [passage.text for passage in found]]
+
+    assert on_shelf(scenario) == [[VALVE, PUMP, CAT]] * 2
+
+
 def test_questions_at_the_same_time_each_get_their_own_vector() -> None:
     batches: list[list[str]] = []
 

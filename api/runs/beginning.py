@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
@@ -22,6 +22,7 @@ from api.runs.rows import RunRow
 from api.runs.stored_log import lines_of
 from api.wire import Frame
 from graph.postgres import Pool
+from graph.standing import STANDING, Standing, standing_of
 from graph.state import UNSORTED, Message, Turn
 
 _MOST_RACES = 20
@@ -106,6 +107,16 @@ class NewRun:
         )
 
 
+class Begun(NamedTuple):
+    """What is known once a run has begun.
+
+    `has_past`: whether something was said before its question. `standing`: how its project stood.
+    """
+
+    has_past: bool
+    standing: Standing
+
+
 class Beginnings:
     """Stores the beginnings of runs for one process."""
 
@@ -114,10 +125,8 @@ class Beginnings:
         self._process_id = process_id
         self._fair_use = fair_use
 
-    async def begin(self, new: NewRun, opening: Sequence[Frame] = ()) -> bool:
+    async def begin(self, new: NewRun, opening: Sequence[Frame] = ()) -> Begun:
         """Store key, question, empty answer, run and its first events, all at once.
-
-        Tells whether something was said before the question.
 
         Raises:
             KeyTaken: the key has begun another run meanwhile.
@@ -137,7 +146,7 @@ class Beginnings:
                 raise _second(run_id)
         raise _second(None)
 
-    async def _begin(self, new: NewRun, values: dict[str, object]) -> bool:
+    async def _begin(self, new: NewRun, values: dict[str, object]) -> Begun:
         async with self._pool.connection() as connection, self._undoing(connection, new):
             if new.place and new.place.makes_project:
                 await make_project(connection, new.place.project_id, new.owner_id)
@@ -145,7 +154,8 @@ class Beginnings:
             if new.replaces:
                 await _insert_answer_again(connection, new.replaces, new.id)
             await self._fair_use.refuse_one_run_more(connection, new.owner_id, new.project_id)
-        return not begun["is_new"] or bool(new.place and new.place.history)
+        has_past = not begun["is_new"] or bool(new.place and new.place.history)
+        return Begun(has_past, standing_of(begun))
 
     def _undoing(
         self, connection: AsyncConnection[Any], new: NewRun
@@ -302,10 +312,11 @@ opened as (
     insert into run_events (run_id, seq, count, events)
     select id, 1, %(count)s, %(events)s from run where %(count)s > 0
 )
-select entered.is_new, begun.is_new is not null as has_begun from entered left join begun on true
+select entered.is_new, begun.is_new is not null as has_begun, stamps.*, outline.*
+from entered left join begun on true cross join {standing}
 """
 _BEGIN = {
-    (entered, claim): _STATEMENT.format(entered=entered, claim=claim)
+    (entered, claim): _STATEMENT.format(entered=entered, claim=claim, standing=STANDING)
     for entered in (_CREATED, _ENTERED, _NOWHERE)
     for claim in (_UNCLAIMED, CLAIMED, RECLAIMED)
 }

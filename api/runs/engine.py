@@ -13,7 +13,7 @@ from typing import cast
 from api.errors import Refusal, not_found
 from api.fair_use import FairUse
 from api.runs.accounts import PriceOf, no_price
-from api.runs.beginning import Beginnings, NewRun
+from api.runs.beginning import Beginnings, Begun, NewRun
 from api.runs.bell import listen
 from api.runs.cleaning import clean_for_ever
 from api.runs.course import Watch, unwatched
@@ -151,13 +151,13 @@ class Runs:
         self._beginning.add(new.id)
         try:
             start = await self._starts.enter()
-            has_past = await self._begin(new, dialect, start)
+            has_past, standing = await self._begin(new, dialect, start)
         finally:
             self._beginning.discard(new.id)
-        turn = new.request.turn
+        turn, context = new.request.turn, context.as_of(standing)
         self.go_on(new.row(), turn, pipeline, context, dialect, has_past=has_past, start=start)
 
-    async def _begin(self, new: NewRun, dialect: Dialect, start: Start) -> bool:
+    async def _begin(self, new: NewRun, dialect: Dialect, start: Start) -> Begun:
         try:
             self.refuse_when_closing()
             return await self._beginnings.begin(new, dialect.opening())

@@ -12,7 +12,7 @@ from graph.errors import DocumentTooLarge, RetrievalFailed
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.encodings import decode
-from graph.knowledge.passages import Passages, Surroundings
+from graph.knowledge.passages import Outline, Passages, Surroundings
 from graph.knowledge.places import record_of
 from graph.knowledge.questions import Question
 from graph.knowledge.ranking import Passage
@@ -64,16 +64,25 @@ class Library:
         self._alone = asyncio.Lock()
 
     async def search(
-        self, project_id: str, question: Question, *, limit: int, floor: bool = True
+        self,
+        project_id: str,
+        question: Question,
+        *,
+        limit: int,
+        floor: bool = True,
+        outline: Outline | None = None,
     ) -> list[Passage]:
         """Give the passages that bear on the question, best first, `limit` at most.
 
         Only indexed documents count. With `floor` nothing is given where no passage speaks of what
-        is asked. A blank question gives nothing.
+        is asked. A blank question gives nothing. `outline` is the project's at this moment, where
+        the caller has read it already.
         """
         if not question.text.strip() or limit < 1:
             return []
-        return await self._searching.search(project_id, question, limit, floor=floor)
+        return await self._searching.search(
+            project_id, question, limit, floor=floor, outline=outline
+        )
 
     async def surroundings(self, chunk_id: str) -> Surroundings | None:
         """Give a chunk with the text around it; an unknown id gives None."""

@@ -1,7 +1,7 @@
 """The chunks' text and full-text index, in Postgres; the service's migrations make the tables."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -39,11 +39,11 @@ _COPY = """
 """
 _MARK_REFINED = "update documents set is_refined = true where id = %s returning id"
 # A row has another xmin after each change.
-_OUTLINE = """
+OUTLINE = """
     select coalesce(sum(chunk_count), 0)::int as chunks,
            coalesce(sum(hashtextextended(id::text || xmin::text, 0)), 0)::text as stamp,
            array_agg(id::text) filter (where not is_refined) as quick
-      from documents where project_id = %s and status = 'indexed'
+      from documents where project_id = %(project)s and status = 'indexed'
 """
 _TOUCH = "update documents set is_refined = is_refined where project_id = %s returning id"
 _HOLD_DOCUMENT = "select from documents where id = %s for key share"
@@ -159,11 +159,11 @@ class Passages:
     async def outline(self, project_id: str) -> Outline:
         """Give the project's indexed documents in short."""
         try:
-            [row] = await self._rows(_OUTLINE, UUID(project_id))
+            [row] = await self._rows(OUTLINE, project=UUID(project_id))
         except psycopg.errors.UndefinedTable:
             # LangGraph Studio may be given a database that the service has never used.
             return Outline("", 0, frozenset())
-        return Outline(row["stamp"], row["chunks"], frozenset(row["quick"] or ()))
+        return outline_of(row)
 
     async def touch(self, project_id: str) -> None:
         """Give the project another outline: something changed that its rows don't tell."""
@@ -243,10 +243,15 @@ class Passages:
             context="\n\n".join(row["text"] for row in rows),
         )
 
-    async def _rows(self, statement: str, *values: object) -> list[DictRow]:
+    async def _rows(self, statement: str, *values: object, **named: object) -> list[DictRow]:
         with _translated():
             async with self._pool.connection() as conn:
-                return await (await conn.execute(statement, values)).fetchall()
+                return await (await conn.execute(statement, named or values)).fetchall()
+
+
+def outline_of(row: Mapping[str, Any]) -> Outline:
+    """Read it from a row that has the columns of `OUTLINE`."""
+    return Outline(row["stamp"], row["chunks"], frozenset(row["quick"] or ()))
 
 
 def _chunk(row: dict[str, Any]) -> StoredChunk:

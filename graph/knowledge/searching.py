@@ -55,12 +55,17 @@ class Searching:
         self._corpora.forget(project_id)
 
     async def search(
-        self, project_id: str, question: Question, limit: int, *, floor: bool
+        self,
+        project_id: str,
+        question: Question,
+        limit: int,
+        *,
+        floor: bool,
+        outline: Outline | None = None,
     ) -> list[Passage]:
         """Give the passages, best first; as `Library.search`."""
-        outline, vector = await asyncio.gather(
-            self._outline(project_id), self._embedder.embed_query(question.whole)
-        )
+        outline = self._with_quick(outline or await self._passages.outline(project_id))
+        vector = await self._embedder.embed_query(question.whole)
         corpus = await self._corpora.of(project_id, outline)
         if corpus is None:
             ranked = await self._asked(project_id, question, outline, vector)
@@ -79,8 +84,8 @@ class Searching:
         hits = [_hit(record, cosine, quick) for record, cosine in found]
         return nlargest(_CANDIDATES, hits, key=attrgetter("cosine"))
 
-    async def _outline(self, project_id: str) -> Outline:
-        outline = await self._passages.outline(project_id)
+    def _with_quick(self, outline: Outline) -> Outline:
+        """The same, without quick vectors where the embedding model has none."""
         return outline if self._embedder.quick else outline._replace(quick=frozenset())
 
     async def _asked(

@@ -26,7 +26,8 @@ async def load_template(
         _refuse_unusable(state)
     project_id, doc_type = state.get("project_id"), state.get("doc_type") or UNSORTED
     try:
-        wording = await texts.wording(project_id)
+        standing = runtime.context.standing
+        wording = await texts.wording(project_id, standing and standing.stamps)
         pinned, sets = await pinning.pin(wording, doc_type, runtime.context)
         await texts.remember(sets, project_id)
     except UNREACHABLE as error:

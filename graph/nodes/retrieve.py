@@ -36,7 +36,7 @@ async def retrieve(state: State, runtime: Runtime[Context], *, library: Library)
     if not project_id:
         return {"passages": [], "documents": {}}
     _check_id(project_id)
-    searching = _passages(state, project_id, runtime.context.top_k, library)
+    searching = _passages(state, project_id, runtime.context, library)
     if not _needed(state):
         return {"passages": await searching, "documents": {}}
     passages, documents = await asyncio.gather(searching, _documents(state, project_id, library))
@@ -50,11 +50,16 @@ def _check_id(project_id: str) -> None:
         raise RetrievalFailed(f"{project_id!r} is no project id, which is a UUID.") from error
 
 
-async def _passages(state: State, project_id: str, top_k: int, library: Library) -> list[Source]:
+async def _passages(
+    state: State, project_id: str, context: Context, library: Library
+) -> list[Source]:
     *before, question = [m["content"] for m in state["messages"] if m["role"] == "user"]
     is_question = state.get("doc_type", UNSORTED) == UNSORTED
     asked = understood(question, before)
-    found = await library.search(project_id, asked, limit=top_k, floor=is_question)
+    outline = context.standing.outline if context.standing else None
+    found = await library.search(
+        project_id, asked, limit=context.top_k, floor=is_question, outline=outline
+    )
     return [_source(passage) for passage in found]
 
 

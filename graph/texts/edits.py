@@ -25,6 +25,7 @@ _MOST_PROJECTS = 256
 
 Connection = AsyncConnection[DictRow]
 Stamps = tuple[int | None, int | None]
+"""The ids of the newest edit for the whole service, and of the project's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,16 @@ class Edits:
             WeakValueDictionary()
         )
 
-    async def of(self, project_id: str | None) -> tuple[Replacements, Replacements]:
+    async def of(
+        self, project_id: str | None, stamps: Stamps | None = None
+    ) -> tuple[Replacements, Replacements]:
         """The edits for the whole service, and the project's own; the same objects as before
-        where there is nothing new. None in a database without tables."""
+        where there is nothing new. None in a database without tables.
+
+        With the `stamps` of the moment that counts, no look is needed unless something is new.
+        """
+        if stamps is not None and (kept := self._kept(project_id, stamps)) is not None:
+            return kept
         if (looks := self._looks.get(project_id)) is None:
             looks = self._looks[project_id] = Looks(partial(self._look, project_id))
         return await looks.see()
@@ -202,6 +210,18 @@ class Edits:
             self._keep(project_id, known)
         return self._service[1], known[1]
 
+    def _kept(
+        self, project_id: str | None, stamps: Stamps
+    ) -> tuple[Replacements, Replacements] | None:
+        """What these stamps stand for; null where it has not been read, or is no longer kept."""
+        service, own = stamps
+        if service != self._service[0]:
+            return None
+        if project_id is None or own is None:
+            return self._service[1], NOTHING
+        known = self._projects.get(project_id)
+        return (self._service[1], known[1]) if known is not None and known[0] == own else None
+
     def _keep(self, project_id: str, known: tuple[int, Replacements]) -> None:
         self._projects[project_id] = known
         self._projects.move_to_end(project_id)
@@ -226,8 +246,13 @@ class Edits:
 
 
 async def _stamps(connection: Connection, project_id: str | None) -> Stamps:
-    row = await (await connection.execute(_SELECT_STAMPS, (project_id,))).fetchone()
+    row = await (await connection.execute(STAMPS, {"project": project_id})).fetchone()
     assert row is not None
+    return stamps_of(row)
+
+
+def stamps_of(row: Mapping[str, Any]) -> Stamps:
+    """Read them from a row that has the columns of `STAMPS`."""
     return row["service"], row["own"]
 
 
@@ -246,9 +271,9 @@ async def _replacements(
 
 # Ids are then in the order of the commits, so that the highest one tells whether there is news.
 _TAKE_TURNS = "select pg_advisory_xact_lock(%s)"
-_SELECT_STAMPS = """
+STAMPS = """
 select (select max(id) from text_edits where project_id is null) as service,
-    (select max(id) from text_edits where project_id = %s) as own
+    (select max(id) from text_edits where project_id = %(project)s) as own
 """
 _SELECT_EDITS = """
 select distinct on (path) path, content, version, base from text_edits

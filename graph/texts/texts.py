@@ -10,7 +10,7 @@ from pathlib import Path
 
 from graph.looks import Looks
 from graph.postgres import Pool
-from graph.texts.edits import Edits, Noted, Used, Version
+from graph.texts.edits import Edits, Noted, Stamps, Used, Version
 from graph.texts.files import Files, Snapshot
 from graph.texts.paths import PROMPT_NAMES, prompt_path
 from graph.texts.wording import NOTHING, Replacements, Text, TextSet, Wording
@@ -33,16 +33,16 @@ class Texts:
         self._recorded: Snapshot | None = None
         self._made: dict[tuple[int, ...], tuple[Snapshot, Replacements, Replacements, Wording]] = {}
 
-    async def wording(self, project_id: str | None = None) -> Wording:
+    async def wording(self, project_id: str | None = None, stamps: Stamps | None = None) -> Wording:
         """All texts as they count for a project, or for the whole service, at this moment.
 
-        What is no project's id is taken for none.
+        What is no project's id is taken for none. `stamps` are of this moment, where the caller
+        has read them already.
         """
+        files = await self._reading.see()
         if self._edits is None:
-            return await self._wording(await self._reading.see(), NOTHING, NOTHING)
-        files, (edits, own) = await asyncio.gather(
-            self._reading.see(), self._edits.of(_uuid(project_id))
-        )
+            return await self._wording(files, NOTHING, NOTHING)
+        edits, own = await self._edits.of(_uuid(project_id), stamps)
         if files is not self._recorded:
             await self._edits.record(files.contents)
             self._recorded = files
