@@ -19,6 +19,7 @@ from graph.settings import ROOT
 from graph.texts.document_types import version_of
 from graph.texts.files import Files, _Stamp
 from graph.texts.texts import Texts
+from graph.texts.wording import type_of
 
 _LONG_AGO = 1_700_000_000
 
@@ -45,7 +46,7 @@ def test_a_type_is_its_folder_its_front_matter_and_its_example(folders: Folders)
     )
     folders.write_type("{}", "docs/planning/PLAN.json")
     kind = folders.files().document_type("PLAN")
-    assert (kind.example, kind.is_json) == ("{}", True)
+    assert kind.example == "{}"
 
 
 def test_types_come_in_their_order_and_then_by_name(folders: Folders) -> None:
@@ -56,7 +57,7 @@ def test_types_come_in_their_order_and_then_by_name(folders: Folders) -> None:
     assert [kind.name for kind in wording.document_types()] == ["EARLY", "A", "B", "PLAN", "LATE"]
     assert list(wording.output_paths()) == ["EARLY", "A", "B", "PLAN", "LATE"]
     paths = ("A.md", "x/B.txt", "docs/planning/PLAN.md", "c")
-    assert [wording.type_of(path) for path in paths] == ["A", "B", "PLAN", None]
+    assert [type_of(path, wording.output_paths()) for path in paths] == ["A", "B", "PLAN", None]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graph.errors import TemplateFailed
 from graph.texts.front_matter import BrokenFrontMatter, split
-from graph.texts.paths import is_json
 
 MOST_ENTRIES = 100
 """Entries that a list of the front matter may have."""
@@ -58,11 +57,6 @@ class DocumentType:
     first_line: int
     example: str | None
     version: str
-
-    @property
-    def is_json(self) -> bool:
-        """Whether documents of this type are JSON."""
-        return is_json(self.about.output_path)
 
 
 def version_of(*texts: str) -> str:

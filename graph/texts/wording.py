@@ -154,10 +154,6 @@ class Wording:
         best = process.extract(name.upper(), [UNSORTED, *self._paths], limit=3)
         return f"The nearest known types are {', '.join(match for match, _, _ in best)}."
 
-    def type_of(self, path: str) -> str | None:
-        """The document type that a path or document name stands for, by output path or name."""
-        return type_of(path, self.output_paths())
-
     @cached_property
     def _paths(self) -> dict[str, str]:
         """Each type's template; the first where two folders have one name."""
