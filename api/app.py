@@ -59,7 +59,7 @@ from api.runs.transcripts import Transcripts
 from api.server import GRACE_S
 from api.settings import LOOPBACK_NAMES, Settings, load_settings
 from api.turns import Turns
-from graph.checkpoints import Threads, open_checkpoints
+from graph.checkpoints import open_checkpoints
 from graph.knowledge.library import open_library
 from graph.local_model import LentModel
 from graph.models import open_models
@@ -139,7 +139,6 @@ async def open_parts(
         # The history of the texts begins with what the files hold now.
         await texts.wording()
         build = partial(build_pipeline, texts=texts, library=library, web=web, models=models)
-        threads = Threads(saver)
         fair_use = FairUse(pool, Limits.of(settings))
         measured = Metrics()
         watchers: list[Watch] = [measured.run_ended]
@@ -159,13 +158,13 @@ async def open_parts(
             most_recalled=models.most_recalled,
             watch=Watchers(*watchers),
         )
-        pipeline, forgetful_pipeline = build(checkpoints=saver), build()
+        forgetful_pipeline = build()
         turns = Turns(
             pool,
             models,
             runs,
             DIALECTS,
-            pipeline=pipeline,
+            pipeline=build(checkpoints=saver),
             forgetful_pipeline=forgetful_pipeline,
         )
         has_others = is_worker or settings.database_url or settings.chroma_url
@@ -180,7 +179,7 @@ async def open_parts(
         )
         # Only the embedded server is the service's own.
         clean = None if settings.database_url else partial(scrub, url)
-        erasure = Erasure(pool, library, threads, runs, clean)
+        erasure = Erasure(pool, library, saver, runs, clean)
         for work in (erasure.work(), measured.work(runs, pool)):
             stack.push_async_callback(_cancelled, asyncio.create_task(work))
 
@@ -193,8 +192,6 @@ async def open_parts(
             library=library,
             models=models,
             providers=providers,
-            threads=threads,
-            pipeline=pipeline,
             forgetful_pipeline=forgetful_pipeline,
             runs=runs,
             turns=turns,

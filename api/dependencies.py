@@ -13,7 +13,6 @@ from api.measuring import Metrics
 from api.runs.engine import Runs
 from api.settings import Settings
 from api.turns import Turns
-from graph.checkpoints import Threads
 from graph.knowledge.library import Library
 from graph.models import Models
 from graph.pipeline import Pipeline
@@ -26,7 +25,7 @@ from graph.texts.texts import Texts
 class Parts:
     """Everything that is opened at start and closed at the end, as the routes see it.
 
-    `pipeline` remembers conversations, `forgetful_pipeline` does not.
+    `forgetful_pipeline` remembers no conversations.
     """
 
     settings: Settings
@@ -37,8 +36,6 @@ class Parts:
     library: Library
     models: Models
     providers: Providers
-    threads: Threads
-    pipeline: Pipeline
     forgetful_pipeline: Pipeline
     runs: Runs
     turns: Turns

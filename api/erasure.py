@@ -14,7 +14,7 @@ from api.access.principals import Principal
 from api.runs.engine import Runs
 from api.traces import erase_traces
 from api.waiting import within
-from graph.checkpoints import Threads
+from graph.checkpoints import Checkpoints
 from graph.errors import PipelineError
 from graph.knowledge.library import Library
 from graph.postgres import UNREACHABLE, Pool
@@ -40,11 +40,11 @@ class Erasure:
     """
 
     def __init__(
-        self, pool: Pool, library: Library, threads: Threads, runs: Runs, scrub: Scrub | None
+        self, pool: Pool, library: Library, saver: Checkpoints, runs: Runs, scrub: Scrub | None
     ) -> None:
         self._pool = pool
         self._library = library
-        self._threads = threads
+        self._saver = saver
         self._runs = runs
         self._scrub = scrub
         self._news = asyncio.Event()
@@ -109,7 +109,7 @@ class Erasure:
     async def _end_runs(self, conversations: list[uuid.UUID]) -> None:
         await self._runs.stop_in(conversations)
         # Before the rows: should this fail, the same request can be sent again.
-        await self._threads.forget([str(one) for one in conversations])
+        await self._saver.forget([str(one) for one in conversations])
 
     async def _go_on(self, left: DictRow) -> None:
         self._news.set()
@@ -153,7 +153,7 @@ class Erasure:
 
     async def _forget_conversation(self, conversation_id: uuid.UUID) -> None:
         if not await self._is_there("conversations", conversation_id):
-            await self._threads.forget([str(conversation_id)])
+            await self._saver.forget([str(conversation_id)])
 
     async def _is_there(self, table: str, row_id: uuid.UUID) -> bool:
         async with self._pool.connection() as connection:

@@ -111,6 +111,10 @@ class Checkpoints(AsyncPostgresSaver):
     ) -> None:
         """Keep nothing: a run that broke off is asked anew, from its first step."""
 
+    async def forget(self, thread_ids: list[str]) -> None:
+        """Delete all that the threads held."""
+        await self.aprune(thread_ids, strategy="delete")
+
 
 def columns_of(saved: Saved | None) -> dict[str, object]:
     """What `PUT` puts."""
@@ -129,17 +133,6 @@ async def open_checkpoints(pool: Pool, said: Transcript) -> Checkpoints:
     async with advisory_lock(pool, _SETUP_LOCK):
         await saver.setup()
     return saver
-
-
-class Threads:
-    """The memory of conversations, thread by thread."""
-
-    def __init__(self, saver: Checkpoints) -> None:
-        self._saver = saver
-
-    async def forget(self, thread_ids: list[str]) -> None:
-        """Delete all that the threads held."""
-        await self._saver.aprune(thread_ids, strategy="delete")
 
 
 # Nothing but this one row is ever written of a thread.

@@ -30,7 +30,7 @@ from api.fair_use import FairUse
 from api.runs.engine import Runs
 from api.runs.transcripts import Transcripts
 from api.traces import without_quotes
-from graph.checkpoints import Threads, open_checkpoints
+from graph.checkpoints import open_checkpoints
 from graph.errors import RetrievalFailed
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import local_embeddings
@@ -263,11 +263,11 @@ async def add_rows(pool: Pool, project: uuid.UUID, document: uuid.UUID) -> None:
 
 
 async def erasing(pool: Pool, vectors: Vectors) -> Erasure:
-    threads = Threads(await open_checkpoints(pool, Transcripts(pool)))
+    saver = await open_checkpoints(pool, Transcripts(pool))
     static = StaticModel()
     library = Library(vectors, Passages(pool), local_embeddings(static), static)
     runs = Runs(pool, FairUse(pool), {}, retention=timedelta(hours=1))
-    return Erasure(pool, library, threads, runs, None)
+    return Erasure(pool, library, saver, runs, None)
 
 
 async def worked_off(pool: Pool, erasure: Erasure, left: str) -> None:

@@ -498,7 +498,7 @@ def replaced_service(
                 pipeline=pipeline,
                 forgetful_pipeline=parts.forgetful_pipeline,
             )
-            yield {"parts": replace(parts, models=models, pipeline=pipeline, turns=turns)}
+            yield {"parts": replace(parts, models=models, turns=turns)}
             await models.aclose()
             await web.close()
 

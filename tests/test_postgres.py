@@ -23,7 +23,7 @@ from psycopg import AsyncConnection
 from api.runs.bell import listen
 from api.runs.transcripts import Transcripts
 from graph import silence
-from graph.checkpoints import Threads, open_checkpoints
+from graph.checkpoints import open_checkpoints
 from graph.postgres import Pool, embedded_postgres, open_pool
 
 IMPATIENT = """
@@ -298,7 +298,7 @@ def test_a_thread_that_is_being_forgotten_holds_up_no_other(postgres_url: str) -
                 await connection.execute(_ROWS, (str(ERASED), str(OTHER)))
             async with pool.connection() as connection, connection.transaction():
                 await connection.execute(_HELD, (str(ERASED),))
-                forgetting = asyncio.create_task(Threads(saver).forget([str(ERASED)]))
+                forgetting = asyncio.create_task(saver.forget([str(ERASED)]))
                 for _ in range(200):
                     if (await connection.execute(_WAITS)).rowcount:
                         break
