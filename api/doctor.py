@@ -76,7 +76,6 @@ class Findings:
 
 async def examine(settings: Settings, findings: Findings) -> str | None:
     """Check each part; if a service has them open, only say so: the parts are its own."""
-
     async with AsyncExitStack() as stack:
         await findings.check("Settings", _check_settings(settings))
         await findings.check("Data folder", asyncio.to_thread(_check_data_dir, settings.data_dir))
@@ -141,7 +140,6 @@ async def _check_jwks(url: str) -> str:
 
 
 async def _check_vectors(settings: Settings, stack: AsyncExitStack) -> str:
-
     if settings.chroma_url:
         vectors = await asyncio.to_thread(Vectors.open_server, settings.chroma_url, "doctor")
     else:
@@ -153,7 +151,6 @@ async def _check_vectors(settings: Settings, stack: AsyncExitStack) -> str:
 
 
 async def _check_postgres(settings: Settings, stack: AsyncExitStack, reached: list[str]) -> str:
-
     external = settings.database_url.get_secret_value() if settings.database_url else None
     url = external or stack.enter_context(embedded_postgres(settings.data_dir / "postgres"))
     async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
@@ -169,7 +166,6 @@ async def _check_postgres(settings: Settings, stack: AsyncExitStack, reached: li
 
 async def _tables(connection: psycopg.AsyncConnection[Any]) -> str:
     """How the tables stand. They are not brought up to date here: a service may be using them."""
-
     cursor = await connection.execute("select to_regclass('alembic_version') is not null")
     if await cursor.fetchone() != (True,):
         return "the tables will be made at the first start"
@@ -180,7 +176,6 @@ async def _tables(connection: psycopg.AsyncConnection[Any]) -> str:
 
 
 async def _check_embeddings(settings: Settings) -> str:
-
     url, model = settings.embedding_base_url, settings.embedding_model
     if url and model:
         embedder = remote_embeddings(url, settings.embedding_api_key, model)
@@ -205,7 +200,6 @@ async def _check_reranker(settings: Settings, url: str) -> str:
 
 
 async def _check_model(settings: Settings, stack: AsyncExitStack, reached: list[str]) -> str:
-
     rows = await _rows(settings, stack, reached[0]) if reached else None
     models = await asyncio.to_thread(open_models, settings, rows)
     stack.push_async_callback(models.aclose)
@@ -218,7 +212,7 @@ async def _check_model(settings: Settings, stack: AsyncExitStack, reached: list[
     try:
         return f"{said}; the fallback {await _asked(models, fallback)}"
     except ModelError as error:
-        raise ModelUnusable(f"The fallback {fallback.slug}/{fallback.name}: {error}") from error
+        raise ModelUnusable(f"The fallback {fallback.id}: {error}") from error
 
 
 async def _asked(models: Models, model: Resolved) -> str:
@@ -247,7 +241,6 @@ async def _check_tavily(settings: Settings) -> str:
 
 
 async def _check_texts(settings: Settings) -> str:
-
     texts = Texts(settings.prompts_dir, settings.templates_dir)
     wording = await asyncio.to_thread(texts.files)
     prompts, types = [wording.prompt(name) for name in PROMPT_NAMES], wording.document_types()

@@ -45,31 +45,10 @@ _WINDOW_FIELDS = (
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """The model that a run uses, and the id that was asked for but matched nothing, or null.
+class Resolved(Offer):
+    """The model that a run uses, and the id that was asked for but matched nothing, or null."""
 
-    `context_window` is what was set for it, null if nobody did; `provider_id` is null for the
-    environment's. `problem` says why it cannot be asked, if so.
-    """
-
-    name: str
-    slug: str
-    chat: StreamingChatModel
     fell_through: str | None = None
-    context_window: int | None = None
-    price: Price | None = None
-    provider_id: uuid.UUID | None = None
-    problem: str | None = None
-
-    @property
-    def id(self) -> str:
-        """The model as `slug/model`, which no other is named."""
-        return f"{self.slug}/{self.name}"
-
-    @property
-    def place(self) -> tuple[object, ...]:
-        """The provider, where it is now, and the model: what is found out there holds for it."""
-        return (self.provider_id or self.slug, self.chat.openai_api_base, self.name)
 
 
 class Models:
@@ -125,7 +104,7 @@ class Models:
         """The model to ask where `resolved` cannot be reached; null if there is no other."""
         usable = (offer for offer in self._offers if offer.is_fallback and not offer.problem)
         offer = next(usable, None)
-        if offer is None or (offer.slug, offer.name) == (resolved.slug, resolved.name):
+        if offer is None or offer.id == resolved.id:
             return None
         return _resolved(offer, resolved.fell_through)
 
@@ -220,7 +199,7 @@ class Models:
     def _named(self, wanted: str) -> Offer | None:
         """The model `slug/model`; else the first whose name is all of `wanted`."""
         # An id with a slug is never ambiguous, whatever names with a slash others have.
-        by_id = (offer for offer in self._offers if f"{offer.slug}/{offer.name}" == wanted)
+        by_id = (offer for offer in self._offers if offer.id == wanted)
         by_name = (offer for offer in self._offers if offer.name == wanted)
         return next(by_id, None) or next(by_name, None)
 
@@ -292,16 +271,7 @@ def _models(
 
 
 def _resolved(offer: Offer, fell_through: str | None) -> Resolved:
-    return Resolved(
-        offer.name,
-        offer.slug,
-        offer.chat,
-        fell_through,
-        offer.context_window,
-        offer.price,
-        offer.provider_id,
-        offer.problem,
-    )
+    return Resolved(**vars(offer), fell_through=fell_through)
 
 
 async def _tokenizes(chat: StreamingChatModel) -> tuple[bool, float]:

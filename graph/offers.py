@@ -49,6 +49,16 @@ class Offer:
     is_fallback: bool = False
     problem: str | None = None
 
+    @property
+    def id(self) -> str:
+        """The model as `slug/model`, which no other is named."""
+        return f"{self.slug}/{self.name}"
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """The provider, where it is now, and the model: what is found out there holds for it."""
+        return (self.provider_id or self.slug, self.chat.openai_api_base, self.name)
+
 
 class ProviderOffers:
     """The offers of the providers in the database, looked for again after a second.

@@ -173,7 +173,7 @@ def test_a_call_without_settings_uses_the_model_as_it_is() -> None:
 def test_a_temperature_that_the_model_refuses_is_left_out(
     name: str, temperature: float | None
 ) -> None:
-    resolved = Resolved(name, "acme", chat(name))
+    resolved = Resolved("acme", name, chat(name))
     assert Models(offers()).bound(resolved, temperature=0.2).temperature == temperature
 
 
