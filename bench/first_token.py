@@ -21,7 +21,7 @@ from rich.table import Table
 from api.server import running
 from api.settings import Settings
 from graph.context import Context
-from graph.local_model import LocalModel
+from graph.local_model import CONTEXT_WINDOW, LocalModel
 from graph.pinning import pin
 from graph.prompting import Prompting
 from graph.settings import ROOT
@@ -119,7 +119,7 @@ def ask_model(
     prompt = prompting.compose(
         {"messages": [{"role": "user", "content": question}], "passages": [source], **words},
         context,
-        model.context_window,
+        CONTEXT_WINDOW,
     )
     body = {"model": model.name, "messages": prompt.messages, "stream": True, "temperature": 0}
     headers = {"Authorization": f"Bearer {model.api_key}"}

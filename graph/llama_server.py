@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import xllamacpp  # type: ignore[import-untyped]
 
-from graph.local_model import KEY_VARIABLE
+from graph.local_model import CONTEXT_WINDOW, KEY_VARIABLE
 
+_AT_ONCE = 2
 _MAX_THREADS = 8
 _PROMPT_CACHE_MIB = 512
 _WARNINGS_AND_WORSE = 2
@@ -21,8 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--n-ctx", type=int, default=8192)
-    parser.add_argument("--n-parallel", type=int, default=2)
     options = parser.parse_args(arguments)
     server = xllamacpp.Server(_parameters(options))
     port = int(server.listening_address.rpartition(":")[2])
@@ -44,8 +43,8 @@ def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = options.port
     parameters.api_keys = [os.environ[KEY_VARIABLE]]
-    parameters.n_ctx = options.n_ctx
-    parameters.n_parallel = options.n_parallel
+    parameters.n_ctx = _AT_ONCE * CONTEXT_WINDOW
+    parameters.n_parallel = _AT_ONCE
     parameters.cpuparams.n_threads = max(1, cores - 1)
     parameters.cpuparams_batch.n_threads = cores
     parameters.cpuparams.poll = parameters.cpuparams_batch.poll = 0

