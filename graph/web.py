@@ -22,6 +22,7 @@ from graph.state import Source
 
 _LONGEST_QUERY = 400
 _TIMEOUT_S = 20
+_MOST_PAGES = 5
 
 
 class _Page(BaseModel):
@@ -37,9 +38,8 @@ class _Found(BaseModel):
 class WebSearch:
     """Tavily's basic and advanced search over one connection pool."""
 
-    def __init__(self, client: AsyncTavilyClient, *, limit: int = 5) -> None:
+    def __init__(self, client: AsyncTavilyClient) -> None:
         self._client = client
-        self._limit = limit
 
     async def search(self, question: str, *, deep: bool) -> list[Source]:
         """The best pages for `question`, of which Tavily reads the first 400 characters.
@@ -81,7 +81,7 @@ class WebSearch:
         return await self._client.search(
             one_line(question, _LONGEST_QUERY),
             search_depth="advanced" if deep else "basic",
-            max_results=self._limit,
+            max_results=_MOST_PAGES,
             timeout=_TIMEOUT_S,
         )
 

@@ -79,16 +79,4 @@ async def follow_run(
 
 
 def _told(row: RunRow) -> RunAnswer:
-    return RunAnswer(
-        run=RunEntry(
-            id=row.id,
-            conversation_id=row.conversation_id,
-            status=row.status,
-            seq=row.seq,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            finish_reason=row.finish_reason,
-            error=row.error,
-            next_run_id=row.next_run_id,
-        )
-    )
+    return RunAnswer(run=RunEntry.model_validate(row, from_attributes=True))
