@@ -1,12 +1,13 @@
 """Puts a turn, its template and its sources together into the messages that the model reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
+from typing import Generic, TypeVar
 
 from graph.budget import Budget, Part
 from graph.context import Context
@@ -19,11 +20,14 @@ from graph.state import UNSORTED, Message, Prompts, Source, State, Template
 from graph.texts.paths import is_json, prompt_path
 from graph.texts.rendering import render
 from graph.texts.wording import type_of
-from graph.tokens import Count, Remembered, byte_count, most_tokens
+from graph.tokens import Count, byte_count, most_tokens
 
 _SHORT = 50_000
 _MOST_KEPT = 4_096
+_WORTH_COUNTING_ONCE = 1_000
 _MOST_INJECTIONS = 50
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,8 @@ class Prompting:
 
     def __init__(self) -> None:
         self._fences = Fences()
-        self._estimate = Remembered(most_tokens)
-        self._phrases = _Phrases()
+        self._estimate = _Remembered(most_tokens, _WORTH_COUNTING_ONCE)
+        self._phrases = _Remembered(injection_phrases)
 
     def short(self, state: State, context: Context, window: int) -> Prompt | None:
         """The prompt for this turn if it is put together within 3 ms, else null.
@@ -143,13 +147,11 @@ class Prompting:
         return [Part("", "the example", example, wrap)] if example else []
 
     def _documents(self, documents: Mapping[str, str]) -> list[Part]:
+        wrap = partial(self._fences.wrap, "document")
         return [
-            Part(path, f"the document {path!r}", text, partial(self._wrap_document, path))
+            Part(path, f"the document {path!r}", text, partial(wrap, path=path))
             for path, text in documents.items()
         ]
-
-    def _wrap_document(self, path: str, text: str) -> str:
-        return self._fences.wrap("document", text, path=path)
 
     def _fitted_sources(
         self, budget: Budget, found: list[Source]
@@ -168,11 +170,8 @@ class Prompting:
     def _source(self, number: int, source: Source) -> Part:
         name, page = source["document_name"], source["page_number"]
         place = f"{name!r}" if page is None else f"{name!r}, page {page}"
-        wrap = partial(self._wrap_source, number, name, page)
+        wrap = partial(self._fences.wrap, "source", number=number, name=name, page=page)
         return Part(source["id"], f"the source {place}", source["text"], wrap)
-
-    def _wrap_source(self, number: int, name: str, page: int | None, text: str) -> str:
-        return self._fences.wrap("source", text, number=number, name=name, page=page)
 
     def _fitted_history(self, budget: Budget, messages: Sequence[Message]) -> list[Message]:
         remembered = [self._remembered(message) for message in messages]
@@ -263,19 +262,23 @@ def _found(state: State) -> list[Source]:
     return [*state.get("passages", []), *state.get("web_results", [])]
 
 
-class _Phrases:
-    """The injection phrasings of texts, of which the same come with many turns.
+class _Remembered(Generic[_Found]):
+    """What `find` finds in texts, of which the same come with many turns.
 
-    Known by their digest are the newest few thousand texts.
+    It is kept under the digests of a few thousand texts that have at least `shortest` characters.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[bytes, list[str]] = {}
+    def __init__(self, find: Callable[[str], _Found], shortest: int = 0) -> None:
+        self._find = find
+        self._shortest = shortest
+        self._known: dict[bytes, _Found] = {}
 
-    def __call__(self, text: str) -> list[str]:
+    def __call__(self, text: str) -> _Found:
+        if len(text) < self._shortest:
+            return self._find(text)
         digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if (found := self._known.get(digest)) is None:
             if len(self._known) >= _MOST_KEPT:
                 self._known.clear()
-            found = self._known[digest] = injection_phrases(text)
+            found = self._known[digest] = self._find(text)
         return found

@@ -5,7 +5,6 @@ import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError
 from functools import cache
-from hashlib import blake2b
 from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
@@ -29,8 +28,6 @@ _SPECIAL = re.compile(r"[^\x00-\x7f]+|([^\s\-=*#])\1{3,}|(?P<rule>[-=*#])(?P=rul
 _IN_ITS_PLACE = "."
 # Below it, asking takes longer than the difference is worth.
 _WORTH_ASKING = 400
-_WORTH_KEEPING = 1_000
-_MOST_KEPT = 4_096
 
 
 def byte_count(text: str) -> int:
@@ -56,28 +53,6 @@ def most_tokens(text: str) -> int:
     counts = (_lengths(vocabulary, pieces) for vocabulary in _vocabularies())
     counted: int = ceil(_MARGIN * sum(map(max, *counts))) + special + 1
     return min(byte_count(text), max(counted, len(text) // MOST_CHARACTERS))
-
-
-class Remembered:
-    """A count that keeps what it found: a client sends the same documents with each turn.
-
-    Known by their digest are the newest few thousand texts; short ones are counted again.
-    """
-
-    def __init__(self, count: Count) -> None:
-        self._count = count
-        self._known: dict[bytes, int] = {}
-
-    def __call__(self, text: str) -> int:
-        """The number of tokens of `text`."""
-        if len(text) < _WORTH_KEEPING:
-            return self._count(text)
-        digest = blake2b(text.encode("utf-8", "ignore"), digest_size=16).digest()
-        if digest not in self._known:
-            if len(self._known) >= _MOST_KEPT:
-                self._known.clear()
-            self._known[digest] = self._count(text)
-        return self._known[digest]
 
 
 class Asked:
