@@ -12,6 +12,7 @@ from api.access.rules import GuardedRoute, admin
 from api.dependencies import Service
 from api.lists import Before, Limit
 from api.schema import CamelModel, example
+from graph.postgres import rows_of
 
 router = APIRouter(prefix="/audit", tags=["audit"], route_class=GuardedRoute)
 
@@ -74,8 +75,7 @@ async def list_entries(
         "action": action,
         "limit": limit,
     }
-    async with service.pool.connection() as connection:
-        rows = await (await connection.execute(_SELECT, values)).fetchall()
+    rows = await rows_of(service.pool, _SELECT, values)
     return AuditList(entries=[AuditEntry(**row) for row in rows])
 
 

@@ -14,7 +14,7 @@ from api.dependencies import Service
 from api.errors import not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, SAFE, CamelModel, example
-from graph.postgres import Pool
+from graph.postgres import Pool, rows_of
 
 router = APIRouter(prefix="/chat", tags=["chat"], route_class=GuardedRoute)
 
@@ -147,7 +147,7 @@ async def own_conversation(
     Raises:
         Refusal: 404.
     """
-    rows = await _all(pool, _SELECT_ONE, {**about(caller), "id": conversation_id})
+    rows = await rows_of(pool, _SELECT_ONE, {**about(caller), "id": conversation_id})
     if not rows:
         raise not_found("conversation")
     return rows[0]
@@ -173,7 +173,7 @@ async def list_conversations(
     before: Before = None,
 ) -> ConversationList:
     """The caller's own conversations in a project."""
-    rows = await _all(
+    rows = await rows_of(
         service.pool,
         _SELECT_LIST,
         {"project": project_id, "me": caller.id, "before": before, "limit": limit},
@@ -216,7 +216,7 @@ async def list_recent(
     service: Service, caller: Caller, limit: Limit = 50, before: Before = None
 ) -> RecentList:
     """The caller's conversations in all projects that they can still see."""
-    rows = await _all(
+    rows = await rows_of(
         service.pool,
         _SELECT_RECENT,
         {**about(caller), "before": before, "limit": limit},
@@ -235,7 +235,7 @@ async def list_recent(
 @rule("tier use of the passage's project")
 async def seen_chunk(chunk_id: uuid.UUID, service: Service, caller: Caller) -> ChunkSource:
     """The passage of the path: as it was cited to the caller, else as it is."""
-    rows = await _all(service.pool, _SELECT_PASSAGE, {**about(caller), "id": chunk_id})
+    rows = await rows_of(service.pool, _SELECT_PASSAGE, {**about(caller), "id": chunk_id})
     if rows:
         return ChunkSource(chunk_id=chunk_id, **rows[0])
     found = await service.library.surroundings(str(chunk_id))
@@ -258,14 +258,9 @@ async def get_chunk_source(chunk: Annotated[ChunkSource, Depends(seen_chunk)]) -
 
 
 async def _answer(pool: Pool, conversation: dict[str, Any]) -> ConversationAnswer:
-    messages = await _all(pool, _SELECT_MESSAGES, {"id": conversation["id"]})
+    messages = await rows_of(pool, _SELECT_MESSAGES, {"id": conversation["id"]})
     entries = [MessageEntry(**message) for message in messages]
     return ConversationAnswer(conversation=Conversation(**conversation, messages=entries))
-
-
-async def _all(pool: Pool, sql: str, values: dict[str, Any]) -> list[dict[str, Any]]:
-    async with pool.connection() as connection:
-        return await (await connection.execute(sql, values)).fetchall()
 
 
 _SELECT_LIST = """

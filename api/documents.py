@@ -20,6 +20,7 @@ from api.versions import COLUMNS, Document, content_of, told
 from api.wire import EventStream
 from graph.errors import UnsupportedDocument
 from graph.knowledge.parsing import recognise
+from graph.postgres import rows_of
 from graph.sanitizing import one_line, one_way
 
 router = APIRouter(prefix="/documents", tags=["documents"], route_class=GuardedRoute)
@@ -87,11 +88,8 @@ async def list_documents(
     project_id: UsableProject, service: Service, limit: Limit = 50, before: Before = None
 ) -> DocumentList:
     """The project's documents."""
-    async with service.pool.connection() as connection:
-        cursor = await connection.execute(
-            _SELECT_LIST, {"project": project_id, "before": before, "limit": limit}
-        )
-        rows = await cursor.fetchall()
+    values = {"project": project_id, "before": before, "limit": limit}
+    rows = await rows_of(service.pool, _SELECT_LIST, values)
     return DocumentList(documents=[told(row) for row in rows])
 
 

@@ -17,7 +17,7 @@ from api.waiting import within
 from graph.checkpoints import Checkpoints
 from graph.errors import PipelineError
 from graph.knowledge.library import Library
-from graph.postgres import UNREACHABLE, Pool
+from graph.postgres import UNREACHABLE, Pool, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +65,8 @@ class Erasure:
 
     async def project(self, project_id: uuid.UUID, *, by: Principal) -> None:
         """Erase a project with its documents and conversations."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_SELECT_CONVERSATIONS, (project_id,))
-            conversations = [row["id"] for row in await cursor.fetchall()]
-        await self._end_runs(conversations)
+        rows = await rows_of(self._pool, _SELECT_CONVERSATIONS, (project_id,))
+        await self._end_runs([row["id"] for row in rows])
         async with self._pool.connection() as connection, connection.transaction():
             for statement in _LOCK_PROJECT:
                 await connection.execute(statement, (project_id,))
@@ -116,8 +114,7 @@ class Erasure:
         await self._forget(left)
 
     async def _finish(self) -> None:
-        async with self._pool.connection() as connection:
-            rows = await (await connection.execute(_SELECT_LEFT, (SETTLE_S,))).fetchall()
+        rows = await rows_of(self._pool, _SELECT_LEFT, (SETTLE_S,))
         gone = [row["id"] for row in rows if await self._forget(row)]
         fresh = [row for row in rows if not (row["is_scrubbed"] or row["is_settled"])]
         if fresh:

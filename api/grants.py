@@ -19,6 +19,7 @@ from api.dependencies import Service
 from api.errors import invalid, not_found
 from api.lists import Before, Limit
 from api.schema import CamelModel, example
+from graph.postgres import rows_of
 
 router = APIRouter(
     prefix="/projects/{project_id}/grants", tags=["projects"], route_class=GuardedRoute
@@ -83,11 +84,9 @@ async def list_grants(
     project_id: UsableProject, service: Service, limit: Limit = 50, before: Before = None
 ) -> GrantList:
     """Whom the project is shared with."""
-    async with service.pool.connection() as connection:
-        cursor = await connection.execute(
-            _SELECT + _PAGE, {"project": project_id, "before": before, "limit": limit}
-        )
-        return GrantList(grants=[Grant(**row) for row in await cursor.fetchall()])
+    values = {"project": project_id, "before": before, "limit": limit}
+    rows = await rows_of(service.pool, _SELECT + _PAGE, values)
+    return GrantList(grants=[Grant(**row) for row in rows])
 
 
 @router.post("", status_code=201, responses={200: {"model": GrantAnswer}})

@@ -10,6 +10,7 @@ from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
 from api.lists import Limit
 from api.schema import CLEAN, CamelModel, example
+from graph.postgres import rows_of
 
 router = APIRouter(tags=["people"], route_class=GuardedRoute)
 
@@ -93,8 +94,7 @@ async def list_users(
 ) -> PersonList:
     """The people with this address, to share a project with. Admins may leave it out."""
     values = {"all": caller.is_admin and email is None, "email": email, "limit": limit}
-    async with service.pool.connection() as connection:
-        rows = await (await connection.execute(_USERS, values)).fetchall()
+    rows = await rows_of(service.pool, _USERS, values)
     return PersonList(users=[Person(**row) for row in rows])
 
 
@@ -112,8 +112,7 @@ async def list_groups(
         "name": name,
         "limit": limit,
     }
-    async with service.pool.connection() as connection:
-        rows = await (await connection.execute(_GROUPS, values)).fetchall()
+    rows = await rows_of(service.pool, _GROUPS, values)
     return GroupList(groups=[Group(**row) for row in rows])
 
 

@@ -14,7 +14,7 @@ from psycopg.rows import DictRow
 from api.versions import Version, Versions, told
 from api.waiting import within
 from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, Frame, encode, frame
-from graph.postgres import UNREACHABLE, Pool
+from graph.postgres import UNREACHABLE, Pool, rows_of
 
 GONE = "The document was deleted, or replaced by a newer version."
 
@@ -147,9 +147,7 @@ class Progress:
         """What follows `after`, and whether that is the end."""
         try:
             row = await self._versions.find(document_id)
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(_SELECT_NOTES, (document_id, after))
-                notes = await cursor.fetchall()
+            notes = await rows_of(self._pool, _SELECT_NOTES, (document_id, after))
         except UNREACHABLE:
             return [], False
         if row is None:
@@ -185,8 +183,7 @@ class Progress:
 
     async def _look(self) -> None:
         watched = list(self._watched)
-        async with self._pool.connection() as connection:
-            rows = await (await connection.execute(_SELECT_STATES, (watched,))).fetchall()
+        rows = await rows_of(self._pool, _SELECT_STATES, (watched,))
         found = {row["id"]: tuple(row.values()) for row in rows}
         for document_id in watched:
             state = found.get(document_id, ())

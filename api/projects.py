@@ -27,7 +27,7 @@ from api.dependencies import Service
 from api.errors import invalid, not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel, example
-from graph.postgres import Pool
+from graph.postgres import Pool, rows_of
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=GuardedRoute)
 
@@ -117,13 +117,8 @@ async def list_projects(
     service: Service, caller: Caller, limit: Limit = 50, before: Before = None
 ) -> ProjectList:
     """The projects that the caller can see."""
-    async with service.pool.connection() as connection:
-        rows = await (
-            await connection.execute(
-                _SELECT + _PAGE,
-                {**about(caller), "before": before, "limit": limit},
-            )
-        ).fetchall()
+    values = {**about(caller), "before": before, "limit": limit}
+    rows = await rows_of(service.pool, _SELECT + _PAGE, values)
     return ProjectList(projects=[_project(row) for row in rows])
 
 

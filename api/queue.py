@@ -20,7 +20,7 @@ from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection
 from sqlalchemy import Connection, text
 
-from graph.postgres import UNREACHABLE, Pool, advisory_lock, is_unreachable, patiently
+from graph.postgres import UNREACHABLE, Pool, advisory_lock, is_unreachable, patiently, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +85,7 @@ class Queue:
 
     async def without_job(self, keys: Sequence[str]) -> set[str]:
         """Those of `keys` for which no job waits or is being done."""
-        async with self._pool.connection() as connection:
-            rows = await (await connection.execute(_LIVE, (list(keys),))).fetchall()
+        rows = await rows_of(self._pool, _LIVE, (list(keys),))
         return set(keys) - {row["queueing_lock"] for row in rows}
 
     async def take_over(self, silent_s: float = SILENT_S) -> list[dict[str, str]]:

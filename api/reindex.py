@@ -10,7 +10,7 @@ from api.server import sentence_of
 from api.settings import Settings
 from graph.knowledge.library import Library, open_library
 from graph.knowledge.ownership import VectorsInUse
-from graph.postgres import Pool, open_database, open_pool
+from graph.postgres import Pool, open_database, open_pool, rows_of
 
 _SERVICE_RUNS = (
     "The service runs and has the vectors open. Stop it, run `archwright reindex` again, then "
@@ -63,9 +63,8 @@ async def _rebuild(library: Library, project_id: str, name: str, progress: Progr
 
 
 async def _projects(pool: Pool) -> list[tuple[str, str]]:
-    async with pool.connection() as connection:
-        cursor = await connection.execute("select id, name from projects order by created_at")
-        return [(str(row["id"]), row["name"]) for row in await cursor.fetchall()]
+    rows = await rows_of(pool, "select id, name from projects order by created_at")
+    return [(str(row["id"]), row["name"]) for row in rows]
 
 
 def _progress(console: Console) -> Progress:

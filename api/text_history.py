@@ -9,7 +9,7 @@ from api.dependencies import Parts
 from api.editing import Scope, require_text, wording_of
 from api.errors import not_found
 from api.text_models import Diff, HistoryEntry
-from graph.postgres import Pool
+from graph.postgres import Pool, rows_of
 from graph.texts.diffs import unified
 from graph.texts.edits import Version
 from graph.texts.paths import place_of
@@ -97,11 +97,8 @@ async def _older(service: Parts, scope: Scope, text: Text) -> Text | None:
 
 
 async def _names(pool: Pool, authors: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
-    async with pool.connection() as connection:
-        cursor = await connection.execute(
-            "select id, name from users where id = any(%s)", (list(authors),)
-        )
-        return {row["id"]: row["name"] for row in await cursor.fetchall()}
+    rows = await rows_of(pool, "select id, name from users where id = any(%s)", (list(authors),))
+    return {row["id"]: row["name"] for row in rows}
 
 
 def _require_place(path: str) -> None:

@@ -16,6 +16,7 @@ from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Parts, Service
 from api.errors import Refusal, not_found
 from api.schema import CamelModel, example
+from graph.postgres import rows_of
 
 router = APIRouter(prefix="/usage", tags=["usage"], route_class=GuardedRoute)
 
@@ -114,9 +115,7 @@ async def get_usage(
     if only is not None and user_id not in (None, only):
         return _answer([])
     of = {"first": first, "last": last, "project": project_id, "user": only or user_id}
-    async with service.pool.connection() as connection:
-        rows = await (await connection.execute(_SELECT, of)).fetchall()
-    return _answer(rows)
+    return _answer(await rows_of(service.pool, _SELECT, of))
 
 
 @router.get("/limits")
@@ -153,11 +152,8 @@ async def _whose(
 
 async def _was_used(service: Parts, project_id: uuid.UUID) -> bool:
     """Whether there are accounts of a project, which may be erased."""
-    async with service.pool.connection() as connection:
-        cursor = await connection.execute(
-            "select 1 from usage where project_id = %s limit 1", (project_id,)
-        )
-        return await cursor.fetchone() is not None
+    found = "select 1 from usage where project_id = %s limit 1"
+    return bool(await rows_of(service.pool, found, (project_id,)))
 
 
 def _answer(rows: Sequence[dict[str, Any]]) -> UsageAnswer:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from getpass import getuser
 from pathlib import Path
@@ -165,6 +165,14 @@ async def _configure(connection: AsyncConnection[DictRow]) -> None:
     row = await (await connection.execute(_BEGIN)).fetchone()
     if row and row["pid"] == connection.info.backend_pid:
         connection.prepare_threshold = _PREPARE_AFTER
+
+
+async def rows_of(
+    pool: Pool, statement: str, values: Mapping[str, Any] | Sequence[Any] | None = None
+) -> list[DictRow]:
+    """All rows that one statement gives, on a connection of its own."""
+    async with pool.connection() as connection:
+        return await (await connection.execute(statement, values)).fetchall()
 
 
 def is_unreachable(error: BaseException) -> bool:

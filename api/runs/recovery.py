@@ -17,7 +17,7 @@ from api.runs.rows import COLUMNS, JOINED, RunRow, ended
 from api.runs.stored_log import Batch, frames_kept
 from graph.errors import ServiceStopping
 from graph.events import Answer, Failed, Finished, Terminal, Usage
-from graph.postgres import UNREACHABLE, Pool
+from graph.postgres import UNREACHABLE, Pool, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +70,7 @@ class Recovery:
 
     async def close_abandoned(self) -> None:
         """Close all runs whose process is dead, and those that were stopped before they began."""
-        async with self._pool.connection() as connection:
-            rows = await (await connection.execute(_SELECT_ABANDONED)).fetchall()
-        for row in rows:
+        for row in await rows_of(self._pool, _SELECT_ABANDONED):
             try:
                 await self.close(row["id"])
             except Exception as error:

@@ -12,7 +12,7 @@ from psycopg.types.json import Json
 
 from api.runs.dialects import Api, Told
 from graph.events import Failed, Terminal
-from graph.postgres import Pool
+from graph.postgres import Pool, rows_of
 from graph.state import UNSORTED
 
 Status = Literal["running", "done", "stopped", "failed"]
@@ -110,7 +110,7 @@ class RunRows:
 
     async def standing(self, process_id: uuid.UUID) -> dict[uuid.UUID, bool]:
         """The runs that go on in a process, each with whether it is to end."""
-        rows = await self._values(_SELECT_STANDING, (process_id,))
+        rows = await rows_of(self._pool, _SELECT_STANDING, (process_id,))
         return {row["id"]: row["stop_asked"] for row in rows}
 
     async def note_documents(self, shown: Sequence[Shown]) -> None:
@@ -128,11 +128,7 @@ class RunRows:
             await connection.execute(_RELEASE, (process_id, list(run_ids)))
 
     async def _all(self, sql: str, value: object) -> list[RunRow]:
-        return [RunRow(**row) for row in await self._values(sql, (value,))]
-
-    async def _values(self, sql: str, values: Sequence[object]) -> list[dict[str, Any]]:
-        async with self._pool.connection() as connection:
-            return await (await connection.execute(sql, values)).fetchall()
+        return [RunRow(**row) for row in await rows_of(self._pool, sql, (value,))]
 
 
 COLUMNS = """

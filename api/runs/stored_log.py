@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Json
 
 from api.wire import Frame, as_json
-from graph.postgres import Pool
+from graph.postgres import Pool, rows_of
 
 NEWS = "run_news"
 """The channel on which processes tell each other of which runs there is news."""
@@ -47,9 +47,7 @@ async def keep(pool: Pool, batches: Sequence[Batch]) -> None:
 
 async def read(pool: Pool, after: Mapping[uuid.UUID, int]) -> dict[uuid.UUID, Kept]:
     """What is kept of these runs after the given numbers; runs that are gone are left out."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(_READ, (list(after), list(after.values())))
-        rows = await cursor.fetchall()
+    rows = await rows_of(pool, _READ, (list(after), list(after.values())))
     found: dict[uuid.UUID, Kept] = {}
     for run_id, group in groupby(rows, key=itemgetter("id")):
         of_run = list(group)

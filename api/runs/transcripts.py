@@ -1,6 +1,6 @@
 """What was said in a conversation, read for the model from where it stands: the messages."""
 
-from graph.postgres import Pool
+from graph.postgres import Pool, rows_of
 from graph.state import Message
 
 
@@ -17,8 +17,7 @@ class Transcripts:
         conversation costs no more than a short one. Nothing of a run that is not there.
         """
         values = {"conversation": thread_id, "run": run_id, "most": most}
-        async with self._pool.connection() as connection:
-            rows = await (await connection.execute(_RECALL, values)).fetchall()
+        rows = await rows_of(self._pool, _RECALL, values)
         return [{"role": r["role"], "content": r["content"], "id": str(r["id"])} for r in rows]
 
 
