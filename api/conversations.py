@@ -99,7 +99,7 @@ class ConversationChange(CamelModel):
 
     model_config = example(title="Alarm levels")
     title: Annotated[
-        str, StringConstraints(max_length=200), CLEAN, SAFE, ONE_WAY, ONE_LINE, NOT_BLANK
+        str, StringConstraints(max_length=200), CLEAN, ONE_WAY, SAFE, ONE_LINE, NOT_BLANK
     ]
 
 

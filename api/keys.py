@@ -13,12 +13,12 @@ from api.access.rules import Caller, GuardedRoute, rule
 from api.dependencies import Service
 from api.errors import Refusal, not_found
 from api.lists import Before, Limit
-from api.schema import CLEAN, NOT_BLANK, ONE_LINE, SAFE, CamelModel, example
+from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, SAFE, CamelModel, example
 from graph.postgres import Pool
 
 router = APIRouter(prefix="/keys", tags=["keys"], route_class=GuardedRoute)
 
-Name = Annotated[str, StringConstraints(max_length=100), CLEAN, SAFE, ONE_LINE, NOT_BLANK]
+Name = Annotated[str, StringConstraints(max_length=100), CLEAN, ONE_WAY, SAFE, ONE_LINE, NOT_BLANK]
 # What is later cannot be read back in every time zone.
 ExpiresAt = Annotated[AwareDatetime, Field(lt=datetime(9000, 1, 1, tzinfo=UTC))]
 

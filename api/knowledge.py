@@ -15,7 +15,7 @@ from api.dependencies import Parts, Service
 from api.errors import DRAFTING_PREFIX, Refusal
 from api.first_use import ProjectTaken, make_project
 from api.progress import GONE
-from api.schema import CLEAN, NOT_BLANK, ONE_LINE, CleanText, example
+from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, CleanText, example
 from graph.errors import UnreadableDocument
 from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.questions import understood
@@ -38,6 +38,7 @@ class IngestRequest(BaseModel):
         str,
         StringConstraints(strip_whitespace=True, min_length=1, max_length=255),
         CLEAN,
+        ONE_WAY,
         ONE_LINE,
         NOT_BLANK,
     ]

@@ -26,12 +26,12 @@ from api.access.rules import (
 from api.dependencies import Service
 from api.errors import invalid, not_found
 from api.lists import Before, Limit
-from api.schema import CLEAN, NOT_BLANK, SAFE, STRIPPED, CamelModel, example
+from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, SAFE, CamelModel, example
 from graph.postgres import Pool, rows_of
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=GuardedRoute)
 
-Name = Annotated[str, StringConstraints(max_length=200), CLEAN, SAFE, STRIPPED, NOT_BLANK]
+Name = Annotated[str, StringConstraints(max_length=200), CLEAN, ONE_WAY, SAFE, ONE_LINE, NOT_BLANK]
 Description = Annotated[str, StringConstraints(max_length=2000), CLEAN, SAFE]
 Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 Instructions = Annotated[str, StringConstraints(max_length=20_000), CLEAN]

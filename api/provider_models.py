@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from api.schema import CLEAN, NOT_BLANK, ONE_LINE, SAFE, CamelModel, example
+from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, SAFE, CamelModel, example
 from graph.models import DEFAULT, EMBEDDED
 from graph.providers import ModelEntry, Provider
 
@@ -43,7 +43,7 @@ def _named(model: object) -> object:
     return {"name": model} if isinstance(model, str) else model
 
 
-Name = Annotated[str, StringConstraints(max_length=200), CLEAN, SAFE, ONE_LINE, NOT_BLANK]
+Name = Annotated[str, StringConstraints(max_length=200), CLEAN, ONE_WAY, SAFE, ONE_LINE, NOT_BLANK]
 Slug = Annotated[
     str,
     StringConstraints(max_length=60, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$"),
@@ -51,7 +51,7 @@ Slug = Annotated[
 ]
 BaseUrl = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
 ApiKey = Annotated[SecretStr, Field(max_length=4000), AfterValidator(_is_header)]
-ModelName = Annotated[str, StringConstraints(max_length=200), CLEAN, ONE_LINE, NOT_BLANK]
+ModelName = Annotated[str, StringConstraints(max_length=200), CLEAN, ONE_WAY, ONE_LINE, NOT_BLANK]
 
 _ID = "578f17e1-c2e1-4ab2-a126-de5e8a9546d2"
 _URL = "https://llm.acme.example/v1"

@@ -40,10 +40,7 @@ ONE_LINE = AfterValidator(lambda text: " ".join(text.split()))
 """Makes each run of white space one space."""
 
 ONE_WAY = AfterValidator(one_way)
-"""Takes away what turns the order of letters around."""
-
-STRIPPED = AfterValidator(str.strip)
-"""Takes white space at both ends away."""
+"""Takes away what turns the order of letters around. Before `SAFE`, from which it hides tags."""
 
 NOT_BLANK = AfterValidator(_not_blank)
 """Refuses a text without any character that is no white space."""

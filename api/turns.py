@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from api.access.resolver import Brief, brief_of
+from api.active_html import strip_active_html
 from api.errors import Refusal, not_found
 from api.runs.beginning import NewRun, Place, Request
 from api.runs.dialects import Api, Dialects, Told
@@ -192,6 +193,6 @@ def with_model(context: Context, chosen: Resolved) -> Context:
 
 def title_of(message: str) -> str:
     """The first message, shortened to 60 characters at a word."""
-    line = one_line(one_way(message), 1000)
+    line = strip_active_html(one_line(one_way(message), 1000)).strip()
     shortened = textwrap.shorten(line, _TITLE_LENGTH, placeholder="…")
     return shortened if shortened != "…" else line[: _TITLE_LENGTH - 1] + "…"

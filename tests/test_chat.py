@@ -413,7 +413,8 @@ def test_unknown_ids_are_404_all_alike(http: httpx.Client, project: str) -> None
 def test_conversations_are_listed_newest_first_renamed_and_erased(
     http: httpx.Client, project: str
 ) -> None:
-    ids = [ask(http, project, f"Question {n}")[0][1]["conversationId"] for n in range(3)]
+    asked = [f"Question\n<scr\u202eipt>{n}" for n in range(3)]
+    ids = [ask(http, project, one)[0][1]["conversationId"] for one in asked]
     listed = http.get(f"/chat/projects/{project}/conversations").json()["conversations"]
     assert [(c["id"], c["title"], c["messageCount"], c["_count"]) for c in listed] == [
         (ids[n], f"Question {n}", 2, {"messages": 2}) for n in (2, 1, 0)
@@ -424,7 +425,7 @@ def test_conversations_are_listed_newest_first_renamed_and_erased(
     ).json()["conversations"]
     assert [c["id"] for c in older] == [ids[1]]
 
-    title = "\u202eLow\n tide\u200f\t"
+    title = "\u202eLow\n tide\u200f\t<scr\u202eipt>x</script>"
     renamed = http.patch(f"/chat/conversations/{ids[0]}", json={"title": title}).json()
     assert renamed["conversation"]["title"] == "Low tide"
     recent = http.get("/chat/recent", params={"limit": 3}).json()["conversations"]

@@ -167,7 +167,7 @@ def ingest(http: httpx.Client, project: str, name: str, text: str) -> httpx.Resp
 
 def test_an_ingested_text_is_found_at_once_and_replaced_entirely(http: httpx.Client) -> None:
     project = str(uuid.uuid4())
-    first = ingest(http, project, "notes", "# Boats\n\nThe ferry is red.")
+    first = ingest(http, project, "\u202eno\u200ftes\n", "# Boats\n\nThe ferry is red.")
     assert first.json() == {"project_id": project, "doc_name": "notes", "chunks_ingested": 1}
     ingest(http, project, "notes", "# Boats\n\nThe ferry is green.").raise_for_status()
 

@@ -68,7 +68,7 @@ def made(http: httpx.Client, **body: str) -> dict[str, Any]:
 def test_a_key_is_shown_once_and_kept_as_a_hash(
     guarded: Service, ada: Principal, own: httpx.Client
 ) -> None:
-    body = {"name": " My  laptop ", "expiresAt": "2199-01-01T00:00:00+02:00"}
+    body = {"name": "\u202e My\u2028 laptop ", "expiresAt": "2199-01-01T00:00:00+02:00"}
     answer = own.post("/keys", json=body)
     key, secret = answer.json()["key"], answer.json()["secret"]
     assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")

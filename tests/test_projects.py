@@ -19,7 +19,8 @@ _SECRET = "a secret of more than thirty-two bytes"
 
 def test_a_project_is_made_read_changed_and_listed(http: httpx.Client) -> None:
     made = http.post(
-        "/projects", json={"name": " Harbour <script>x</script>", "color": "#12abEF"}
+        "/projects",
+        json={"name": "\u202eHar\u200fbour\n <scr\u202eipt>x</script>", "color": "#12abEF"},
     ).json()["project"]
     times = {"createdAt": made.pop("createdAt"), "updatedAt": made.pop("updatedAt")}
     assert made == {

@@ -171,7 +171,13 @@ def test_without_rows_there_is_the_provider_of_the_environment(desk: Desk) -> No
 
 def test_admins_see_what_was_entered_and_others_see_less(desk: Desk) -> None:
     priced = {"name": "big", "contextWindow": 9000, "inputPrice": 0.5, "outputPrice": 2}
-    near = desk.enter("near", models=["small", priced], isDefault=True, isFallback=True)
+    near = desk.enter(
+        "near",
+        name="\u202eNe\u200far\n",
+        models=["small\u202e", priced],
+        isDefault=True,
+        isFallback=True,
+    )
     far = desk.enter("far", isEnabled=False)
 
     unset = {"contextWindow": None, "inputPrice": None, "outputPrice": None}

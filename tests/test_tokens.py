@@ -113,6 +113,7 @@ def test_a_token_of_the_provider_says_who_it_is(provider: IdentityStandIn, key: 
         ({"email": " a@b.c "}, "a@b.c", "a@b.c"),
         ({"name": " \x00 ", "email": "a@b.c"}, "a@b.c", "a@b.c"),
         ({"name": "A\x1b[0mB", "email": 5}, "A[0mB", None),
+        ({"name": "\u202eA\u200f B"}, "A B", None),
         ({"name": ["A"], "email": "a\x00@b.c"}, "u-1", None),
         ({"name": "n" * 300, "email": "e" * 255}, "n" * 200, None),
         ({"email": "a@b.c", "email_verified": True}, "a@b.c", "a@b.c"),

@@ -13,7 +13,7 @@ import jwt
 from api.access.jwks import TIMEOUT_S, KeySet
 from api.errors import Refusal
 from api.settings import Settings
-from graph.sanitizing import clean, one_line
+from graph.sanitizing import clean, one_line, one_way
 
 log = logging.getLogger(__name__)
 
@@ -156,16 +156,19 @@ def open_tokens(
 def _claims(payload: dict[str, Any]) -> Claims:
     subject = _identity(payload, "sub")
     email = _email(payload)
-    name = payload.get("name")
     return Claims(
         issuer="" if payload.get("iss") is None else _identity(payload, "iss"),
         subject=subject,
-        name=(one_line(name, _LONGEST_NAME) if isinstance(name, str) else "") or email or subject,
+        name=_name(payload.get("name")) or email or subject,
         email=email,
         groups=_groups(payload.get("groups")),
         is_admin=payload.get("role") == "admin",
         issued_at=_issued_at(payload.get("iat")),
     )
+
+
+def _name(value: object) -> str:
+    return one_line(one_way(value), _LONGEST_NAME) if isinstance(value, str) else ""
 
 
 def _identity(payload: dict[str, Any], claim: str) -> str:
