@@ -78,6 +78,10 @@ class Ingestion:
         digest = await asyncio.to_thread(lambda: hashlib.sha256(data).digest())
         return await self._versions.accept(project_id, name, data, digest, mime_type)
 
+    async def withdraw(self, document_id: uuid.UUID) -> None:
+        """Take away a document that failed, of which its sender is told at once."""
+        await self._versions.withdraw(document_id)
+
     async def require_text(self, name: str, data: bytes, mime_type: str) -> None:
         """Read a file without storing anything.
 

@@ -112,8 +112,7 @@ async def ingest(
         await require(request, service.pool, caller, project_id, "edit")
     row = await service.ingestion.accept(project_id, body.doc_name, data, kind)
     if row["status"] == "processing":
-        settled = await service.ingestion.progress.settled(row["id"], _INGEST_S)
-        row = _indexed(settled)
+        row = await _settled(service, row["id"])
     return IngestAnswer(
         project_id=project_id, doc_name=body.doc_name, chunks_ingested=row["chunk_count"]
     )
@@ -177,6 +176,14 @@ async def status(project_id: UsableProject, service: Service) -> KnowledgeStatus
         vectors=vectors,
         collections=int(vectors > 0),
     )
+
+
+async def _settled(service: Parts, document_id: uuid.UUID) -> DictRow:
+    """The row of an ingested text once it is searchable; one that failed is refused and goes."""
+    row = await service.ingestion.progress.settled(document_id, _INGEST_S)
+    if row and row["status"] == "failed":
+        await service.ingestion.withdraw(document_id)
+    return _indexed(row)
 
 
 def _indexed(row: DictRow | None) -> DictRow:

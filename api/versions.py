@@ -131,6 +131,11 @@ class Versions:
                 await connection.execute("delete from chunks where document_id = %s", (version.id,))
                 await self._put_forget(connection, version.project_id, version.id)
 
+    async def withdraw(self, document_id: uuid.UUID) -> None:
+        """Take away a version that failed; what was made of it went when it did."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_WITHDRAW, (document_id,))
+
     async def wait(self, version: Version) -> float | None:
         """Note that a version waits for something to come back; gives for how many seconds by now.
 
@@ -247,6 +252,7 @@ _FAIL = """
 update documents set status = 'failed', error = %s
 where id = %s and attempt = %s and status = 'processing'
 """
+_WITHDRAW = "delete from documents where id = %s and status = 'failed'"
 _WAIT = """
 update documents set waits_since = coalesce(waits_since, now())
 where id = %s and attempt = %s and status = 'processing'

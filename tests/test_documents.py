@@ -217,6 +217,27 @@ def test_a_text_without_text_makes_no_project(http: httpx.Client, service: Servi
     assert service.query("select from documents where project_id = %s", project) == []
 
 
+def test_a_text_that_is_refused_leaves_the_projects_documents_as_they_are(
+    http: httpx.Client, project: str, service: Service
+) -> None:
+    ingest(http, project, "a", "# Boats\n\nThe ferry is red.").raise_for_status()
+    before = http.get(f"/documents/projects/{project}").json()
+    for name in ("a", "b"):
+        refused = ingest(http, project, name, "![](a.png)")
+        assert (refused.status_code, refused.json()) == (
+            400,
+            {"detail": f"'{name}.md' has no text in it."},
+        )
+    assert http.get(f"/documents/projects/{project}").json() == before
+    assert service.query(_SELECT_FILES, project) == [{"files": 1}]
+
+
+_SELECT_FILES = """
+select count(*) as files from document_files f join documents d on d.id = f.document_id
+where d.project_id = %s
+"""
+
+
 def test_after_a_restart_conversation_documents_and_vectors_are_there(
     start_service: ServiceFactory, model: OpenAIStandIn, tmp_path: Path, postgres_url: str
 ) -> None:
