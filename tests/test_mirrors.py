@@ -1,6 +1,8 @@
 """Runs that are worked on elsewhere are followed to an end, whatever is heard of them, or not."""
 
 import asyncio
+import gc
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
@@ -9,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Service
+from timed import timed
 
 from api.app import DIALECTS
 from api.runs.mirrors import Mirrors
@@ -102,6 +105,41 @@ def test_an_end_that_nobody_told_of_is_found_while_much_is_told_of_others(
 
     frame = ("token", '{"token":"Half","index":0}')
     assert followed(service, run, meanwhile=end) == [(1, [frame])]
+
+
+@timed
+def test_others_have_their_turn_while_a_long_log_is_read_and_told(
+    service: Service, http: httpx.Client
+) -> None:
+    http.get("/projects").raise_for_status()
+    run = run_of(service)
+    with service.changing() as connection:
+        connection.execute(_LENGTHEN, {"run": run.id})
+    steps: list[float] = []
+
+    async def watch(_: Mirrors) -> None:
+        while True:
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            steps.append(time.thread_time() - began)
+
+    gc.disable()
+    try:
+        batches = followed(service, run, meanwhile=watch)
+    finally:
+        gc.enable()
+    told = [(first, len(frames)) for first, frames in batches]
+    assert told == [(first, 1000) for first in range(1, 100_001, 1000)]
+    assert max(steps) < 0.04
+
+
+_LENGTHEN = """
+with ended as (update runs set status = 'done' where id = %(run)s)
+insert into run_events (run_id, seq, count, events)
+select %(run)s, 10 * n + 1, 10, rtrim(repeat(E'token {"token":"wave","index":0}\\n', 10), E'\\n')
+from generate_series(0, 9999) as n
+on conflict (run_id, seq) do update set count = excluded.count, events = excluded.events
+"""
 
 
 def _end(service: Service, run: RunRow) -> None:

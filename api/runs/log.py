@@ -100,8 +100,12 @@ class RunLog:
                 if self.seq > after:
                     place = self._place(after)
                     end = self._up_to(place)
+                    is_cut = end < len(self._frames)
                     yield self._number(place + 1), self._frames[place:end]
                     after = self._number(end)
+                    if is_cut:
+                        # A connection that takes all at once lets nobody else have a turn.
+                        await asyncio.sleep(0)
                 elif self._is_closed:
                     return
                 elif not await silence.broken_by(self._news(loop)):

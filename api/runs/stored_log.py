@@ -1,20 +1,21 @@
 """The log of runs in Postgres: the table `run_events`, a row for each batch of events."""
 
+import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.types.json import Json
 
 from api.wire import Frame, as_json
-from graph.postgres import Pool, rows_of
+from graph.postgres import Pool
 
 NEWS = "run_news"
 """The channel on which processes tell each other of which runs there is news."""
+
+_MOST_CHARACTERS = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,14 @@ async def keep(pool: Pool, batches: Sequence[Batch]) -> None:
 
 async def read(pool: Pool, after: Mapping[uuid.UUID, int]) -> dict[uuid.UUID, Kept]:
     """What is kept of these runs after the given numbers; runs that are gone are left out."""
-    rows = await rows_of(pool, _READ, (list(after), list(after.values())))
     found: dict[uuid.UUID, Kept] = {}
-    for run_id, group in groupby(rows, key=itemgetter("id")):
-        of_run = list(group)
-        found[run_id] = Kept(
-            is_over=of_run[0]["is_over"],
-            is_followable=of_run[0]["is_followable"],
-            batches=[_batch(row, after[run_id]) for row in of_run if row["seq"] is not None],
-        )
+    async with pool.connection() as connection:
+        cursor = await connection.execute(_READ, (list(after), list(after.values())))
+        async for row in _in_pieces(cursor):
+            about = Kept(row["is_over"], row["is_followable"], [])
+            kept = found.setdefault(row["id"], about)
+            if row["seq"] is not None:
+                kept.batches.append(_batch(row, after[row["id"]]))
     return found
 
 
@@ -64,7 +64,18 @@ async def frames_kept(connection: AsyncConnection[Any], run_id: uuid.UUID) -> li
     cursor = await connection.execute(
         "select events from run_events where run_id = %s order by seq", (run_id,)
     )
-    return [frame for row in await cursor.fetchall() for frame in _frames(row["events"])]
+    return [frame async for row in _in_pieces(cursor) for frame in _frames(row["events"])]
+
+
+async def _in_pieces(cursor: AsyncCursor[Any]) -> AsyncIterator[Mapping[str, Any]]:
+    """The rows of a log, which may be long; others have their turn after each piece of it."""
+    left = _MOST_CHARACTERS
+    async for row in cursor:
+        yield row
+        left -= len(row["events"] or "")
+        if left <= 0:
+            await asyncio.sleep(0)
+            left = _MOST_CHARACTERS
 
 
 def _columns(batches: Sequence[Batch]) -> dict[str, Any]:
