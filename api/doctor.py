@@ -17,7 +17,7 @@ from rich.text import Text
 
 from api.access.jwks import KeySet
 from api.client import Client
-from api.database.migrations import newest_version
+from api.database.migrations import is_newest
 from api.server import sentence_of
 from api.settings import Settings
 from graph.errors import ModelError, ModelUnusable
@@ -37,6 +37,10 @@ from graph.texts.texts import Texts
 _LEAST_FREE_GB = 0.5
 _LEAST_POSTGRES = 14
 _FEW_TOKENS = 16
+_RIGHTS = """
+select current_setting('transaction_read_only'),
+    has_schema_privilege(current_schema(), 'create')
+"""
 _PARTS = {"database": "Postgres", "vectors": "Vectors", "llm": "Language model"}
 
 
@@ -159,6 +163,7 @@ async def _check_postgres(settings: Settings, stack: AsyncExitStack, reached: li
             raise ValueError(
                 f"DATABASE_URL: this is Postgres {major}; {_LEAST_POSTGRES} is needed."
             )
+        await _refuse_what_cannot_be_written(connection)
         tables = await _tables(connection)
     reached.append(url)
     return f"Postgres {major} answers{_at(external)}; {tables}"
@@ -171,8 +176,18 @@ async def _tables(connection: psycopg.AsyncConnection[Any]) -> str:
         return "the tables will be made at the first start"
     cursor = await connection.execute("select version_num from alembic_version")
     row = await cursor.fetchone()
-    is_current = row is not None and row[0] == newest_version()
+    is_current = is_newest(row[0] if row else None)
     return "the tables are up to date" if is_current else "the next start changes the tables"
+
+
+async def _refuse_what_cannot_be_written(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Each start must be allowed to make tables, also where all are there."""
+    cursor = await connection.execute(_RIGHTS)
+    if await cursor.fetchone() != ("off", True):
+        raise ValueError(
+            "DATABASE_URL: no tables can be made there. Let its user own its schema, and name a "
+            "server that can be written to."
+        )
 
 
 async def _check_embeddings(settings: Settings) -> str:

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil  # type: ignore[import-untyped]
+import psycopg
 import pytest
 from conftest import Service, ServiceFactory, make_database, migrated_database, upload
 from forked import Done, ran
+from pydantic import SecretStr
 from rich.console import Console
 from standins.identity import IdentityStandIn, SigningKey
 from standins.loopback import serving
@@ -642,6 +644,40 @@ def test_doctor_asks_for_the_keys_of_tokens_and_the_fallback(
         "Language model": "WRONG  The fallback backup/small: 503 Service Unavailable. Check "
         "the provider.",
     }
+
+
+def test_doctor_says_of_a_database_with_which_no_service_starts_why(
+    model: OpenAIStandIn, postgres_url: str, tmp_path: Path
+) -> None:
+    url = migrated_database(postgres_url)
+
+    def said(options: str = "") -> str:
+        settings = Settings(
+            _env_file=None,
+            data_dir=tmp_path,
+            database_url=SecretStr(url + options),
+            openai_base_url=model.base_url,
+            openai_model="stand-in",
+        )
+        return findings(settings)["Postgres"]
+
+    whole = said()
+    cannot_write = [said(f"&options=-c%20{option}") for option in (READ_ONLY, WITHOUT_RIGHTS)]
+    with psycopg.connect(url) as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    assert whole.endswith("; the tables are up to date")
+    assert [*cannot_write, said()] == [
+        "WRONG  DATABASE_URL: no tables can be made there. Let its user own its schema, and name "
+        "a server that can be written to.",
+        "WRONG  DATABASE_URL: no tables can be made there. Let its user own its schema, and name "
+        "a server that can be written to.",
+        "WRONG  The database was brought up to date by a newer version of Archwright. Start that "
+        "version, or go back to a dump that was made before.",
+    ]
+
+
+READ_ONLY = "default_transaction_read_only%3Don"
+WITHOUT_RIGHTS = "role%3Dpg_read_all_data"
 
 
 def findings(settings: Settings) -> dict[str, str]:

@@ -29,6 +29,9 @@ _NEWER = (
 class TablesAreNewer(ValueError):
     """A newer version has changed the tables, in ways that this one does not know."""
 
+    def __init__(self) -> None:
+        super().__init__(_NEWER)
+
 
 def migrate(url: str) -> None:
     """Apply what is missing to the database at `url`. Blocks: call it in a thread.
@@ -43,13 +46,22 @@ def migrate(url: str) -> None:
         try:
             alembic.command.upgrade(_config(connection), "head")
         except CommandError as error:
-            raise TablesAreNewer(_NEWER) from error
+            raise TablesAreNewer from error
         make_tables(connection)
 
 
-def newest_version() -> str | None:
-    """The version to which `migrate` brings a database."""
-    return ScriptDirectory(str(_HERE)).get_current_head()
+def is_newest(version: str | None) -> bool:
+    """Whether `migrate` would leave a database of this version as it is.
+
+    Raises:
+        TablesAreNewer: it would refuse the database.
+    """
+    versions = ScriptDirectory(str(_HERE))
+    try:
+        versions.get_revision(version or "base")
+    except CommandError as error:
+        raise TablesAreNewer from error
+    return version == versions.get_current_head()
 
 
 def _config(connection: Connection) -> Config:
