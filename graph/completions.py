@@ -107,10 +107,10 @@ class Completion:
     def take(self) -> Batch | None:
         """All that came since the last call; null if that is nothing."""
         is_last = self._closed and self.failure is None
-        if not (self._tokens or self._tool_calls or is_last):
+        tokens, self._tokens = _cleaned(self._tokens)
+        calls, self._tool_calls = self._tool_calls, []
+        if not (tokens or calls or is_last):
             return None
-        tokens, calls = _cleaned(self._tokens), self._tool_calls
-        self._tokens, self._tool_calls = [], []
         if not is_last:
             return Batch(tokens, calls)
         return Batch(tokens, calls, self._finish_reason, self._model_name, self._usage)
@@ -234,13 +234,24 @@ def _loaded(data: bytes) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(data.decode())
 
 
-def _cleaned(tokens: list[str]) -> list[str]:
-    """`tokens` without characters that must not be stored."""
+def _cleaned(tokens: list[str]) -> tuple[list[str], list[str]]:
+    """`tokens` without characters that must not be stored; and what waits for the next token."""
     text = tokens[0] if len(tokens) == 1 else "".join(tokens)
     # What can be printed is clean: this is the most of what models say, and found soonest.
     if text.isprintable() or clean(text) == text:
-        return tokens
-    return [cleaned for cleaned in map(clean, tokens) if cleaned]
+        return tokens, []
+    cleaned, half = [], ""
+    for token in tokens:
+        # Some gateways cut a character into its surrogates.
+        token = half + token
+        half = token[-1] if "\ud800" <= token[-1] <= "\udbff" else ""
+        cleaned.append(clean(_paired(token)))
+    return list(filter(None, cleaned)), [half] if half else []
+
+
+def _paired(text: str) -> str:
+    """`text` with each pair of surrogates as the character that it is, and none left alone."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
 
 
 def _usage(counted: dict[str, Any]) -> UsageMetadata:

@@ -370,6 +370,34 @@ def test_control_characters_and_lone_surrogates_are_removed_token_by_token(
     assert ask(model.base_url) == Heard([("ab", " c")], FINISHED)
 
 
+def content(escaped: str) -> bytes:
+    """A chunk whose text is written in JSON as `escaped`."""
+    return f'data: {{"choices": [{{"delta": {{"content": "{escaped}"}}}}]}}\n\n'.encode()
+
+
+FIRST_HALF, SECOND_HALF = content(r"a\ud83d"), content(r"\ude00b")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([FIRST_HALF + SECOND_HALF], [("a", "😀b")]),
+        ([FIRST_HALF, SECOND_HALF], [("a",), ("😀b",)]),
+        ([FIRST_HALF, event({}), SECOND_HALF], [("a",), ("😀b",)]),
+        ([content(r"\ud83d"), SECOND_HALF], [("😀b",)]),
+        ([FIRST_HALF, FIRST_HALF, SECOND_HALF], [("a",), ("a",), ("😀b",)]),
+        ([content(r"\ude00\ud83d") + content(r"\ude00\ud83d"), SECOND_HALF], [("😀",), ("😀b",)]),
+        ([FIRST_HALF, text("c"), SECOND_HALF], [("a",), ("c",), ("b",)]),
+        ([SECOND_HALF, FIRST_HALF], [("b",), ("a",)]),
+    ],
+)
+def test_the_halves_of_a_surrogate_pair_are_joined_over_tokens_and_reads(
+    chunks: list[bytes], expected: list[tuple[str, ...]]
+) -> None:
+    heard = ask_raw(saying(*chunks, FINISH + DONE, pause_s=0.05))
+    assert heard == Heard(expected, FINISHED)
+
+
 # How its bytes may come
 
 
