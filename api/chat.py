@@ -1,5 +1,6 @@
 """The chat API's stream: a question about a project's documents, answered with citations."""
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
@@ -73,7 +74,7 @@ async def ask(
     key: RequestKey = None,
 ) -> EventStream:
     """Ask about the project's documents. Events: `meta`, `sources`, `text`, `done` or `error`."""
-    question = _checked(body, service)
+    question = await _checked(body, service)
     if body.conversation_id is not None:
         row = await own_conversation(service.pool, body.conversation_id, caller)
         if row["project_id"] != project_id:
@@ -92,7 +93,7 @@ async def ask(
     return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
 
 
-def _checked(body: Question, service: Parts) -> str:
+async def _checked(body: Question, service: Parts) -> str:
     """The message without active HTML; refuses what does not keep to the limits."""
     longest = service.settings.chat_max_message_length
     if len(body.message) > longest:
@@ -103,7 +104,8 @@ def _checked(body: Question, service: Parts) -> str:
             "web_search_not_configured",
             "Web search is not set up here. Use mode `docs`, or have TAVILY_API_KEY set.",
         )
-    question = strip_active_html(body.message)
+    # In a thread, since a hostile text may take a second.
+    question = await asyncio.to_thread(strip_active_html, body.message)
     if not question.strip():
         raise invalid("message", "must not be blank")
     return question

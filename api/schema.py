@@ -34,7 +34,9 @@ CLEAN = BeforeValidator(_clean)
 """Takes control characters, lone surrogates and invisible tags away, before anything is checked."""
 
 SAFE = AfterValidator(strip_active_html)
-"""Takes active HTML away: for what people type. Behind a limit, for it takes seconds a megabyte."""
+"""Takes active HTML away: for what people type. Behind a short limit: hostile 2000 characters take
+some 80 ms, in which nobody else is served.
+"""
 
 ONE_LINE = AfterValidator(lambda text: " ".join(text.split()))
 """Makes each run of white space one space."""

@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -391,6 +392,21 @@ def test_a_body_that_does_not_validate_is_a_zod_error(
     assert error == {"success": False, "error": {"name": "ZodError"}}
     assert issue["path"] == path
     assert set(issue) == {"path", "message", "code"}
+
+
+def test_a_hostile_message_holds_up_nobody_else(http: httpx.Client, project: str) -> None:
+    nested = "<scr" * 10 + "<script></script>" + "ipt>" * 10
+    message = nested + "- - - [a]: b\n" * 1500 + "\n    <script>"
+    body = {"message": message, "conversationId": str(uuid.uuid4())}
+    waits_s: list[float] = []
+    with ThreadPoolExecutor(1) as asking:
+        asked = asking.submit(http.post, f"/chat/projects/{project}", json=body)
+        while not asked.done():
+            started = time.monotonic()
+            http.get("/chat/config")
+            waits_s.append(time.monotonic() - started)
+    assert asked.result().status_code == 404
+    assert max(waits_s) < sum(waits_s) / 2
 
 
 def test_unknown_ids_are_404_all_alike(http: httpx.Client, project: str) -> None:
