@@ -54,6 +54,8 @@ _TICKS = re.compile("`+")
 _HANDLER = re.compile(r"on[a-z]{3,}", re.IGNORECASE)
 _HINT = re.compile(r"=|\][(:]|<j|script|iframe|object|embed|&#", re.IGNORECASE)
 _BLANK_LINE = re.compile(r"\n[ \t]*(?=\n)")
+_QUOTE = re.compile(r"(?m)^[ \t]*+(?:(?:[-+*]|[0-9]+[.)])[ \t]++)*+>(?:.*\n(?=.*\S))*+.*")
+_QUOTE_MARKS = re.compile(r"\n[ \t]*+>[ \t>]*+")
 _BLOCK_START = re.compile(r"\n(?=[ \t]*(?:\n|[#>*+=<|~-]|[0-9]+[.)]))")
 _MAY_BE_CODE = re.compile(r"`{3}|~{3}| {4}|\t")
 _BLOCKS_AND_DEFINITIONS = MarkdownIt("commonmark").disable(["inline", "text_join"])
@@ -98,8 +100,20 @@ def _stripped_parts(text: str) -> Iterator[str]:
 
 def _without_active(text: str) -> str:
     for attribute in _READINGS:
-        text = _Pass(text, attribute).run()
+        text = _Pass(text, text, attribute).run()
+        # What a line begins with may be the end of a tag or the mark of a quote.
+        if (read := _without_quote_marks(text)) != text:
+            text = _Pass(text, read, attribute).run()
     return text
+
+
+def _without_quote_marks(text: str) -> str:
+    """`text` with spaces for the marks that a quote's lines have behind its first."""
+    return _QUOTE.sub(lambda quote: _QUOTE_MARKS.sub(_blanked, quote[0]), text)
+
+
+def _blanked(marks: re.Match[str]) -> str:
+    return marks[0].replace(">", " ")
 
 
 def _parts(text: str) -> Iterator[tuple[bool, str]]:
@@ -143,34 +157,38 @@ def _is_left_open(block: str) -> bool:
 
 
 class _Pass:
-    """One look through a text without code blocks."""
+    """One look through a text without code blocks: what is found in `read` goes out of `text`.
 
-    def __init__(self, text: str, attribute: re.Pattern[str]) -> None:
-        self._text = text
+    `read` is as long as `text`, which it is, or of which it has spaces for marks.
+    """
+
+    def __init__(self, text: str, read: str, attribute: re.Pattern[str]) -> None:
+        self._source = text
+        self._text = read
         self._pattern = attribute
         self._out: list[str] = []
         self._open_element: tuple[str, int] | None = None
         self._next_end = -1
-        self._blank_lines = [match.start() for match in _BLANK_LINE.finditer(text)]
+        self._blank_lines = [match.start() for match in _BLANK_LINE.finditer(read)]
         self._block_starts = [match.start() for match in _BLOCK_START.finditer(text)]
-        self._urls = [match.start() for match in _SCRIPT_URL.finditer(text)]
+        self._urls = [match.start() for match in _SCRIPT_URL.finditer(read)]
         self._runs: defaultdict[int, list[int]] = defaultdict(list)
-        for run in _TICKS.finditer(text):
+        for run in _TICKS.finditer(read):
             self._runs[len(run[0])].append(run.start())
 
     def run(self) -> str:
         pos = 0
         while found := _SPECIAL.search(self._text, pos):
-            self._out.append(self._text[pos : found.start()])
+            self._copy(pos, found.start())
             pos = self._handle(found)
-        self._out.append(self._text[pos:])
+        self._copy(pos, len(self._text))
         return "".join(self._out)
 
     def _handle(self, found: re.Match[str]) -> int:
         if found["ticks"]:
             return self._copy(found.start(), self._span_end(found.start(), found.end()))
         if found["before_url"]:
-            self._out.append(found["before_url"])
+            self._copy(*found.span("before_url"))
             return found.end()
         if not found["name"]:
             return self._copy(found.start(), found.end())
@@ -180,7 +198,7 @@ class _Pass:
         return self._attributes(found)
 
     def _copy(self, start: int, end: int) -> int:
-        self._out.append(self._text[start:end])
+        self._out.append(self._source[start:end])
         return end
 
     def _span_end(self, start: int, end: int) -> int:
@@ -235,12 +253,13 @@ class _Pass:
     def _attribute(self, found: re.Match[str]) -> None:
         value = found["value"]
         if value is None:
-            self._out.append(found[0])
+            self._copy(*found.span())
         elif _HANDLER.fullmatch(found["name"]) or _is_script_url(value):
             after = self._text[found.end() : found.end() + 1]
-            self._out.append("" if after in "/<>" or after.isspace() else found["gap"])
+            if not (after in "/<>" or after.isspace()):
+                self._copy(*found.span("gap"))
         else:
-            self._out.append(found[0])
+            self._copy(*found.span())
 
 
 def _end(pattern: re.Pattern[str], text: str, pos: int) -> int:

@@ -79,6 +79,11 @@ def test_one_line(text: str, limit: int, expected: str) -> None:
         "a `span over\ntwo <script> lines` b",
         "a <b then `<script>` or `onclick=x` -> c",
         "Put <b>`<script>`</b> here",
+        "> List<String>\n> and a < b\n> and online=1 > 0",
+        "> if x <y then\n>\n> set online=1 -> done",
+        "<div\n> set online=1",
+        "> <div a=b\n> c='d'>\n> > e > f",
+        "> ```\n> <img src=x\n> onerror=y>\n> ```",
     ],
 )
 def test_what_is_not_active_comes_through(text: str) -> None:
@@ -162,6 +167,12 @@ def test_what_is_not_active_comes_through(text: str) -> None:
         ("- ```\n  a\n  ```\n\n<script>x</script>", "- ```\n  a\n  ```\n\n"),
         ("> ```\n\n<script>x</script>\n> ```", "> ```\n\n\n> ```"),
         ("```\na\n```\n<script>x</script>", "```\na\n```\n"),
+        ("> <img src=x\n> onerror=alert(1)>", "> <img src=x>"),
+        ("> a\n<img src=x\n> onerror=y>", "> a\n<img src=x>"),
+        ("- > > <x-y\n  > >onfocus=z\n  >> a>", "- > > <x-y\n  >> a>"),
+        ("> <a href='java\n> script:x'>y</a>", "> <a>y</a>"),
+        ("> [a](\n> javascript:x)", "> [a](\n> )"),
+        ("> `\n> > <img\n> > onerror=x> `", "> `\n> > <img> `"),
     ],
 )
 def test_active_html_goes(text: str, expected: str) -> None:
@@ -213,6 +224,8 @@ def test_nothing_active_is_left_and_nothing_more_goes(seed: int) -> None:
     ["<", "<a ", "<a =", '<a x="', "<script>", "<script x='", "](", "](&#10", "`", "` ``", "```\n"]
     + [
         "  - ```\n",
+        "> <a\n",
+        "- - >\n",
         "<img onerror=x ",
         "<a x=\"<a y=' \" '",
         "<scr<script></script>ipt>",
