@@ -64,10 +64,12 @@ _BLOCKS = MarkdownIt("commonmark").disable(["inline", "text_join", "reference"])
 _WITH_CONTENT = frozenset({"script", "iframe", "object"})
 _FORBIDDEN = _WITH_CONTENT | {"embed"}
 _ELEMENT = re.compile(
-    r"article|aside|audio|body|button|canvas|center|details|dialog|div|fieldset|font|footer|form"
-    r"|frame|frameset|h[1-6]|head|header|html|image|img|input|isindex|keygen|label|link|main|map"
-    r"|marquee|math|meta|option|picture|section|select|source|span|style|summary|svg|table"
-    r"|tbody|td|template|textarea|th|thead|title|tr|track|video",
+    r"address|article|aside|audio|base|basefont|blockquote|body|button|canvas|caption|center"
+    r"|col|colgroup|dd|details|dialog|dir|div|dl|dt|fieldset|figcaption|figure|font|footer"
+    r"|form|frame|frameset|h[1-6]|head|header|hr|html|image|img|input|isindex|keygen|label"
+    r"|legend|li|link|main|map|marquee|math|menu|menuitem|meta|nav|noframes|ol|optgroup"
+    r"|option|p|param|picture|pre|search|section|select|source|span|style|summary|svg|table"
+    r"|tbody|td|template|textarea|tfoot|th|thead|title|tr|track|ul|video",
     re.IGNORECASE,
 )
 _MAX_PASSES = 5

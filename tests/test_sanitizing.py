@@ -172,6 +172,9 @@ def test_what_is_not_active_comes_through(text: str) -> None:
         ("- > > <x-y\n  > >onfocus=z\n  >> a>", "- > > <x-y\n  >> a>"),
         ("> <a href='java\n> script:x'>y</a>", "> <a>y</a>"),
         ("> [a](\n> javascript:x)", "> [a](\n> )"),
+        ("- <p onclick=x\n- b", "- <p\n- b"),
+        ("- <li\n  onclick=x\n- b", "- <li\n- b"),
+        ("<pre\n\n' onclick=x>", "<pre\n\n'>"),
         ("> `\n> > <img\n> > onerror=x> `", "> `\n> > <img> `"),
     ],
 )
