@@ -6,6 +6,7 @@ know code blocks. Bleach's maintainers say the same (mozilla/bleach#238: "Bleach
 not on Markdown"). This is no replacement for them: whoever renders a text must still sanitize it.
 """
 
+import asyncio
 import html
 import re
 from bisect import bisect_left
@@ -73,6 +74,14 @@ _ELEMENT = re.compile(
     re.IGNORECASE,
 )
 _MAX_PASSES = 5
+_SHORT = 1000
+
+
+async def stripped(text: str) -> str:
+    """As `strip_active_html`, for a long text in a thread: a hostile one may take a second."""
+    if len(text) <= _SHORT:
+        return strip_active_html(text)
+    return await asyncio.to_thread(strip_active_html, text)
 
 
 def strip_active_html(text: str) -> str:

@@ -1,6 +1,5 @@
 """The chat API's stream: a question about a project's documents, answered with citations."""
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
@@ -9,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, StringConstraints
 
 from api.access.rules import Caller, GuardedRoute, Use
-from api.active_html import strip_active_html
+from api.active_html import stripped
 from api.conversations import own_conversation
 from api.dependencies import Parts, Service
 from api.errors import Refusal, invalid, not_found
@@ -104,8 +103,7 @@ async def _checked(body: Question, service: Parts) -> str:
             "web_search_not_configured",
             "Web search is not set up here. Use mode `docs`, or have TAVILY_API_KEY set.",
         )
-    # In a thread, since a hostile text may take a second.
-    question = await asyncio.to_thread(strip_active_html, body.message)
+    question = await stripped(body.message)
     if not question.strip():
         raise invalid("message", "must not be blank")
     return question
