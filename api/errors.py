@@ -168,7 +168,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     errors = list({(e["type"], e["loc"], e["msg"]): e for e in error.errors()}.values())
     path = request.url.path
     if in_drafting_api(path):
-        detail = [{key: e[key] for key in ("type", "loc", "msg")} for e in errors]
+        detail = [{"type": e["type"], "loc": e["loc"], "msg": _said(e)} for e in errors]
         return JSONResponse({"detail": detail}, 422)
     if any(e["loc"][:1] == ("path",) for e in errors):
         return refusal_response(path, not_found("thing"))
@@ -180,12 +180,21 @@ def _zod_error(errors: Sequence[Any]) -> dict[str, Any]:
         {
             "path": list(e["loc"][1:]),
             # What Pydantic puts before the sentence of a rule of our own.
-            "message": _PLAINLY.get(e["msg"], e["msg"].removeprefix("Value error, ")),
+            "message": _PLAINLY.get(e["msg"], _said(e).removeprefix("Value error, ")),
             "code": e["type"],
         }
         for e in errors
     ]
     return {"success": False, "error": {"name": "ZodError", "issues": issues}}
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """The sentence; a body of another content type counts as no object, whatever it holds."""
+    if error["type"] != "model_attributes_type":
+        return str(error["msg"])
+    if error["loc"] == ("body",):
+        return "must be a JSON object, sent as application/json"
+    return "must be a JSON object"
 
 
 def _camel(name: str) -> str:

@@ -32,6 +32,35 @@ def test_a_body_that_cannot_be_read_is_one_that_does_not_validate(
     assert (snake.status_code, snake.json()) == (422, {"detail": detail})
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b'{"message": "x"}', None),
+        (b'{"message": "x"}', "text/plain"),
+        (b"message=x", "application/x-www-form-urlencoded"),
+        (b"null", "application/json"),
+        (b"[]", "application/json"),
+    ],
+)
+def test_a_body_that_is_no_json_object_or_not_sent_as_one_is_told_so(
+    http: httpx.Client, project: str, content: bytes, kind: str | None
+) -> None:
+    """As with curl, where somebody forgets the header."""
+    headers = {"Content-Type": kind} if kind else {}
+    camel = http.post(f"/chat/projects/{project}", content=content, headers=headers)
+    snake = http.post(DRAFT, content=content, headers=headers)
+    says, code = "must be a JSON object, sent as application/json", "model_attributes_type"
+    assert (camel.status_code, camel.json()) == (400, zod([], says, code))
+    detail = [{"type": code, "loc": ["body"], "msg": says}]
+    assert (snake.status_code, snake.json()) == (422, {"detail": detail})
+
+
+def test_a_part_of_a_body_that_is_no_object_is_told_so(http: httpx.Client, project: str) -> None:
+    answer = http.patch(f"/projects/{project}", json={"settings": 1})
+    expected = zod(["settings"], "must be a JSON object", "model_attributes_type")
+    assert (answer.status_code, answer.json()) == (400, expected)
+
+
 def test_an_upload_that_cannot_be_read_is_one_that_does_not_validate(
     http: httpx.Client, project: str
 ) -> None:
