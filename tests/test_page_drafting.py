@@ -258,6 +258,21 @@ def test_a_draft_that_fails_says_why_and_is_asked_for_again(
     expect(editor(page)).to_have_value("# Whole")
 
 
+def test_edits_stay_where_no_new_draft_takes_their_place(
+    page: Page, http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(status=401))
+    ingest(http, project, PATH, "# Harbour")
+    at_desk(page, project)
+    editor(page).fill("# Harbour\n\nMine.")
+    page.get_by_text("Draft it anew").click()
+    begin(page)
+    page.get_by_role("dialog").get_by_role("button", name="Draft anew").click()
+    expect(page.get_by_role("alert")).to_contain_text("401")
+    expect(editor(page)).to_have_value("# Harbour\n\nMine.")
+    expect(page.get_by_text("Your edits are kept in this tab")).to_be_visible()
+
+
 def test_a_view_that_is_left_early_leaves_the_next_one_alone(page: Page, project: str) -> None:
     held: list[Route] = []
     page.route(f"**/documents/projects/{project}?*", lambda route: held.append(route))

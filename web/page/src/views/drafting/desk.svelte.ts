@@ -211,7 +211,7 @@ export class Desk {
     if (came.trim()) {
       this.drafted = came;
       this.#show(came, []);
-    } else this.#fallBack();
+    } else this.#goBack();
     this.#keep();
   }
 
@@ -223,7 +223,7 @@ export class Desk {
     this.#over();
     if (last) this.drafted = last.text;
     if (last) this.#show(last.text, []);
-    else this.#fallBack();
+    else this.#goBack();
     this.#keep();
   }
 
@@ -241,6 +241,12 @@ export class Desk {
   #over(): void {
     this.#run = null;
     place.note("run", null);
+  }
+
+  /** Nothing has come that takes the place of what was there. */
+  #goBack(): void {
+    if (this.text && this.isUnaccepted) this.stage = "open";
+    else this.#fallBack();
   }
 
   #fallBack(): void {
