@@ -11,7 +11,7 @@ import pytest
 from browsers import ContextFactory, check_accessible
 from conftest import Service, ServiceFactory
 from fleets import Fleet
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from relay import relay
 from standins.openai import Answer, OpenAIStandIn
 from test_page_chat import QUESTION, answers, ask, expect_complete, open_chat, said
@@ -118,6 +118,47 @@ def check_a_question_meanwhile(page: Page, http: httpx.Client, project: str) -> 
         expect(page.get_by_role("textbox", name="Question")).to_have_value("Mine?")
         http.post(f"/runs/{run}/stop")
         expect(answers(page).last).to_contain_text("You stopped this answer.")
+
+
+def test_a_question_that_is_refused_is_given_back_where_it_was_asked(
+    open_context: ContextFactory, service: Service, project: str, http: httpx.Client,
+    model: OpenAIStandIn,
+) -> None:  # fmt: skip
+    model.will(Answer(["One."]), Answer(["Two parts.", *[" More."] * 100], delay_s=0.3))
+    with open_context(base_url=service.url, allowed=("409",)) as context:
+        check_a_refusal_elsewhere(context.new_page(), http, project)
+
+
+def check_a_refusal_elsewhere(page: Page, http: httpx.Client, project: str) -> None:
+    open_chat(page, project)
+    ask(page)
+    expect_complete(page)
+    body = {"message": "From elsewhere?", "conversationId": page.url.rpartition("/")[2]}
+    question = page.get_by_role("textbox", name="Question")
+    with http.stream("POST", f"/chat/projects/{project}", json=body) as elsewhere:
+        # What goes on in the conversation is read after the refusal.
+        with page.expect_response("**/chat/conversations/*"):
+            leave_while_asking(page, project, "Mine?")
+        page.evaluate("new Promise((done) => setTimeout(done, 200))")
+        expect(question).to_have_value("")
+        page.get_by_role("link", name=QUESTION).click()
+        expect(answers(page).last).to_contain_text("Two parts.")
+        expect(question).to_have_value("Mine?")
+        http.post(f"/runs/{elsewhere.headers['X-Run-Id']}/stop")
+
+
+def leave_while_asking(page: Page, project: str, question: str) -> None:
+    """Ask, and begin another conversation before the question has left."""
+    address = f"**/chat/projects/{project}"
+    held: list[Route] = []
+    page.route(address, lambda route: held.append(route))
+    with page.expect_request(address):
+        ask(page, question)
+    page.get_by_role("link", name="New conversation").first.click()
+    expect(page.get_by_role("heading", name="New conversation")).to_be_visible()
+    with page.expect_response(address):
+        held[0].continue_()
+    page.unroute_all()
 
 
 def test_an_error_says_what_to_do_and_the_same_question_is_sent_again(
