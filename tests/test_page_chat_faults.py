@@ -147,6 +147,25 @@ def check_a_refusal_elsewhere(page: Page, http: httpx.Client, project: str) -> N
         http.post(f"/runs/{elsewhere.headers['X-Run-Id']}/stop")
 
 
+def test_a_question_that_is_left_on_its_way_is_followed_no_further(
+    page: Page, service: Service, project: str, model: OpenAIStandIn
+) -> None:
+    model.will(Answer(["One."]), Answer(["Begun."], end="hang"))
+    open_chat(page, project)
+    ask(page)
+    expect_complete(page)
+    leave_while_asking(page, project, "And then?")
+    deadline = time.monotonic() + 10
+    while (load := service.app.state.parts.runs.load()) != (1, 0) and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert load == (1, 0)
+    page.get_by_role("link", name=QUESTION).click()
+    expect(answers(page).last).to_contain_text("Begun.")
+    page.get_by_role("button", name="Stop").click()
+    expect(answers(page).last).to_contain_text("You stopped this answer.")
+    assert len(model.chats) == 2
+
+
 def leave_while_asking(page: Page, project: str, question: str) -> None:
     """Ask, and begin another conversation before the question has left."""
     address = f"**/chat/projects/{project}"

@@ -117,7 +117,7 @@ export class Thread {
     // Else as soon as the run is known.
     if (!answer.runId) return;
     try {
-      await api.stop(answer.runId, { signal: this.#leaving.signal });
+      await api.stop(answer.runId);
     } catch (error) {
       answer.isStopping = false;
       throw error;
@@ -145,6 +145,8 @@ export class Thread {
       this.turns = this.turns.filter(({ id }) => id !== turn.id);
       if (error.status === 409) await this.read();
       throw error;
+    } finally {
+      if (this.#isLeft) this.#leaving.abort();
     }
   }
 
@@ -174,6 +176,9 @@ export class Thread {
       onRun: (runId: string): void => {
         answer.begins(runId);
         if (answer.isStopping) void this.stop().catch(() => {});
+        if (!this.#isLeft) return;
+        this.#leaving.abort();
+        this.#changed(this);
       },
     };
   }
