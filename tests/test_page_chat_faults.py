@@ -120,6 +120,33 @@ def check_a_question_meanwhile(page: Page, http: httpx.Client, project: str) -> 
         expect(answers(page).last).to_contain_text("You stopped this answer.")
 
 
+def test_a_question_that_does_not_get_there_is_there_again_after_a_reload(
+    open_context: ContextFactory, service: Service, project: str, http: httpx.Client,
+    model: OpenAIStandIn,
+) -> None:  # fmt: skip
+    model.will(Answer(["Now."]))
+    with open_context(base_url=service.url, allowed=NETWORK) as context:
+        page = context.new_page()
+        open_chat(page, project)
+        page.route(f"**/chat/projects/{project}", lambda route: route.abort())
+        ask(page)
+        expect(answers(page)).to_contain_text("The connection broke.")
+        page.get_by_role("textbox", name="Question").fill("And then?")
+        page.reload()
+        question = page.get_by_role("textbox", name="Question")
+        expect(question).to_have_value(f"{QUESTION}\n\nAnd then?")
+        page.unroute_all()
+        ask(page)
+        expect_complete(page)
+        assert [(role, text) for role, text, _ in said(http, page)] == [
+            ("user", QUESTION), ("assistant", "Now.")
+        ]  # fmt: skip
+        # The service has it now.
+        page.reload()
+        expect(answers(page)).to_contain_text("Now.")
+        expect(question).to_have_value("")
+
+
 def test_a_question_that_is_refused_is_given_back_where_it_was_asked(
     open_context: ContextFactory, service: Service, project: str, http: httpx.Client,
     model: OpenAIStandIn,

@@ -21,22 +21,58 @@ class Choices {
 /** The choices of this page. */
 export const choices = new Choices();
 
-/** The question that was begun and not sent, in a conversation or, with null, in a new one. */
+// The questions that are on their way from this page.
+const leaving = new Set<string>();
+
+/** The question that was begun and not sent, in a conversation or, with null, in a new one. One that
+ * was sent and did not get there stands before it. */
 export function begunQuestion(project: string, conversation: string | null): string {
-  return sessionStorage.getItem(keyOf(project, conversation)) ?? "";
+  const [begun, sent] = [keyOf(project, conversation), keyOf(project, conversation, "sent")];
+  const lost = leaving.has(sent) ? null : sessionStorage.getItem(sent);
+  if (lost !== null) sessionStorage.removeItem(sent);
+  return joined(lost, sessionStorage.getItem(begun));
 }
 
 /** Keep it with the tab, for whoever has written it. */
 export function keepQuestion(project: string, conversation: string | null, text: string): void {
-  const key = keyOf(project, conversation);
+  keep(keyOf(project, conversation), text);
+}
+
+/** A question on its way: the tab keeps it until the service has it. */
+export class SentQuestion {
+  readonly #key: string;
+
+  constructor(project: string, conversation: string | null, text: string) {
+    this.#key = keyOf(project, conversation, "sent");
+    leaving.add(this.#key);
+    keep(this.#key, text);
+  }
+
+  /** The service has it, or the person has it back. */
+  forget(): void {
+    keep(this.#key, "");
+  }
+
+  /** It is not on its way any more. */
+  close(): void {
+    leaving.delete(this.#key);
+  }
+}
+
+/** Texts as one, with an empty line between them. */
+export function joined(...texts: (string | null)[]): string {
+  return texts.filter((text) => text?.trim()).join("\n\n");
+}
+
+function keep(key: string, text: string): void {
   try {
     if (text) sessionStorage.setItem(key, text);
     else sessionStorage.removeItem(key);
   } catch {
-    // The storage is full: the text is in the field still.
+    // The storage is full: the text is on the page still.
   }
 }
 
-function keyOf(project: string, conversation: string | null): string {
-  return `archwright.question.${session.me?.id ?? ""}.${project}.${conversation ?? ""}`;
+function keyOf(project: string, conversation: string | null, kind = "question"): string {
+  return `archwright.${kind}.${session.me?.id ?? ""}.${project}.${conversation ?? ""}`;
 }

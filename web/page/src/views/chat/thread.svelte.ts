@@ -2,7 +2,7 @@ import { ArchwrightError, newId, type EventStream, type ChatEvent, type MessageE
 import { announce } from "$/announcements.svelte.ts";
 import { api } from "$/api.ts";
 import { Answer } from "./answer.svelte.ts";
-import { keepQuestion } from "./choices.svelte.ts";
+import { SentQuestion } from "./choices.svelte.ts";
 import { told } from "./sentences.ts";
 
 /** A question, and what it is asked with. */
@@ -134,18 +134,21 @@ export class Thread {
     const answer = turn.answer!;
     const { message, conversationId, modelId, mode, key } = request;
     followed.add(answer);
+    // One that is sent again with its key may be stored already.
+    const sent = answer.runId ? null : new SentQuestion(this.#projectId, conversationId, message);
     try {
-      const options = { ...this.#options(answer), key };
+      const options = { ...this.#options(answer, sent), key };
       const stream = api.chatStream(this.#projectId, message, conversationId, modelId, mode, options);
       await this.#show(stream, answer);
     } catch (error) {
       if (this.#leaving.signal.aborted) return;
-      if (this.#isLeft) keepQuestion(this.#projectId, conversationId, message);
       if (!isRefusal(error)) return this.#fail(answer, error);
       this.turns = this.turns.filter(({ id }) => id !== turn.id);
+      if (!this.#isLeft) sent?.forget();
       if (error.status === 409) await this.read();
       throw error;
     } finally {
+      sent?.close();
       if (this.#isLeft) this.#leaving.abort();
     }
   }
@@ -169,12 +172,13 @@ export class Thread {
     return conversation?.messages.find(({ id }) => id === runId)?.status !== "streaming";
   }
 
-  #options(answer: Answer) {
+  #options(answer: Answer, sent?: SentQuestion | null) {
     return {
       signal: this.#leaving.signal,
       onWait: answer.waits.bind(answer),
       onRun: (runId: string): void => {
         answer.begins(runId);
+        sent?.forget();
         if (answer.isStopping) void this.stop().catch(() => {});
         if (!this.#isLeft) return;
         this.#leaving.abort();
