@@ -17,7 +17,7 @@ from api.resuming import After, LastEventId, place
 from api.schema import CamelModel
 from api.streams import ingestion_stream_docs
 from api.versions import COLUMNS, Document, content_of, told
-from api.wire import EventStream
+from api.wire import EventStream, NothingFollows
 from graph.errors import UnsupportedDocument
 from graph.knowledge.parsing import recognise
 from graph.postgres import rows_of
@@ -123,10 +123,12 @@ async def follow_document(
     service: Service,
     after: After = None,
     last_event_id: LastEventId = None,
-) -> EventStream:
+) -> Response:
     """How far a document is: from the start, or after `Last-Event-ID` or `after`; then live."""
     document_id = document["id"]
     last = place(document_id, after, last_event_id)
+    if last and await service.ingestion.progress.is_over(document_id, last):
+        return NothingFollows(str(document_id))
     content = service.ingestion.progress.follow(document_id, last)
     return EventStream(content, run_id=str(document_id))
 

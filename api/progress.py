@@ -115,6 +115,11 @@ class Progress:
                 if not await within(news, KEEP_ALIVE_S):
                     yield KEEP_ALIVE
 
+    async def is_over(self, document_id: uuid.UUID, after: int) -> bool:
+        """Whether event `after` of a document is its last one, so that no other will come."""
+        frames, is_ended = await self._frames(document_id, after)
+        return is_ended and not frames
+
     async def settled(self, document_id: uuid.UUID, within_s: float) -> DictRow | None:
         """The document's row once it is processed, has to wait, or `within_s` seconds are over.
 

@@ -12,6 +12,9 @@ _RUN = "7d0c9c1e-6a52-4a3e-9a55-0c9a4b1f2d10"
 _CONVERSATION = "1f6f2f0a-2c53-4a58-8f10-54b7d8a1c3e2"
 _CHUNK = "c7a1b9e4-40f2-5d7c-b6c1-1b5ef0a90d11"
 _DOCUMENT = "0d2f5a3c-9a0e-4f53-8f7e-6d1f0c2b4a55"
+_NOTHING_FOLLOWS: Docs = {
+    204: {"description": "The reader has the last event. An `EventSource` does not come again."}
+}
 _CITATION = {
     "index": 1,
     "chunkId": _CHUNK,
@@ -158,7 +161,8 @@ def legacy_stream_docs() -> Docs:
 def resumed_stream_docs() -> Docs:
     """The stream of `GET /runs/{runId}/stream`."""
     note = "The events of the run that follow, under the names that it was started with."
-    return {**_stream(CHAT_EXAMPLES, note), **_refusals(CHAT_API, 400, 401, 404, 410)}
+    refusals = _refusals(CHAT_API, 400, 401, 404, 410)
+    return {**_stream(CHAT_EXAMPLES, note), **_NOTHING_FOLLOWS, **refusals}
 
 
 def ingestion_stream_docs() -> Docs:
@@ -166,6 +170,7 @@ def ingestion_stream_docs() -> Docs:
     note = "`progress` for each stage and about each tenth of it, then `done` or `error`."
     docs = {
         **_stream(INGESTION_EXAMPLES, note, _DOCUMENT),
+        **_NOTHING_FOLLOWS,
         **_refusals(CHAT_API, 400, 401, 403, 404, 503),
     }
     docs[200]["headers"] = {

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 Frame = tuple[str, str]
@@ -45,6 +45,16 @@ def encode(run_id: str, first_seq: int, frames: Sequence[Frame]) -> bytes:
             for seq, (name, data) in enumerate(frames, first_seq)
         ]
     ).encode("ascii")
+
+
+class NothingFollows(Response):
+    """Instead of a stream whose last event the reader has: a browser's `EventSource` stops at 204.
+
+    Source: the HTML standard, section 9.2.3 (reconnecting).
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(status_code=204, headers={"X-Run-Id": run_id})
 
 
 class EventStream(StreamingResponse):

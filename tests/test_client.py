@@ -144,21 +144,23 @@ def test_a_page_that_is_loaded_again_reads_on_from_the_run(
     run_script: Run, service: Service, http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:
     model.will(Answer([" word"] * 30, delay_s=0.02))
-    runs, before, whole, rest = run_script(
+    runs, before, whole, rest, nothing = run_script(
         """
         const api = client.createClient({ address: given.address });
-        const runs = [], before = [], whole = [], rest = [];
+        const runs = [], before = [], whole = [], rest = [], nothing = [];
         const onRun = (id) => runs.push(id);
         const stream = api.chatStream(given.project, "What?", null, null, "docs", { onRun });
         for await (const event of stream) if (before.push(event) === 5) break;
         for await (const event of api.followRun(runs[0])) whole.push(event);
         for await (const event of api.followRun(runs[0], before.at(-1).seq)) rest.push(event);
-        return [runs, before, whole, rest];
+        for await (const event of api.followRun(runs[0], whole.at(-1).seq)) nothing.push(event);
+        return [runs, before, whole, rest, nothing];
         """,
         service.url,
         project=project,
     )
     assert whole == told(http, runs[0]) == before + rest
+    assert nothing == []
 
 
 @timed

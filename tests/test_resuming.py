@@ -108,6 +108,24 @@ def test_finished_runs_are_whole_after_a_restart(
             assert (run["status"], run["seq"], run["finishReason"]) == ("done", len(whole), "stop")
 
 
+def test_a_browser_that_comes_again_after_the_last_event_is_told_to_stop(
+    http: httpx.Client, project: str, model: OpenAIStandIn, other: Service
+) -> None:
+    model.will(Answer(WORDS))
+    path, whole = finished(http, "chat", project)
+    run_id, _, last = whole[-1].id.partition(":")
+    with other.client() as there:
+        answers = [
+            client.get(path, headers={"Last-Event-ID": f"{run_id}:{seq}"})
+            for client in (http, there)
+            for seq in (int(last) - 1, int(last), int(last) + 1)
+        ]
+    assert [(one.status_code, events_of(one.content)) for one in answers] == 2 * [
+        (200, whole[-1:]), (204, []), (204, []),
+    ]  # fmt: skip
+    assert {one.headers["x-run-id"] for one in answers} == {run_id}
+
+
 def test_a_stream_that_is_no_longer_kept_is_410_everywhere_and_the_run_still_told(
     start_service: ServiceFactory, model: OpenAIStandIn, postgres_url: str
 ) -> None:

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 
 from api.access.resolver import access_to
 from api.access.rules import Caller, GuardedRoute, rule
@@ -14,7 +14,7 @@ from api.resuming import After, LastEventId, place
 from api.runs.rows import RunRow, Status
 from api.schema import CamelModel
 from api.streams import resumed_stream_docs
-from api.wire import EventStream
+from api.wire import EventStream, NothingFollows
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=GuardedRoute)
 
@@ -71,9 +71,11 @@ async def follow_run(
     service: Service,
     after: After = None,
     last_event_id: LastEventId = None,
-) -> EventStream:
+) -> Response:
     """The run's stream from the start, or after `Last-Event-ID` or `after`; then live."""
     last = place(run.id, after, last_event_id)
+    if run.status != "running" and last >= run.seq > 0:
+        return NothingFollows(str(run.id))
     content = await service.runs.stream(run.id, run.owner_id, last)
     return EventStream(content, run_id=str(run.id))
 

@@ -87,6 +87,10 @@ async function* connected(
   const line = new Line(connection.patience.silenceMs, options.signal);
   try {
     const response = await requested(connection, origin, place, line);
+    if (nothingFollows(response)) {
+      place.isOver = true;
+      return;
+    }
     const parser = new FrameParser();
     let isBegun = false;
     for await (const bytes of line.pieces(response)) {
@@ -105,6 +109,11 @@ async function* connected(
     line.close();
   }
   throw unreachable("The stream ended without its last event.");
+}
+
+/** Whether the service says so: the last event is known already. */
+function nothingFollows({ headers, status }: Response): boolean {
+  return status === 204 && headers.has("X-Run-Id");
 }
 
 /** Check that it is a stream of the service, and learn the run. */
