@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
+from conftest import Service
+from test_erasure import WAITING, eventually
 
 from api.runs import starts
 from api.runs.starts import Start, Starts
@@ -78,3 +82,39 @@ def test_one_that_no_longer_waits_takes_no_room() -> None:
         return entered
 
     assert run(scenario()) == [0, 1, 3]
+
+
+def test_who_waits_for_its_start_while_the_service_goes_down_is_refused(
+    service: Service, http: httpx.Client, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = service.app.state.parts.runs
+    monkeypatch.setattr(runs, "_starts", Starts())
+
+    def ask(message: str) -> httpx.Response:
+        return http.post(f"/chat/projects/{project}", json={"message": message})
+
+    with ThreadPoolExecutor() as callers, service.changing() as database:
+        database.execute("select from projects where id = %s for update", (project,))
+        name = database.info.dbname
+        begun = [callers.submit(ask, "ebb?") for _ in range(2)]
+        eventually(lambda: len(service.query(WAITING, name)) == 2, 10)
+        waiting = callers.submit(ask, "flood?")
+        eventually(lambda: len(runs._beginning) == 3, 10)
+        monkeypatch.setattr(runs, "is_closing", True)
+        database.rollback()
+        refused = waiting.result()
+        assert [one.result().status_code for one in begun] == [200, 200]
+    assert (refused.status_code, refused.headers["Retry-After"], refused.json()) == (
+        503,
+        "10",
+        {
+            "error": "shutting_down",
+            "message": "The service is going down. Try again in a few seconds.",
+        },
+    )
+    asked = service.query(
+        "select m.content from messages m join conversations c on c.id = m.conversation_id"
+        " where c.project_id = %s and m.role = 'user'",
+        project,
+    )
+    assert asked == [{"content": "ebb?"}] * 2
