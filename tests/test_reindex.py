@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from api.access.principals import LOCAL_USER, know_principals
 from api.cli import app
+from api.ingestion import Ingestion
 from graph.errors import RetrievalFailed
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings
@@ -125,6 +126,20 @@ def test_after_a_change_of_the_embedding_model_reindex_makes_the_documents_searc
 
     pump, cat = play(fill, embedder)
     assert play(rebuild, replace(embedder, name="another")) == ([pump, cat], 2)
+
+
+def test_vectors_of_another_model_are_left_to_the_command_and_hold_up_no_other_job(
+    play: Play, embedder: Embedder
+) -> None:
+    async def fill(shelf: Shelf) -> str:
+        return await shelf.add(PUMP)
+
+    async def refine(shelf: Shelf) -> None:
+        await Ingestion(shelf.pool, shelf.library)._refine(shelf.project, pump)
+
+    pump = play(fill, embedder)
+    # Without being asked to come again later.
+    play(refine, replace(embedder, name="another"))
 
 
 def test_reindex_takes_away_what_is_in_no_indexed_document_and_survives_an_interruption(
