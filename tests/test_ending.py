@@ -122,6 +122,7 @@ def stored(rows: psycopg.Connection[Any], end: End) -> dict[str, Any] | None:
 WHOLE = {
     "status": "done",
     "stop_asked": False,
+    "has_request": False,
     "documents": 2,
     "content": "So.",
     "quotes": ["High water.", "High water."],
@@ -133,6 +134,7 @@ WHOLE = {
 NOTHING = {
     "status": "failed",
     "stop_asked": False,
+    "has_request": True,
     "documents": 0,
     "content": "",
     "quotes": [],
@@ -193,11 +195,17 @@ def test_who_asked_for_a_stop_while_the_service_went_down_is_heard(
     end = about(rows)
     end = replace(end, row=replace(end.row, status="failed", next_run_id=uuid.uuid4()))
     assert ended(url, rows, end, _ASK_TO_STOP)
-    following = rows.execute(_SELECT_STOPS, (end.row.next_run_id,)).fetchall()
-    assert following == [{"status": "running", "stop_asked": True}]
+    both = rows.execute(_SELECT_BOTH, (end.row.conversation_id,)).fetchall()
+    assert both == [
+        {"id": end.row.id, "status": "failed", "stop_asked": True, "has_request": False},
+        {"id": end.row.next_run_id, "status": "running", "stop_asked": True, "has_request": True},
+    ]
 
 
-_SELECT_STOPS = "select status, stop_asked from runs where id = %s"
+_SELECT_BOTH = """
+select id, status, stop_asked, request is not null as has_request from runs
+where conversation_id = %s order by attempt
+"""
 _NEW_PROJECT = "insert into projects (id, name, owner_id) values (%s, 'Tides', %s)"
 _UPLOAD = """
 insert into documents (id, project_id, name, mime_type, size_bytes, sha256, status)
@@ -207,7 +215,8 @@ _WAITING = """
 select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
 """
 _SELECT = """
-select r.status, r.stop_asked, cardinality(r.documents) as documents, m.content,
+select r.status, r.stop_asked, r.request is not null as has_request,
+    cardinality(r.documents) as documents, m.content,
     array(select c ->> 'quote' from jsonb_array_elements(m.citations) as c) as quotes,
     (select count(*) from cited_passages p where p.message_id = r.id) as passages,
     (select array_agg(array[seq, count] order by seq) from run_events where run_id = r.id) as log,
