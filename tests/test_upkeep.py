@@ -110,6 +110,18 @@ def test_what_a_process_has_no_time_to_begin_waits_for_another(postgres_url: str
     on_database(url, work)
 
 
+def test_a_run_that_is_stopped_while_it_waits_is_taken_up_by_nobody(postgres_url: str) -> None:
+    url = make_database(postgres_url)
+
+    async def work(pool: Pool) -> None:
+        _, rows, recovery = parts(pool)
+        stopped, waiting = begin(url, None), begin(url, None)
+        await rows.ask_to_stop(stopped)
+        assert [one.row.id for one in await recovery.take_up()] == [waiting]
+
+    on_database(url, work)
+
+
 def test_the_lease_is_prolonged_while_much_is_taken_up(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
