@@ -214,6 +214,25 @@ def test_a_run_that_goes_on_while_its_document_is_erased_cannot_be_followed_afte
     assert [one.get("quote", "") for one in messages[1]["citations"]] == [""]
 
 
+def test_a_key_leads_to_no_stream_that_showed_what_was_erased_neither_live_nor_later(
+    http: httpx.Client, project: str, model: OpenAIStandIn
+) -> None:
+    document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
+    model.will(Answer(["Of oak."], first_delay_s=2))
+    http.headers["Idempotency-Key"] = project
+    path, body = f"/chat/projects/{project}", {"message": "pier?"}
+    with http.stream("POST", path, json=body) as response:
+        events = live(response.iter_lines())
+        run = next(events).data["messageId"]
+        assert len(next(events).data["chunks"]) == 1
+        http.delete(f"/documents/{document['id']}").raise_for_status()
+        eventually(lambda: http.get(f"/runs/{run}/stream").status_code == 410, 5)
+        statuses = [http.post(path, json=body).status_code]
+        assert [event.name for event in events] == ["text", "text", "done"]
+    statuses.append(http.post(path, json=body).status_code)
+    assert statuses == [410, 410]
+
+
 def test_a_stream_that_showed_an_older_version_is_gone_with_the_document(
     http: httpx.Client, project: str
 ) -> None:
