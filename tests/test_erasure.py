@@ -25,7 +25,7 @@ from standins.openai import Answer, OpenAIStandIn
 from api import erasure
 from api.access.principals import LOCAL_USER, know_principals
 from api.database import scrubbing
-from api.erasure import Erasure
+from api.erasure import Erasure, Scrub
 from api.fair_use import FairUse
 from api.runs.engine import Runs
 from api.runs.transcripts import Transcripts
@@ -281,12 +281,12 @@ async def add_rows(pool: Pool, project: uuid.UUID, document: uuid.UUID) -> None:
         )
 
 
-async def erasing(pool: Pool, vectors: Vectors) -> Erasure:
+async def erasing(pool: Pool, vectors: Vectors, scrub: Scrub | None = None) -> Erasure:
     saver = await open_checkpoints(pool, Transcripts(pool))
     static = StaticModel()
     library = Library(vectors, Passages(pool), local_embeddings(static), static)
     runs = Runs(pool, FairUse(pool), {}, retention=timedelta(hours=1))
-    return Erasure(pool, library, saver, runs, None)
+    return Erasure(pool, library, saver, runs, scrub)
 
 
 async def worked_off(pool: Pool, erasure: Erasure, left: str) -> None:
@@ -299,6 +299,48 @@ async def worked_off(pool: Pool, erasure: Erasure, left: str) -> None:
                 break
     await asyncio.sleep(0.1)
     work.cancel()
+
+
+def test_an_erasure_is_noted_until_the_files_were_scrubbed(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "SETTLE_S", 0.5)
+    monkeypatch.setattr(erasure, "RETRY_S", 0.1)
+    url, project, document = migrated_database(postgres_url), uuid.uuid4(), uuid.uuid4()
+    asked: list[bool] = []
+
+    async def scrub(documents: bool) -> bool:
+        asked.append(documents)
+        return len(asked) > 1
+
+    async def scenario() -> None:
+        async with open_pool(url) as pool:
+            await add_rows(pool, project, document)
+            with Vectors.open_embedded(tmp_path, "model") as vectors:
+                scrubbed = await erasing(pool, vectors, scrub)
+                await scrubbed.document(project, document, "a.md", by=LOCAL_USER)
+                await worked_off(pool, scrubbed, "select from erasures")
+
+    asyncio.run(scenario())
+    assert asked == [True, True]
+
+
+def test_a_conversation_that_is_begun_anew_keeps_its_memory(
+    service: Service, http: httpx.Client, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "SETTLE_S", 2.0)
+    conversation = str(uuid.uuid4())
+    ids = {"conversation_id": conversation, "project_id": project}
+
+    def ask() -> None:
+        read(http, "POST", "/api/v1/chat/stream", json={"message": "pier?", **ids})
+
+    ask()
+    http.delete(f"/chat/conversations/{conversation}").raise_for_status()
+    ask()
+    eventually(lambda: not service.query("select from erasures"), 60)
+    kept = "select count(*) as threads from checkpoints where thread_id = %s"
+    assert service.query(kept, conversation) == [{"threads": 1}]
 
 
 def test_what_is_indexed_after_its_document_was_erased_is_not_even_written(
