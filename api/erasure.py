@@ -135,7 +135,7 @@ class Erasure:
             if row["document_id"]:
                 await self._library.forget_document(str(row["project_id"]), str(row["document_id"]))
             elif row["project_id"]:
-                await self._forget_project(row["project_id"])
+                await self._library.forget_project(str(row["project_id"]))
             else:
                 await self._forget_conversation(row["conversation_id"])
         except (PipelineError, *UNREACHABLE) as error:
@@ -143,19 +143,13 @@ class Erasure:
             return False
         return True
 
-    async def _forget_project(self, project_id: uuid.UUID) -> None:
-        # A caller of the drafting API chooses ids, and may have begun it anew.
-        if not await self._is_there("projects", project_id):
-            await self._library.forget_project(str(project_id))
-
     async def _forget_conversation(self, conversation_id: uuid.UUID) -> None:
-        if not await self._is_there("conversations", conversation_id):
-            await self._saver.forget([str(conversation_id)])
-
-    async def _is_there(self, table: str, row_id: uuid.UUID) -> bool:
+        # A caller of the drafting API chooses ids, and may have begun it anew. A project's id is
+        # never given again.
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(f"select from {table} where id = %s", (row_id,))
-            return bool(cursor.rowcount)
+            cursor = await connection.execute(_SELECT_CONVERSATION, (conversation_id,))
+        if not cursor.rowcount:
+            await self._saver.forget([str(conversation_id)])
 
 
 async def _remember(connection: AsyncConnection[DictRow], **ids: uuid.UUID) -> DictRow:
@@ -184,6 +178,7 @@ _REMEMBER_CONVERSATIONS = """
 insert into erasures (conversation_id) select id from conversations where project_id = %s
 """
 _DELETE_CONVERSATION = "delete from conversations where id = %s returning project_id"
+_SELECT_CONVERSATION = "select from conversations where id = %s"
 _SELECT_CONVERSATIONS = "select id from conversations where project_id = %s"
 _SELECT_LEFT = """
 select id, project_id, document_id, conversation_id, is_scrubbed,
