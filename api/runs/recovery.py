@@ -118,8 +118,7 @@ class Recovery:
         dialect = self._dialects[row.api](row.told((request or {}).get("told_model", "")))
         tokens = text_of(dialect, kept)
         answer = Answer(text="".join(tokens), estimate=Usage(0, len(tokens)))
-        is_again = not is_stopped and request is not None
-        next_run_id = self.successor_of(row) if is_again else None
+        next_run_id = self.successor_of(row) if request is not None else None
         terminal: Terminal = (
             Finished("stopped", answer)
             if is_stopped
