@@ -19,10 +19,12 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from sse import names, read
 from standins.openai import Answer, OpenAIStandIn
 
-from api.access.principals import LOCAL_USER
+from api.access.principals import LOCAL_USER, know_principals
 from api.counters import Counters, Window
 from api.errors import Refusal
 from api.fair_use import FairUse, Limits, _in_words
+from api.runs.beginning import Beginnings, NewRun, Place, Request
+from api.runs.leases import Lease
 from api.settings import SettingsError, load_settings
 from graph.postgres import open_pool
 
@@ -78,7 +80,7 @@ async def process(url: str, limits: Limits) -> AsyncIterator[FairUse]:
         yield FairUse(pool, limits)
 
 
-async def outcome(asked: Awaitable[None]) -> tuple[str, str] | None:
+async def outcome(asked: Awaitable[object]) -> tuple[str, str] | None:
     """What is answered to one who is refused, and when they may come back."""
     try:
         await asked
@@ -455,6 +457,41 @@ def test_legacy_runs_count_among_the_parallel_ones(
     provider.reset()
     events = read(caller, "POST", f"/chat/projects/{project}", json={"message": "Why?"})
     assert names(events)[-1] == "done"
+
+
+@pytest.mark.parametrize("limits", [Limits(user_runs=1), Limits(project_runs=1)])
+def test_with_either_limit_one_that_waits_counts_and_nothing_is_stored_of_one_too_many(
+    postgres_url: str, limits: Limits
+) -> None:
+    project, run_ids = uuid.uuid4(), [uuid.uuid4(), uuid.uuid4()]
+
+    async def scenario() -> tuple[list[Any], list[Any]]:
+        async with open_pool(migrated_database(postgres_url)) as pool:
+            await know_principals(pool)
+            lease = Lease(pool)
+            await lease.enter(alone=True)
+            beginnings = Beginnings(pool, lease.process_id, FairUse(pool, limits))
+            async with pool.connection() as connection:
+                insert = "insert into projects (id, owner_id, name) values (%s, %s, 'Harbour')"
+                await connection.execute(insert, (project, LOCAL_USER.id))
+            refused = []
+            for run_id in run_ids:
+                place = Place(uuid.uuid4(), project, uuid.uuid4(), "Why?", "", may_create=True)
+                request = Request({"messages": []}, None, "")
+                new = NewRun(run_id, LOCAL_USER.id, "chat", request, place)
+                refused.append(await outcome(beginnings.begin(new)))
+                async with pool.connection() as connection:
+                    await connection.execute("update runs set process_id = null")
+            async with pool.connection() as connection:
+                rows = await (await connection.execute("select id from runs")).fetchall()
+        return refused, rows
+
+    whose = "Your" if limits.user_runs else "The project's"
+    sentence = (
+        f"429 {whose} limit of 1 run at the same time is reached. "
+        "Wait until one of them has ended, or stop one, then try again."
+    )
+    assert asyncio.run(scenario()) == ([None, (sentence, "5")], [{"id": run_ids[0]}])
 
 
 def test_a_caller_sees_how_the_limits_stand(limited: Service, caller: httpx.Client) -> None:
