@@ -3953,6 +3953,13 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
+            /** @description The reader has the last event. An `EventSource` does not come again. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description The request does not validate, or the mode is not set up. */
             400: {
                 headers: {
@@ -4460,6 +4467,13 @@ export interface operations {
                 content: {
                     "text/event-stream": string;
                 };
+            };
+            /** @description The reader has the last event. An `EventSource` does not come again. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The request does not validate, or the mode is not set up. */
             400: {
