@@ -2,7 +2,7 @@
 
 import uuid
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from graph.errors import TextChanged
 from graph.looks import Looks
-from graph.postgres import Pool
+from graph.postgres import Pool, rows_of
 from graph.texts.document_types import version_of
 from graph.texts.wording import NOTHING, Replacement, Replacements, Text, TextSet, counting
 
@@ -166,26 +166,26 @@ class Edits:
 
     async def used(self, version: str, project_id: str | None) -> Used | None:
         """The texts that answers name as `version`; null where none do."""
-        rows = await self._rows(_SELECT_SET, (version, project_id))
+        rows = await rows_of(self._pool, _SELECT_SET, (version, project_id))
         return Used(**rows[0]) if rows else None
 
     async def since(self, texts: Iterable[Text], project_id: str | None) -> dict[str, datetime]:
         """When each of the texts that count came, path to time."""
         versions = {text.path: text.version for text in texts}
         values = (list(versions), list(versions.values()), project_id)
-        return {row["path"]: row["at"] for row in await self._rows(_SELECT_SINCE, values)}
+        return {row["path"]: row["at"] for row in await rows_of(self._pool, _SELECT_SINCE, values)}
 
     async def history(
         self, path: str, project_id: str | None, *, limit: int, before: datetime | None = None
     ) -> list[Version]:
         """What was at `path`, the newest first: files and edits, and those of the project."""
         values = {"path": path, "project": project_id, "before": before, "limit": limit}
-        return [Version(**row) for row in await self._rows(_SELECT_HISTORY, values)]
+        return [Version(**row) for row in await rows_of(self._pool, _SELECT_HISTORY, values)]
 
     async def version(self, path: str, version: str, project_id: str | None) -> Version | None:
         """The newest entry of the history that is `version`; null where there is none."""
         values = {"path": path, "version": version, "project": project_id}
-        rows = await self._rows(_SELECT_VERSION, values)
+        rows = await rows_of(self._pool, _SELECT_VERSION, values)
         return Version(**rows[0]) if rows else None
 
     async def _look(self, project_id: str | None) -> tuple[Replacements, Replacements]:
@@ -237,12 +237,6 @@ class Edits:
         edits = await _replacements(connection, None, path)
         own = await _replacements(connection, project_id, path) if project_id else {}
         return counting(path, file, edits.get(path), own.get(path))
-
-    async def _rows(
-        self, sql: str, values: Sequence[Any] | Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
-        async with self._pool.connection() as connection:
-            return await (await connection.execute(sql.encode(), values)).fetchall()
 
 
 async def _stamps(connection: Connection, project_id: str | None) -> Stamps:
