@@ -202,6 +202,12 @@ class Prompting:
         ]
 
 
+def is_json_template(state: State) -> bool:
+    """Whether the turn drafts a document that is JSON."""
+    template = state.get("template")
+    return template is not None and is_json(template["output_path"])
+
+
 def _spoken(messages: Sequence[Message]) -> list[Message]:
     """Without the empty answers of runs that failed early, which some providers refuse."""
     return [message for message in messages if message["content"].strip()]
@@ -217,7 +223,7 @@ def _pinned(state: State) -> Prompts:
 def _render_system(
     prompts: Prompts, state: State, context: Context, template: Template | None
 ) -> str:
-    json = template is not None and is_json(template["output_path"])
+    json = is_json_template(state)
     return render(
         prompts["system"],
         path=prompts["system_path"],

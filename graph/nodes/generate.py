@@ -28,10 +28,9 @@ from graph.events import (
 )
 from graph.marking import Check, Marking
 from graph.models import EMBEDDED, Models, Resolved
-from graph.prompting import Prompt, Prompting
+from graph.prompting import Prompt, Prompting, is_json_template
 from graph.state import UNSORTED, Message, Source, State
 from graph.support import Evidence
-from graph.texts.paths import is_json
 from graph.texts.wording import type_of
 from graph.tokens import guessed_tokens
 
@@ -138,7 +137,7 @@ class _Asking:
         self.runtime.stream_writer(_composed(state, prompt, warnings))
         await context.keep_up()
 
-        answer = _Streamed() if _is_json(state) else _Cited(state, prompt.sources)
+        answer = _Streamed() if is_json_template(state) else _Cited(state, prompt.sources)
         # A small model may never come to an end by itself.
         max_tokens = answer_share(window) if resolved.slug == EMBEDDED else None
         chat = models.bound(resolved, temperature=context.temperature, max_tokens=max_tokens)
@@ -312,11 +311,6 @@ def _portions(batch: Batch) -> list[Batch]:
             room -= len(piece)
     *others, last = portions
     return [*map(Batch, others), batch._replace(tokens=last)]
-
-
-def _is_json(state: State) -> bool:
-    template = state.get("template")
-    return template is not None and is_json(template["output_path"])
 
 
 def _composed(state: State, prompt: Prompt, warnings: Sequence[Warned]) -> PromptComposed:
