@@ -11,7 +11,7 @@ from conftest import make_database
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.evidence import speaks_of
 from graph.knowledge.places import Place
-from graph.knowledge.postings import Matches, rows_of, search, store
+from graph.knowledge.postings import Matches, postings_of, search, store
 from graph.knowledge.ranking import PASSAGE_SIZE, Hit, StoredChunk, fuse, passages
 from graph.knowledge.static_model import StaticModel
 from graph.knowledge.terms import terms
@@ -45,7 +45,7 @@ def database(postgres_url: str) -> str:
                 DRAFT: ["rare pump valve"],
             }.items():
                 chunks = [Chunk(at, None, "", text) for at, text in enumerate(texts)]
-                await store(connection, PROJECT, document, rows_of(chunks))
+                await store(connection, PROJECT, document, postings_of(document, chunks))
 
     asyncio.run(fill())
     return url
@@ -83,7 +83,7 @@ def test_terms_are_looked_up_in_the_project_s_indexed_documents_only(database: s
 def test_a_document_stored_again_has_its_new_terms_only(database: str) -> None:
     async def again(text: str) -> tuple[Place, ...]:
         async with open_pool(database) as pool, pool.connection() as connection:
-            await store(connection, PROJECT, PUMPS, rows_of([Chunk(0, None, "", text)]))
+            await store(connection, PROJECT, PUMPS, postings_of(PUMPS, [Chunk(0, None, "", text)]))
             found = await search(connection, PROJECT, {"pump": 1.0}, 10)
             await connection.execute("delete from postings where document_id = %s", (PUMPS,))
             return found.best

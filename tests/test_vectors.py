@@ -24,7 +24,7 @@ import graph.knowledge.vectors as vectors_module
 from graph.errors import RetrievalFailed
 from graph.knowledge.ownership import VectorsInUse
 from graph.knowledge.vector_server import VectorServer
-from graph.knowledge.vectors import Hit, Vectors
+from graph.knowledge.vectors import Near, Vectors
 
 ROOT = Path(__file__).resolve().parent.parent
 OWNER = """
@@ -96,7 +96,7 @@ def near(*hits: tuple[str, float]) -> list[tuple[str, object]]:
 
 
 def test_the_best_come_first_with_their_cosine_similarity(vectors: Vectors, project: str) -> None:
-    async def scenario() -> list[Hit]:
+    async def scenario() -> list[Near]:
         await vectors.add(project, "d", ["b", "c", "a"], [[0, 3], [0.6, 0.8], [2, 0]])
         return await vectors.search(project, [1, 0], 9)
 
@@ -104,7 +104,7 @@ def test_the_best_come_first_with_their_cosine_similarity(vectors: Vectors, proj
 
 
 def test_a_limit_cuts_and_zero_gives_nothing(vectors: Vectors, project: str) -> None:
-    async def scenario() -> list[list[Hit]]:
+    async def scenario() -> list[list[Near]]:
         await vectors.add(project, "d", ["a", "b"], [[1, 0], [0, 1]])
         return [await vectors.search(project, [1, 0], limit) for limit in (1, 0)]
 
@@ -112,7 +112,7 @@ def test_a_limit_cuts_and_zero_gives_nothing(vectors: Vectors, project: str) -> 
 
 
 def test_an_unknown_project_is_empty(vectors: Vectors, project: str) -> None:
-    async def scenario() -> tuple[list[Hit], int]:
+    async def scenario() -> tuple[list[Near], int]:
         await vectors.delete_document(project, "d")
         await vectors.delete_project(project)
         return await vectors.search(project, [1, 0], 3), await vectors.count(project)
@@ -121,7 +121,7 @@ def test_an_unknown_project_is_empty(vectors: Vectors, project: str) -> None:
 
 
 def test_a_project_never_sees_another_ones_vectors(vectors: Vectors, project: str) -> None:
-    async def scenario() -> list[Hit]:
+    async def scenario() -> list[Near]:
         await vectors.add(project, "d", ["mine"], [[0, 1]])
         await vectors.add(str(uuid4()), "d", ["theirs"], [[1, 0]])
         return await vectors.search(project, [1, 0], 9)
@@ -130,7 +130,7 @@ def test_a_project_never_sees_another_ones_vectors(vectors: Vectors, project: st
 
 
 def test_the_same_id_again_replaces_its_vector(vectors: Vectors, project: str) -> None:
-    async def scenario() -> tuple[list[Hit], int]:
+    async def scenario() -> tuple[list[Near], int]:
         await vectors.add(project, "d", ["a"], [[0, 1]])
         await vectors.add(project, "d", ["a"], [[1, 0]])
         return await vectors.search(project, [1, 0], 9), await vectors.count(project)
@@ -153,7 +153,7 @@ def test_a_deleted_document_is_never_found_again(vectors: Vectors, project: str)
 
 
 def test_a_deleted_project_is_empty_and_can_begin_anew(vectors: Vectors, project: str) -> None:
-    async def scenario() -> list[list[Hit]]:
+    async def scenario() -> list[list[Near]]:
         await vectors.add(project, "d", ["a"], [[1, 0]])
         await vectors.delete_project(project)
         found = await vectors.search(project, [1, 0], 9)
@@ -232,7 +232,7 @@ def test_only_uuids_name_projects(vectors: Vectors, project_id: str) -> None:
 def test_equal_vectors_differ_a_little_and_always_by_the_same(
     vectors: Vectors, project: str
 ) -> None:
-    async def scenario() -> list[list[Hit]]:
+    async def scenario() -> list[list[Near]]:
         found = []
         for _ in range(2):
             await vectors.add(project, "d", ["a", "b"], [[3, 4], [3, 4]])
@@ -265,7 +265,7 @@ def test_what_the_index_has_lost_is_found_all_the_same(
     many = spread(700)
     indexed = vectors_module._nearest
 
-    async def scenario() -> list[Hit]:
+    async def scenario() -> list[Near]:
         await vectors.add(project, "d", [str(at) for at in range(700)], many)
         whole = await vectors.search(project, many[650], 5)
         monkeypatch.setattr(vectors_module, "_nearest", lambda *asked: indexed(*asked)[7:])

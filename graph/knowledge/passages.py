@@ -121,7 +121,8 @@ class Passages:
 
         Raises RetrievalFailed when the document is gone.
         """
-        rows = await asyncio.to_thread(postings.rows_of, [chunk for _, chunk in chunks])
+        plain = [chunk for _, chunk in chunks]
+        found = await asyncio.to_thread(postings.postings_of, document_id, plain)
         owner = (UUID(document_id), UUID(project_id))
         with _translated():
             async with self._pool.connection() as conn, conn.transaction(), conn.cursor() as cursor:
@@ -134,14 +135,14 @@ class Passages:
                     for chunk_id, chunk in chunks:
                         place = (chunk.position, chunk.page_number, chunk.heading, chunk.text)
                         await copy.write_row((UUID(chunk_id), *owner, *place))
-                await postings.store(conn, project_id, document_id, rows)
+                await postings.store(conn, project_id, document_id, found)
 
     async def store_terms(self, project_id: str, document_id: str, chunks: Sequence[Chunk]) -> None:
         """Put the full-text index of `chunks` in place of the document's."""
-        rows = await asyncio.to_thread(postings.rows_of, chunks)
+        found = await asyncio.to_thread(postings.postings_of, document_id, chunks)
         with _translated():
             async with self._pool.connection() as conn, conn.transaction():
-                await postings.store(conn, project_id, document_id, rows)
+                await postings.store(conn, project_id, document_id, found)
 
     async def has_document(self, document_id: str) -> bool:
         """Tell whether the document is still there."""

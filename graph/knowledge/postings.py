@@ -85,37 +85,30 @@ class Matches:
 
 
 async def store(
-    connection: AsyncConnection[DictRow], project_id: str, document_id: str, rows: Sequence["Row"]
+    connection: AsyncConnection[DictRow],
+    project_id: str,
+    document_id: str,
+    postings: Sequence[Posting],
 ) -> None:
-    """Put `rows` in place of the document's; within the caller's transaction."""
+    """Put `postings` in place of the document's; within the caller's transaction."""
     owner = (UUID(project_id), UUID(document_id))
     async with connection.cursor() as cursor:
         await cursor.execute("delete from postings where document_id = %s", owner[1:])
         async with cursor.copy(_COPY) as copy:
             copy.set_types(["uuid", "text", "uuid", "int4", "bytea", "bytea"])
-            for row in rows:
+            for one in postings:
                 await copy.write_row(
-                    (owner[0], row.term, owner[1], row.chunks, row.positions, row.weights)
+                    (owner[0], one.term, owner[1], len(one.weights), one.positions, one.weights)
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A term in one document: positions as int32 and weights as uint8, little-endian."""
-
-    term: str
-    chunks: int
-    positions: bytes
-    weights: bytes
-
-
-def rows_of(chunks: Sequence[Chunk]) -> list[Row]:
-    """The rows of a document's chunks. Blocks for long documents."""
+def postings_of(document_id: str, chunks: Sequence[Chunk]) -> list[Posting]:
+    """The postings of a document's chunks. Blocks for long documents."""
     places: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for chunk in chunks:
         for term, weight in _weights(chunk):
             places[term].append((chunk.position, weight))
-    return [_row(term, entries) for term, entries in sorted(places.items())]
+    return [_posting(term, document_id, entries) for term, entries in sorted(places.items())]
 
 
 async def search(
@@ -175,10 +168,10 @@ def _weights(chunk: Chunk) -> Iterator[tuple[str, int]]:
         yield term, max(1, min(255, round(weight * _SCALE)))
 
 
-def _row(term: str, entries: Sequence[tuple[int, int]]) -> Row:
+def _posting(term: str, document_id: str, entries: Sequence[tuple[int, int]]) -> Posting:
     positions = np.array([position for position, _ in entries], dtype="<i4")
     weights = np.array([weight for _, weight in entries], dtype="u1")
-    return Row(term, len(entries), positions.tobytes(), weights.tobytes())
+    return Posting(term, document_id, positions.tobytes(), weights.tobytes())
 
 
 def _idf(chunks: int, total: int) -> float:

@@ -33,7 +33,7 @@ from graph.knowledge.ownership import Ownership
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Hit = tuple[str, float]
+Near = tuple[str, float]
 
 _SERVER_TIMEOUT_S = 10.0
 # Records in one request; Chroma Cloud takes and gives no more than 300.
@@ -137,7 +137,7 @@ class Vectors:
         """Add the vectors of a document's chunks; the same ids again replace theirs."""
         await self._call(self._add, self._name(project_id), document_id, ids, vectors)
 
-    async def search(self, project_id: str, vector: Sequence[float], limit: int) -> list[Hit]:
+    async def search(self, project_id: str, vector: Sequence[float], limit: int) -> list[Near]:
         """Give the nearest chunks as (id, cosine similarity), best first, `limit` at most.
 
         A project without vectors gives none.
@@ -200,7 +200,7 @@ class Vectors:
                 metadatas=[{"document_id": document_id}] * len(batch),
             )
 
-    def _search(self, name: str, vector: Sequence[float], limit: int) -> list[Hit]:
+    def _search(self, name: str, vector: Sequence[float], limit: int) -> list[Near]:
         collection = self._collection(name)
         if collection is None or limit < 1:
             return []
@@ -209,7 +209,7 @@ class Vectors:
         hits = _nearest(collection, vector, wanted) if wanted else []
         if len(hits) < wanted:
             # The index has lost the way to some vectors.
-            hits = _nearest_exactly(collection, vector, self._batch_size)
+            hits = _nearest_of_all(collection, vector, self._batch_size)
         return hits[:limit]
 
     def _everything(self, name: str, limit: int) -> dict[str, Sequence[float]]:
@@ -301,7 +301,7 @@ def _settings() -> Settings:
     return cast(Settings, cast(Any, Settings)(_env_file=None, anonymized_telemetry=False))
 
 
-def _nearest(collection: Collection, vector: Sequence[float], limit: int) -> list[Hit]:
+def _nearest(collection: Collection, vector: Sequence[float], limit: int) -> list[Near]:
     found = collection.query(
         query_embeddings=np.asarray([vector], dtype=np.float32),
         n_results=limit,
@@ -312,10 +312,10 @@ def _nearest(collection: Collection, vector: Sequence[float], limit: int) -> lis
     return [(chunk_id, 1 - distance) for chunk_id, distance in pairs]
 
 
-def _nearest_exactly(collection: Collection, vector: Sequence[float], batch_size: int) -> list[Hit]:
+def _nearest_of_all(collection: Collection, vector: Sequence[float], batch_size: int) -> list[Near]:
     """Compare with every vector; costs some 25 ms for a thousand."""
     asked = np.asarray(vector, dtype=np.float32)
-    hits: list[Hit] = []
+    hits: list[Near] = []
     for start in range(0, collection.count(), batch_size):
         part = collection.get(include=["embeddings"], limit=batch_size, offset=start)
         held = np.asarray(part["embeddings"], dtype=np.float32).reshape(-1, len(asked))
