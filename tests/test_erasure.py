@@ -351,9 +351,7 @@ def test_what_is_indexed_after_its_document_was_erased_is_not_even_written(
 
     async def scenario() -> None:
         async with open_pool(url) as pool:
-            await Passages(pool).store(
-                str(uuid.uuid4()), str(uuid.uuid4()), [(str(uuid.uuid4()), chunk)]
-            )
+            await Passages(pool).store(str(uuid.uuid4()), str(uuid.uuid4()), [chunk])
 
     with pytest.raises(RetrievalFailed, match="was deleted while"):
         asyncio.run(scenario())

@@ -3,21 +3,20 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from graph.errors import DocumentTooLarge, RetrievalFailed
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder, local_embeddings, remote_embeddings
 from graph.knowledge.encodings import decode
 from graph.knowledge.passages import Outline, Passages, Surroundings
-from graph.knowledge.places import record_of
 from graph.knowledge.questions import Question
 from graph.knowledge.ranking import Passage
 from graph.knowledge.reading import LIMITS_ALONE, Reading, read
-from graph.knowledge.rebuilding import Rebuilding
+from graph.knowledge.rebuilding import Progress, Rebuilding, add_chunks
 from graph.knowledge.reranking import Reranker
 from graph.knowledge.searching import Searching
 from graph.knowledge.static_model import StaticModel
@@ -25,8 +24,6 @@ from graph.knowledge.vectors import Vectors
 from graph.postgres import Pool
 from graph.sanitizing import clean
 from graph.settings import PipelineSettings
-
-Progress = Callable[[str, int, int], None]
 
 MOST_OF_A_TEXT = 4_000_000
 """Bytes; no model's context window holds more."""
@@ -120,8 +117,8 @@ class Library:
         chunks: Sequence[Chunk],
         *,
         progress: Progress | None = None,
-    ) -> int:
-        """Make a document searchable and give the number of its chunks; repeating is harmless.
+    ) -> None:
+        """Make a document searchable; repeating is harmless.
 
         It is found once its row says `indexed`. `progress` is called with the stage
         (`storing`, `embedding`), what is done and the total.
@@ -129,11 +126,10 @@ class Library:
         report = progress or _silent
         async with self._room:
             report("storing", 0, len(chunks))
-            await self._passages.store(project_id, document_id, _numbered(document_id, chunks))
+            await self._passages.store(project_id, document_id, chunks)
             report("storing", len(chunks), len(chunks))
             await self._embed(project_id, document_id, chunks, report)
         self._searching.forget(project_id)
-        return len(chunks)
 
     async def refine(self, project_id: str, document_id: str) -> None:
         """Replace a document's quick vectors by better ones; repeating is harmless.
@@ -142,10 +138,10 @@ class Library:
         """
         if self._embedder.quick is None:
             return
-        chunks = [chunk for _, chunk in await self._passages.chunks(document_id)]
+        chunks = await self._passages.chunks(document_id)
         for start in range(0, len(chunks), _REFINED_AT_ONCE):
             batch = chunks[start : start + _REFINED_AT_ONCE]
-            await self._add(project_id, document_id, batch, quick=False)
+            await add_chunks(self._vectors, self._embedder, project_id, document_id, batch)
         if not await self._forgotten(project_id, document_id):
             await self._passages.mark_refined(document_id)
         self._searching.forget(project_id)
@@ -191,18 +187,12 @@ class Library:
         step = self._embedder.batch_size
         for start in range(0, len(chunks), step):
             batch = chunks[start : start + step]
-            await self._add(project_id, document_id, batch, quick=True)
+            await add_chunks(
+                self._vectors, self._embedder, project_id, document_id, batch, quick=True
+            )
             report("embedding", start + len(batch), len(chunks))
         if not await self._forgotten(project_id, document_id):
             await self._verify(project_id, document_id, len(chunks))
-
-    async def _add(
-        self, project_id: str, document_id: str, chunks: Sequence[Chunk], *, quick: bool
-    ) -> None:
-        texts = [chunk.searchable for chunk in chunks]
-        vectors = await self._embedder.embed_documents(texts, quick=quick)
-        records = [record_of((document_id, chunk.position)) for chunk in chunks]
-        await self._vectors.add(project_id, document_id, records, vectors)
 
     async def _forgotten(self, project_id: str, document_id: str) -> bool:
         """Whether the document was deleted meanwhile; then undo what was added since."""
@@ -261,11 +251,6 @@ def _open_vectors(settings: PipelineSettings, embedding_model: str) -> Vectors:
     if settings.chroma_url:
         return Vectors.open_server(settings.chroma_url, embedding_model)
     return Vectors.open_embedded(settings.data_dir / "chroma", embedding_model)
-
-
-def _numbered(document_id: str, chunks: Sequence[Chunk]) -> list[tuple[str, Chunk]]:
-    namespace = UUID(document_id)
-    return [(str(uuid5(namespace, str(chunk.position))), chunk) for chunk in chunks]
 
 
 def _texts(files: dict[str, bytes]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import psycopg
 from psycopg.rows import DictRow
@@ -75,7 +75,7 @@ _SURROUNDINGS = """
 
 
 _ALL = """
-    select id, position, page_number, heading, text from chunks
+    select position, page_number, heading, text from chunks
      where document_id = %s order by position
 """
 
@@ -114,15 +114,12 @@ class Passages:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def store(
-        self, project_id: str, document_id: str, chunks: Sequence[tuple[str, Chunk]]
-    ) -> None:
-        """Put (id, chunk) in place of all the document's chunks, at once or not at all.
+    async def store(self, project_id: str, document_id: str, chunks: Sequence[Chunk]) -> None:
+        """Put `chunks` in place of all the document's, at once or not at all.
 
-        Raises RetrievalFailed when the document is gone.
+        The same position gives the same id again. Raises RetrievalFailed when the document is gone.
         """
-        plain = [chunk for _, chunk in chunks]
-        found = await asyncio.to_thread(postings.postings_of, document_id, plain)
+        found = await asyncio.to_thread(postings.postings_of, document_id, chunks)
         owner = (UUID(document_id), UUID(project_id))
         with _translated():
             async with self._pool.connection() as conn, conn.transaction(), conn.cursor() as cursor:
@@ -132,9 +129,10 @@ class Passages:
                     raise RetrievalFailed(_DELETED)
                 await cursor.execute("delete from chunks where document_id = %s", owner[:1])
                 async with cursor.copy(_COPY) as copy:
-                    for chunk_id, chunk in chunks:
+                    for chunk in chunks:
+                        chunk_id = uuid5(owner[0], str(chunk.position))
                         place = (chunk.position, chunk.page_number, chunk.heading, chunk.text)
-                        await copy.write_row((UUID(chunk_id), *owner, *place))
+                        await copy.write_row((chunk_id, *owner, *place))
                 await postings.store(conn, project_id, document_id, found)
 
     async def store_terms(self, project_id: str, document_id: str, chunks: Sequence[Chunk]) -> None:
@@ -209,10 +207,9 @@ class Passages:
         chunks = [_chunk(row) for row in rows]
         return {chunk.place: chunk for chunk in chunks}
 
-    async def chunks(self, document_id: str) -> list[tuple[str, Chunk]]:
-        """Give all (id, chunk) of a document, in order."""
-        rows = await self._rows(_ALL, UUID(document_id))
-        return [(str(row.pop("id")), Chunk(**row)) for row in rows]
+    async def chunks(self, document_id: str) -> list[Chunk]:
+        """Give all chunks of a document, in order."""
+        return [Chunk(**row) for row in await self._rows(_ALL, UUID(document_id))]
 
     async def files(
         self, project_id: str, names: Sequence[str], most_bytes: int

@@ -1,13 +1,15 @@
 """Makes what is searched anew from the chunks in Postgres, also for another embedding model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from graph.knowledge.chunking import Chunk
 from graph.knowledge.embeddings import Embedder
 from graph.knowledge.passages import Passages
 from graph.knowledge.places import record_of
 from graph.knowledge.vectors import Vectors
 
 Progress = Callable[[str, int, int], None]
+"""Told of a stage, what of it is done, and the total."""
 
 
 class Rebuilding:
@@ -51,13 +53,25 @@ class Rebuilding:
         return len(missing)
 
     async def _add(self, vectors: Vectors, project_id: str, document_id: str) -> None:
-        chunks = [chunk for _, chunk in await self._passages.chunks(document_id)]
+        chunks = await self._passages.chunks(document_id)
         await self._passages.store_terms(project_id, document_id, chunks)
         step = self._embedder.batch_size
         for start in range(0, len(chunks), step):
             batch = chunks[start : start + step]
-            texts = [chunk.searchable for chunk in batch]
-            records = [record_of((document_id, chunk.position)) for chunk in batch]
-            embedded = await self._embedder.embed_documents(texts)
-            await vectors.add(project_id, document_id, records, embedded)
+            await add_chunks(vectors, self._embedder, project_id, document_id, batch)
         await self._passages.mark_refined(document_id)
+
+
+async def add_chunks(
+    vectors: Vectors,
+    embedder: Embedder,
+    project_id: str,
+    document_id: str,
+    chunks: Sequence[Chunk],
+    *,
+    quick: bool = False,
+) -> None:
+    """Embed chunks of a document and add them to `vectors`; raises RetrievalFailed."""
+    embedded = await embedder.embed_documents([chunk.searchable for chunk in chunks], quick=quick)
+    records = [record_of((document_id, chunk.position)) for chunk in chunks]
+    await vectors.add(project_id, document_id, records, embedded)
