@@ -21,11 +21,10 @@ from api.database.migrations import is_newest
 from api.server import sentence_of
 from api.settings import Settings
 from graph.errors import ModelError, ModelUnusable
-from graph.knowledge.embeddings import local_embeddings, remote_embeddings
+from graph.knowledge.library import open_embedder, open_vectors
 from graph.knowledge.ownership import VectorsInUse
 from graph.knowledge.reranking import Reranker
 from graph.knowledge.static_model import StaticModel
-from graph.knowledge.vectors import Vectors
 from graph.models import EMBEDDED, Models, Resolved, open_models
 from graph.offers import ProviderOffers
 from graph.postgres import embedded_postgres, open_pool
@@ -144,11 +143,7 @@ async def _check_jwks(url: str) -> str:
 
 
 async def _check_vectors(settings: Settings, stack: AsyncExitStack) -> str:
-    if settings.chroma_url:
-        vectors = await asyncio.to_thread(Vectors.open_server, settings.chroma_url, "doctor")
-    else:
-        folder = settings.data_dir / "chroma"
-        vectors = await asyncio.to_thread(Vectors.open_embedded, folder, "doctor")
+    vectors = await asyncio.to_thread(open_vectors, settings, "doctor")
     stack.enter_context(vectors)
     await vectors.heartbeat()
     return f"Chroma answers{_at(settings.chroma_url)}"
@@ -191,13 +186,12 @@ async def _refuse_what_cannot_be_written(connection: psycopg.AsyncConnection[Any
 
 
 async def _check_embeddings(settings: Settings) -> str:
-    url, model = settings.embedding_base_url, settings.embedding_model
-    if url and model:
-        embedder = remote_embeddings(url, settings.embedding_api_key, model)
-    else:
-        embedder = await asyncio.to_thread(lambda: local_embeddings(StaticModel()))
-    vector = await embedder.embed_query("How high is the water?")
-    return f"{embedder.name} gives {len(vector)} dimensions{_at(url)}"
+    embedder = await asyncio.to_thread(lambda: open_embedder(settings, StaticModel()))
+    try:
+        vector = await embedder.embed_query("How high is the water?")
+    finally:
+        await embedder.close()
+    return f"{embedder.name} gives {len(vector)} dimensions{_at(settings.embedding_base_url)}"
 
 
 async def _check_reranker(settings: Settings, url: str) -> str:

@@ -1,6 +1,7 @@
 """The commands: against a running service, against servers that misbehave, and on their own."""
 
 import asyncio
+import gc
 import json
 import shutil
 import signal
@@ -616,7 +617,7 @@ def test_doctor_says_of_each_part_what_is_wrong_and_what_to_do(tmp_path: Path) -
     assert done.stderr == ""
 
 
-def test_doctor_asks_for_the_keys_of_tokens_and_the_fallback(
+def test_doctor_asks_for_the_keys_of_tokens_the_embeddings_and_the_fallback(
     model: OpenAIStandIn, start_service: ServiceFactory, postgres_url: str
 ) -> None:
     with OpenAIStandIn() as backup, IdentityStandIn() as identity:
@@ -630,13 +631,22 @@ def test_doctor_asks_for_the_keys_of_tokens_and_the_fallback(
             with service.client() as http:
                 entered = http.post("/providers", json={**body, "baseUrl": backup.base_url})
             assert entered.status_code == 201, entered.text
-        settings = service.settings.model_copy(update={"jwt_jwks_url": identity.jwks_url})
+        others = {
+            "jwt_jwks_url": identity.jwks_url,
+            "embedding_base_url": model.base_url,
+            "embedding_model": "embed-1",
+        }
+        settings = service.settings.model_copy(update=others)
         identity.publish(SigningKey.made("one"))
         good = findings(settings)
         backup.will(Answer(status=503))
         identity.publish()
         bad = findings(settings)
+    # An open connection would be told as a warning, which fails the test.
+    gc.collect()
     assert good["Token keys"] == f"OK     1 key at {urlsplit(identity.url).netloc}"
+    where = urlsplit(model.base_url).netloc
+    assert good["Embeddings"] == f"OK     embed-1 gives 64 dimensions at {where}"
     assert "; the fallback small answered in " in good["Language model"]
     assert {part: words for part, words in bad.items() if words.startswith("WRONG")} == {
         "Token keys": "WRONG  JWT_JWKS_URL: there is no key that can sign tokens: RSA from 2048 "

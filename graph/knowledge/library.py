@@ -221,9 +221,9 @@ async def open_library(settings: PipelineSettings, pool: Pool) -> AsyncIterator[
         RetrievalFailed: the Chroma server cannot be reached.
     """
     static = await asyncio.to_thread(StaticModel)
-    embedder = await asyncio.to_thread(_open_embedder, settings, static)
+    embedder = await asyncio.to_thread(open_embedder, settings, static)
     reranker = _open_reranker(settings)
-    vectors = await asyncio.to_thread(_open_vectors, settings, embedder.name)
+    vectors = await asyncio.to_thread(open_vectors, settings, embedder.name)
     try:
         yield Library(vectors, Passages(pool), embedder, static, reranker)
     finally:
@@ -233,7 +233,8 @@ async def open_library(settings: PipelineSettings, pool: Pool) -> AsyncIterator[
             await reranker.close()
 
 
-def _open_embedder(settings: PipelineSettings, static: StaticModel) -> Embedder:
+def open_embedder(settings: PipelineSettings, static: StaticModel) -> Embedder:
+    """The embedding model of these settings, to be closed; blocks."""
     if not (settings.embedding_base_url and settings.embedding_model):
         return local_embeddings(static)
     return remote_embeddings(
@@ -247,7 +248,8 @@ def _open_reranker(settings: PipelineSettings) -> Reranker | None:
     return Reranker(settings.rerank_base_url, settings.rerank_api_key, settings.rerank_model)
 
 
-def _open_vectors(settings: PipelineSettings, embedding_model: str) -> Vectors:
+def open_vectors(settings: PipelineSettings, embedding_model: str) -> Vectors:
+    """The vector store of these settings, to be closed; blocks, and raises as `open_library`."""
     if settings.chroma_url:
         return Vectors.open_server(settings.chroma_url, embedding_model)
     return Vectors.open_embedded(settings.data_dir / "chroma", embedding_model)
