@@ -11,7 +11,8 @@ from api.access.rules import Caller, GuardedRoute, Use
 from api.active_html import stripped
 from api.conversations import own_conversation
 from api.dependencies import Parts, Service
-from api.errors import Refusal, invalid, not_found
+from api.errors import Refusal, not_found
+from api.questions import check_limits, not_blank
 from api.runs.dialects import Told
 from api.runs.ending import citation_row, warning_row
 from api.runs.keys import RequestKey, key_for
@@ -94,19 +95,14 @@ async def ask(
 
 async def _checked(body: Question, service: Parts) -> str:
     """The message without active HTML; refuses what does not keep to the limits."""
-    longest = service.settings.chat_max_message_length
-    if len(body.message) > longest:
-        raise invalid("message", f"must have at most {longest} characters", "string_too_long")
+    check_limits(service, body.message)
     if body.mode != "docs" and service.settings.tavily_api_key is None:
         raise Refusal(
             400,
             "web_search_not_configured",
             "Web search is not set up here. Use mode `docs`, or have TAVILY_API_KEY set.",
         )
-    question = await stripped(body.message)
-    if not question.strip():
-        raise invalid("message", "must not be blank")
-    return question
+    return not_blank(await stripped(body.message))
 
 
 class ChatDialect:

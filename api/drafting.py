@@ -1,6 +1,5 @@
 """The drafting API's stream: a document written from its template and the project's documents."""
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,16 +7,15 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Depends
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.access.principals import Principal
 from api.access.resolver import Access, access_to, brief_of
 from api.access.rules import NO_PROJECT, Caller, GuardedRoute, rule
-from api.active_html import strip_active_html
 from api.dependencies import Parts, Service
-from api.errors import DRAFTING_PREFIX, Refusal, invalid
+from api.errors import DRAFTING_PREFIX, Refusal
 from api.first_use import ProjectTaken
+from api.questions import HistoryEntry, check_limits, known_doc_type, safely
 from api.runs.dialects import Told
 from api.runs.ending import citation_row, warning_row
 from api.runs.keys import Key, RequestKey, key_for
@@ -34,19 +32,12 @@ from graph.errors import (
 )
 from graph.events import Event, Failed, Finished, TokensStreamed
 from graph.sanitizing import one_line
-from graph.state import UNSORTED, Message, Role
+from graph.state import UNSORTED
 
 router = APIRouter(prefix=f"{DRAFTING_PREFIX}/chat", tags=["drafting"], route_class=GuardedRoute)
 
 
 Texts = Annotated[dict[CleanText, CleanText], FIRST_WRONG]
-
-
-class HistoryEntry(BaseModel):
-    """An earlier message of the conversation."""
-
-    role: Role
-    content: CleanText
 
 
 class StreamRequest(BaseModel):
@@ -103,73 +94,6 @@ async def draft(
     )
     run_id = await _begin(service, caller, asked, await key_for("drafting", key, body))
     return EventStream(await service.runs.begun(run_id, caller.id), run_id=str(run_id))
-
-
-def check_limits(
-    service: Parts, message: str, history: Sequence[HistoryEntry], history_field: str
-) -> None:
-    """Refuse what is longer than the settings allow.
-
-    Raises:
-        RequestValidationError: 422 that names the field and its limit.
-    """
-    longest = service.settings.chat_max_message_length
-    most = service.settings.chat_max_history_messages
-    if len(message) > longest:
-        raise invalid("message", f"must have at most {longest} characters", "string_too_long")
-    if len(history) > most:
-        raise invalid(history_field, f"must have at most {most} entries", "too_long")
-    for at, entry in enumerate(history):
-        if len(entry.content) > longest:
-            raise RequestValidationError(
-                [
-                    {
-                        "type": "string_too_long",
-                        "loc": ("body", history_field, at, "content"),
-                        "msg": f"must have at most {longest} characters",
-                    }
-                ]
-            )
-
-
-async def safely(message: str, history: Sequence[HistoryEntry]) -> tuple[str, tuple[Message, ...]]:
-    """The message and history without active HTML; in a thread, since much text takes seconds.
-
-    Raises:
-        RequestValidationError: 422, nothing of the message is left.
-    """
-    return await asyncio.to_thread(_safe, message, history)
-
-
-def _safe(message: str, history: Sequence[HistoryEntry]) -> tuple[str, tuple[Message, ...]]:
-    entries: list[Message] = [
-        {"role": h.role, "content": strip_active_html(h.content), "id": str(uuid.uuid4())}
-        for h in history
-    ]
-    question = strip_active_html(message)
-    if not question.strip():
-        raise invalid("message", "must not be blank")
-    return question, tuple(entries)
-
-
-async def known_doc_type(
-    service: Parts, name: str, *, caller: Principal, project_id: uuid.UUID | None = None
-) -> str:
-    """`name`, if there is such a document type, for everybody or in the project.
-
-    Raises:
-        RequestValidationError: 422 that names the nearest types.
-    """
-    if name == UNSORTED:
-        return name
-    wording = await service.texts.wording()
-    # Nobody is told which types somebody else's project has.
-    if project_id and not wording.knows(name) and await access_to(service.pool, caller, project_id):
-        wording = await service.texts.wording(str(project_id))
-    if not wording.knows(name):
-        shown = one_line(name, 60)
-        raise invalid("doc_type", f"There is no document type {shown!r}. {wording.nearest(shown)}")
-    return name
 
 
 async def _enter_project(service: Parts, caller: Principal, project_id: uuid.UUID) -> Access | None:

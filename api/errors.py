@@ -58,9 +58,11 @@ def not_found(what: str) -> Refusal:
     return Refusal(404, "not_found", f"There is no such {what}.")
 
 
-def invalid(field: str, message: str, kind: str = "value_error") -> RequestValidationError:
-    """A field of the body that does not validate, in the shape of FastAPI's own errors."""
-    return RequestValidationError([{"type": kind, "loc": ("body", field), "msg": message}])
+def invalid(
+    field: str, message: str, kind: str = "value_error", *within: str | int
+) -> RequestValidationError:
+    """A field of the body, or a place within it, that does not validate; shaped as FastAPI's."""
+    return RequestValidationError([{"type": kind, "loc": ("body", field, *within), "msg": message}])
 
 
 DATABASE_AWAY = Refusal(

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field, JsonValue
 
 from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
-from api.drafting import HistoryEntry, check_limits, known_doc_type, safely
 from api.errors import DRAFTING_PREFIX, Refusal
+from api.questions import HistoryEntry, check_limits, known_doc_type, safely
 from api.refusals import DraftingRefused
 from api.runs.dialects import Told
 from api.runs.keys import RequestKey, key_for

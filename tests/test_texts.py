@@ -20,7 +20,7 @@ from standins.openai import Answer, OpenAIStandIn
 from standins.tavily import SearchAnswer, TavilyStandIn
 
 from api.access.principals import LOCAL_USER, Principal
-from api.drafting import known_doc_type
+from api.questions import known_doc_type
 from graph.context import Context
 from graph.errors import TemplateFailed
 from graph.postgres import open_pool
