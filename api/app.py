@@ -52,7 +52,7 @@ from api.origins import Origins
 from api.other_vectors import warn_of_other_vectors
 from api.refusals import refusals_under
 from api.runs import routes as runs
-from api.runs.course import Watch, Watchers
+from api.runs.course import Watchers
 from api.runs.dialects import Dialects
 from api.runs.engine import Runs
 from api.runs.transcripts import Transcripts
@@ -60,12 +60,12 @@ from api.server import GRACE_S
 from api.settings import LOOPBACK_NAMES, Settings, load_settings
 from api.turns import Turns
 from graph.checkpoints import open_checkpoints
-from graph.knowledge.library import open_library
+from graph.knowledge.library import Library, open_library
 from graph.local_model import LentModel
-from graph.models import open_models
+from graph.models import Models, open_models
 from graph.offers import ProviderOffers
 from graph.pipeline import build_pipeline
-from graph.postgres import open_database, open_pool
+from graph.postgres import Pool, open_database, open_pool
 from graph.providers import Providers
 from graph.secrets import open_secrets
 from graph.texts.texts import Texts
@@ -123,12 +123,7 @@ async def open_parts(
 
         # First what may be refused: another process may own the data folder.
         library = await stack.enter_async_context(open_library(settings, pool))
-        providers = Providers(pool, await asyncio.to_thread(open_secrets, settings))
-        await providers.rotate()
-        rows = ProviderOffers(providers, settings)
-        models = await asyncio.to_thread(open_models, settings, rows, lent_model)
-        stack.push_async_callback(models.aclose)
-        await models.refresh()
+        providers, models = await _open_models(stack, settings, pool, lent_model)
         web = open_web_search(settings)
         if web is not None:
             stack.push_async_callback(web.close)
@@ -141,23 +136,8 @@ async def open_parts(
         build = partial(build_pipeline, texts=texts, library=library, web=web, models=models)
         fair_use = FairUse(pool, Limits.of(settings))
         measured = Metrics()
-        watchers: list[Watch] = [measured.run_ended]
-        if settings.otel_exporter_otlp_endpoint:
-            # Nobody else needs it.
-            from api.spans import open_spans  # noqa: PLC0415
-
-            watchers.append(await stack.enter_async_context(open_spans(settings)))
-        runs = Runs(
-            pool,
-            fair_use,
-            DIALECTS,
-            retention=timedelta(minutes=settings.run_retention_minutes),
-            cancel_on_disconnect=settings.chat_on_disconnect == "cancel",
-            reruns=settings.chat_on_crash == "rerun",
-            price_of=models.price,
-            most_recalled=models.most_recalled,
-            watch=Watchers(*watchers),
-        )
+        watchers = await _open_watchers(stack, settings, measured)
+        runs = _runs_of(settings, pool, fair_use, models, watchers)
         forgetful_pipeline = build()
         turns = Turns(
             pool,
@@ -172,11 +152,8 @@ async def open_parts(
             runs.open(turns.begin_again, alone=not has_others, grace_s=GRACE_S)
         )
         await warn_of_other_vectors(pool, runs.process_id, await library.store_id())
-        ingestion = Ingestion(pool, library)
-        job_pool = await stack.enter_async_context(open_pool(url, max_size=_JOB_CONNECTIONS))
-        await stack.enter_async_context(
-            ingestion.open(job_pool, alone=settings.chroma_url is None and not is_worker)
-        )
+        is_alone = settings.chroma_url is None and not is_worker
+        ingestion = await _open_ingestion(stack, url, pool, library, alone=is_alone)
         # Only the embedded server is the service's own.
         clean = None if settings.database_url else partial(scrub, url)
         erasure = Erasure(pool, library, saver, runs, clean)
@@ -199,6 +176,52 @@ async def open_parts(
             erasure=erasure,
             metrics=measured,
         )
+
+
+async def _open_models(
+    stack: AsyncExitStack, settings: Settings, pool: Pool, lent_model: LentModel | None
+) -> tuple[Providers, Models]:
+    providers = Providers(pool, await asyncio.to_thread(open_secrets, settings))
+    await providers.rotate()
+    rows = ProviderOffers(providers, settings)
+    models = await asyncio.to_thread(open_models, settings, rows, lent_model)
+    stack.push_async_callback(models.aclose)
+    await models.refresh()
+    return providers, models
+
+
+async def _open_watchers(stack: AsyncExitStack, settings: Settings, measured: Metrics) -> Watchers:
+    if not settings.otel_exporter_otlp_endpoint:
+        return Watchers(measured.run_ended)
+    # Nobody else needs it.
+    from api.spans import open_spans  # noqa: PLC0415
+
+    return Watchers(measured.run_ended, await stack.enter_async_context(open_spans(settings)))
+
+
+def _runs_of(
+    settings: Settings, pool: Pool, fair_use: FairUse, models: Models, watchers: Watchers
+) -> Runs:
+    return Runs(
+        pool,
+        fair_use,
+        DIALECTS,
+        retention=timedelta(minutes=settings.run_retention_minutes),
+        cancel_on_disconnect=settings.chat_on_disconnect == "cancel",
+        reruns=settings.chat_on_crash == "rerun",
+        price_of=models.price,
+        most_recalled=models.most_recalled,
+        watch=watchers,
+    )
+
+
+async def _open_ingestion(
+    stack: AsyncExitStack, url: str, pool: Pool, library: Library, *, alone: bool
+) -> Ingestion:
+    ingestion = Ingestion(pool, library)
+    job_pool = await stack.enter_async_context(open_pool(url, max_size=_JOB_CONNECTIONS))
+    await stack.enter_async_context(ingestion.open(job_pool, alone=alone))
+    return ingestion
 
 
 def create_app(
@@ -226,21 +249,7 @@ def create_app(
         redoc_url=None,
         openapi_url=None,
     )
-    if not (chosen.needs_credentials or chosen.allow_anonymous):
-        app.add_middleware(KnownHosts, names=LOOPBACK_NAMES, origins=chosen.cors_origin_regex)
-    app.add_middleware(BodyLimit, body_mb=chosen.max_body_mb, upload_mb=chosen.max_upload_mb)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origin_regex=chosen.cors_origin_regex,
-        allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
-        allow_headers=["*"],
-        expose_headers=["X-Run-Id", "Retry-After", "ETag"],
-        allow_credentials=True,
-    )
-    if chosen.otel_exporter_otlp_endpoint:
-        app.add_middleware(Origins)
-    # The last one is the first: no answer goes out without them.
-    app.add_middleware(BrowserHeaders)
+    _add_middleware(app, chosen)
     add_error_handlers(app)
     for part in page, health, docs:
         app.include_router(part.router)
@@ -251,6 +260,24 @@ def create_app(
         app.include_router(part.router, responses=refusals_under(part.router.prefix))
     refuse_unguarded(app)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    if not (settings.needs_credentials or settings.allow_anonymous):
+        app.add_middleware(KnownHosts, names=LOOPBACK_NAMES, origins=settings.cors_origin_regex)
+    app.add_middleware(BodyLimit, body_mb=settings.max_body_mb, upload_mb=settings.max_upload_mb)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origin_regex=settings.cors_origin_regex,
+        allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["X-Run-Id", "Retry-After", "ETag"],
+        allow_credentials=True,
+    )
+    if settings.otel_exporter_otlp_endpoint:
+        app.add_middleware(Origins)
+    # The last one is the first: no answer goes out without them.
+    app.add_middleware(BrowserHeaders)
 
 
 def _lifespan_of(settings: Settings, lent_model: LentModel | None, is_worker: bool) -> Lifespan:
