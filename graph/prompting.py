@@ -97,7 +97,7 @@ class Prompting:
     def _fitted(self, state: State, context: Context, budget: Budget) -> Prompt:
         template = state.get("template")
         prompts = _pinned(state)
-        instructions = _render_system(prompts, state, context, template)
+        instructions = _render_system(prompts, state, context)
         asked = self._fences.wrap("question", state["messages"][-1]["content"])
         fixed = self._template(template)
         needed, others = _by_dependency(state)
@@ -109,21 +109,12 @@ class Prompting:
         documents += budget.fit_shortened(self._documents(others))
         history = self._fitted_history(budget, _spoken(state["messages"][:-1]))
 
-        blocks = [
-            *fixed,
-            *(part.block for part in (*example, *documents, *cited)),
-        ]
-        asking = render(
-            prompts["layout"],
-            path=prompt_path("question"),
-            material="\n\n".join(blocks),
-            question=asked,
-        )
+        shown = [*fixed, *(part.block for part in (*example, *documents, *cited))]
         return Prompt(
             messages=[
                 {"role": "system", "content": instructions},
                 *history,
-                {"role": "user", "content": asking.strip()},
+                {"role": "user", "content": _render_question(prompts, shown, asked)},
             ],
             sources=sources,
             documents=[part.name for part in documents],
@@ -220,10 +211,8 @@ def _pinned(state: State) -> Prompts:
     return state["prompts"]
 
 
-def _render_system(
-    prompts: Prompts, state: State, context: Context, template: Template | None
-) -> str:
-    json = is_json_template(state)
+def _render_system(prompts: Prompts, state: State, context: Context) -> str:
+    template, json = state.get("template"), is_json_template(state)
     return render(
         prompts["system"],
         path=prompts["system_path"],
@@ -234,6 +223,15 @@ def _render_system(
         title=template["title"] if template else "",
         format="JSON" if json else "Markdown",
         is_json="yes" if json else "",
+    ).strip()
+
+
+def _render_question(prompts: Prompts, material: Sequence[str], question: str) -> str:
+    return render(
+        prompts["layout"],
+        path=prompt_path("question"),
+        material="\n\n".join(material),
+        question=question,
     ).strip()
 
 
