@@ -173,24 +173,14 @@ class Providers:
             raise DefaultDisabled(
                 "The default provider cannot be disabled. Make another one the default first."
             )
-        for column in ("is_default", "is_fallback"):
-            if getattr(provider, column):
-                await connection.execute(
-                    f"update providers set {column} = false, updated_at = now() "
-                    f"where {column} and id <> %s",
-                    (provider.id,),
-                )
-        models = Jsonb([_entry_row(entry) for entry in provider.models])
-        encrypted = self._secrets.encrypt(key) if key else None
+        await _take_over(connection, provider)
+        values = {
+            **{name: getattr(provider, name) for name in _COLUMNS},
+            "models": Jsonb([_entry_row(entry) for entry in provider.models]),
+            "api_key": self._secrets.encrypt(key) if key else None,
+        }
         try:
-            await connection.execute(
-                _WRITE,
-                {
-                    **{name: getattr(provider, name) for name in _COLUMNS},
-                    "models": models,
-                    "api_key": encrypted,
-                },
-            )
+            await connection.execute(_WRITE, values)
         except UniqueViolation as error:
             raise SlugTaken(
                 f"Another provider has the slug {provider.slug!r}. Choose another one."
@@ -224,6 +214,17 @@ class Providers:
         if provider_id not in self._told:
             self._told.add(provider_id)
             log.warning(problem)
+
+
+async def _take_over(connection: AsyncConnection[DictRow], provider: Provider) -> None:
+    """Make no other provider the default where this one is, nor the fallback."""
+    for column in ("is_default", "is_fallback"):
+        if getattr(provider, column):
+            await connection.execute(
+                f"update providers set {column} = false, updated_at = now() "
+                f"where {column} and id <> %s",
+                (provider.id,),
+            )
 
 
 async def _tell(

@@ -2,6 +2,8 @@
 
 import asyncio
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -47,31 +49,11 @@ class WebSearch:
         Raises:
             WebSearchFailed: Tavily refused, was not reached, or sent something else than results.
         """
-        try:
+        with _translated():
             async with asyncio.timeout(_TIMEOUT_S):
                 answer = await self._ask(question, deep=deep)
             pages = _Found.model_validate(answer).results
             return [_source(page) for page in pages if page.url.startswith(("https://", "http://"))]
-        except (InvalidAPIKeyError, ForbiddenError) as error:
-            raise WebSearchFailed(
-                "The web search refused the service's key or its plan is used up. "
-                "Check TAVILY_API_KEY, or use mode `docs`."
-            ) from error
-        except BadRequestError as error:
-            raise WebSearchFailed("The web search did not accept the question.") from error
-        except UsageLimitExceededError as error:
-            raise WebSearchFailed(
-                "The web search is busy. Try again later.", transient=True
-            ) from error
-        except (TimeoutError, TavilyTimeout, httpx.HTTPError) as error:
-            raise WebSearchFailed(
-                "The web search was not reached or failed. Try again later, or use mode `docs`.",
-                transient=True,
-            ) from error
-        except (ValidationError, ValueError) as error:
-            raise WebSearchFailed(
-                "The web search answered with something that is no result.", transient=True
-            ) from error
 
     async def close(self) -> None:
         """Close the connections to Tavily."""
@@ -110,3 +92,27 @@ def _source(page: _Page) -> Source:
         "heading": "",
         "context": text,
     }
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (InvalidAPIKeyError, ForbiddenError) as error:
+        raise WebSearchFailed(
+            "The web search refused the service's key or its plan is used up. "
+            "Check TAVILY_API_KEY, or use mode `docs`."
+        ) from error
+    except BadRequestError as error:
+        raise WebSearchFailed("The web search did not accept the question.") from error
+    except UsageLimitExceededError as error:
+        raise WebSearchFailed("The web search is busy. Try again later.", transient=True) from error
+    except (TimeoutError, TavilyTimeout, httpx.HTTPError) as error:
+        raise WebSearchFailed(
+            "The web search was not reached or failed. Try again later, or use mode `docs`.",
+            transient=True,
+        ) from error
+    except (ValidationError, ValueError) as error:
+        raise WebSearchFailed(
+            "The web search answered with something that is no result.", transient=True
+        ) from error
