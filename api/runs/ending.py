@@ -130,6 +130,38 @@ def _names(end: End) -> Set[str]:
 
 
 def _values(end: End, names: Set[str]) -> dict[str, Any]:
+    *earlier, last = end.batches[-2:]
+    return {
+        **_run_columns(end, names),
+        **_message_columns(end, names),
+        "added": end.added,
+        **_batch_columns("earlier", earlier[0] if earlier else None),
+        **_batch_columns("last", last),
+        "channel": NEWS,
+        **accounts.columns_of(end.spent),
+        **checkpoints.columns_of(end.checkpoint),
+    }
+
+
+def _run_columns(end: End, names: Set[str]) -> dict[str, Any]:
+    row, shown = end.row, end.documents
+    return {
+        "run": row.id,
+        "status": row.status,
+        "seq": row.seq,
+        "finish_reason": row.finish_reason,
+        "error": row.error and Jsonb(row.error),
+        "is_retryable": row.is_retryable,
+        "next": row.next_run_id,
+        "documents": list(shown),
+        "names": list(shown.values()),
+        "shows_erased": not names >= set(shown.values()),
+        "project": row.project_id,
+        "owner": row.owner_id,
+    }
+
+
+def _message_columns(end: End, names: Set[str]) -> dict[str, Any]:
     """What is cited is kept as it was cited, and all that the web search found.
 
     So the chunk ids resolve whatever becomes of the documents. What was erased while the run was
@@ -139,37 +171,17 @@ def _values(end: End, names: Set[str]) -> dict[str, Any]:
     citations = [citation_row(citation) for citation in answer.citations]
     cited = [citation.source for citation in answer.citations]
     kept = {source["id"]: source for source in (*cited, *end.web_sources) if row.project_id}
-    shows_erased = not names >= set(end.documents.values())
-    *earlier, last = end.batches[-2:]
     return {
-        "run": row.id,
-        "status": row.status,
-        "seq": row.seq,
-        "finish_reason": row.finish_reason,
-        "error": row.error and Jsonb(row.error),
-        "is_retryable": row.is_retryable,
-        "next": row.next_run_id,
-        "documents": list(end.documents),
-        "names": list(end.documents.values()),
-        "shows_erased": shows_erased,
-        "project": row.project_id,
-        "owner": row.owner_id,
         "answer": answer.text,
         "answer_status": "complete" if row.status == "done" else row.status,
         "citations": Jsonb(without_quotes(citations, names)),
         "prompt_version": answer.prompt_version,
         "template_version": answer.template_version,
         "passages": Json([_passage(one) for one in kept.values() if _is_there(one, names)]),
-        "added": end.added,
-        **_columns("earlier", earlier[0] if earlier else None),
-        **_columns("last", last),
-        "channel": NEWS,
-        **accounts.columns_of(end.spent),
-        **checkpoints.columns_of(end.checkpoint),
     }
 
 
-def _columns(name: str, batch: Batch | None) -> dict[str, Any]:
+def _batch_columns(name: str, batch: Batch | None) -> dict[str, Any]:
     return {
         f"{name}_seq": batch and batch.first,
         f"{name}_count": batch and len(batch.frames),
