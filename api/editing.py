@@ -119,6 +119,29 @@ class Edit:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What is to be at a path, null for what lies beneath, where `expected` still counts."""
+
+    scope: Scope
+    caller: Principal
+    path: str
+    content: str | None
+    expected: str | None
+
+    async def note(self, connection: Connection, after: Text | None) -> None:
+        project_id = self.scope.project_id
+        await note(
+            connection,
+            self.caller,
+            "text.given_up" if self.content is None else "text.edited",
+            target=("text", self.path),
+            project_id=uuid.UUID(project_id) if project_id else None,
+            old_version=self.expected,
+            new_version=after.version if after else None,
+        )
+
+
 async def write(
     service: Parts,
     scope: Scope,
@@ -144,7 +167,7 @@ async def write(
     require_match(expected, if_match, if_none_match)
     # What this finds is remembered: the check that other writers wait for takes no time then.
     await asyncio.get_running_loop().run_in_executor(_JUDGE, _judge, now, path, content)
-    saved = await _save(service, scope, caller, path, content, expected, check)
+    saved = await _save(service, _Change(scope, caller, path, content, expected), check)
     assert saved is not None
     return Edit(saved, found, expected is None)
 
@@ -157,7 +180,7 @@ async def give_up(
     Raises:
         Refusal: 412, the text has changed.
     """
-    return await _save(service, scope, caller, path, None, expected, None)
+    return await _save(service, _Change(scope, caller, path, None, expected))
 
 
 async def check_with(wording: Wording, texts: Mapping[str, str]) -> list[TextFinding]:
@@ -166,34 +189,17 @@ async def check_with(wording: Wording, texts: Mapping[str, str]) -> list[TextFin
 
 
 async def _save(
-    service: Parts,
-    scope: Scope,
-    caller: Principal,
-    path: str,
-    content: str | None,
-    expected: str | None,
-    check: Callable[[Wording], Awaitable[None]] | None,
+    service: Parts, change: _Change, check: Callable[[Wording], Awaitable[None]] | None = None
 ) -> Text | None:
-    async def noted(connection: Connection, after: Text | None) -> None:
-        await note(
-            connection,
-            caller,
-            "text.given_up" if content is None else "text.edited",
-            target=("text", path),
-            project_id=uuid.UUID(scope.project_id) if scope.project_id else None,
-            old_version=expected,
-            new_version=after.version if after else None,
-        )
-
     try:
         return await service.texts.save(
-            path,
-            content,
-            project_id=scope.project_id,
-            expected=expected,
-            author_id=caller.id,
+            change.path,
+            change.content,
+            project_id=change.scope.project_id,
+            expected=change.expected,
+            author_id=change.caller.id,
             check=check,
-            noted=noted,
+            noted=change.note,
         )
     except TextChanged as error:
         raise changed(error.version) from error
