@@ -102,7 +102,8 @@ async def _checked(body: Question, service: Parts) -> str:
             "web_search_not_configured",
             "Web search is not set up here. Use mode `docs`, or have TAVILY_API_KEY set.",
         )
-    return not_blank(await stripped(body.message))
+    [message] = await stripped(body.message)
+    return not_blank(message)
 
 
 class ChatDialect:

@@ -1,6 +1,5 @@
 """What may be asked: the limits of a question and its history, and which type is to be drafted."""
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel
 
 from api.access.principals import Principal
 from api.access.resolver import access_to
-from api.active_html import strip_active_html
+from api.active_html import stripped
 from api.dependencies import Parts
 from api.errors import invalid
 from api.schema import CleanText
@@ -58,20 +57,17 @@ def not_blank(message: str) -> str:
 
 
 async def safely(message: str, history: Sequence[HistoryEntry]) -> tuple[str, tuple[Message, ...]]:
-    """The message and history without active HTML; in a thread, since much text takes seconds.
+    """The message and history without active HTML.
 
     Raises:
         RequestValidationError: 422, nothing of the message is left.
     """
-    return await asyncio.to_thread(_safe, message, history)
-
-
-def _safe(message: str, history: Sequence[HistoryEntry]) -> tuple[str, tuple[Message, ...]]:
+    question, *said = await stripped(message, *(entry.content for entry in history))
     entries: list[Message] = [
-        {"role": h.role, "content": strip_active_html(h.content), "id": str(uuid.uuid4())}
-        for h in history
+        {"role": entry.role, "content": content, "id": str(uuid.uuid4())}
+        for entry, content in zip(history, said, strict=True)
     ]
-    return not_blank(strip_active_html(message)), tuple(entries)
+    return not_blank(question), tuple(entries)
 
 
 async def known_doc_type(
