@@ -63,7 +63,7 @@ class CitationEntry(CamelModel):
 
 
 class MessageEntry(CamelModel):
-    """A message of a conversation; the versions name the words that made an answer.
+    """A message of a conversation; `model` has written the answer, from words of these versions.
 
     Where its turn was asked again, a later answer counts in place of one that is superseded.
     """
@@ -75,6 +75,7 @@ class MessageEntry(CamelModel):
     citations: list[CitationEntry]
     status: Status
     is_superseded: bool
+    model: str | None
     prompt_version: str | None
     template_version: str | None
 
@@ -277,7 +278,7 @@ from conversations c join {ACCESS} access on access.project_id = c.project_id
 where c.id = %(id)s and c.owner_id = %(me)s and access_tier is not null
 """
 _SELECT_MESSAGES = """
-select id, role, content, created_at, citations, status, is_superseded, prompt_version,
+select id, role, content, created_at, citations, status, is_superseded, model, prompt_version,
     template_version
 from messages where conversation_id = %(id)s order by position, created_at
 """

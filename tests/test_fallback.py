@@ -566,7 +566,11 @@ def test_a_chat_tells_the_model_that_answers(
     expected: tuple[list[str], str, list[str]],
 ) -> None:
     model.will(answer)
-    assert told(ask(http, project, **body)) == expected
+    events = ask(http, project, **body)
+    assert told(events) == expected
+    found = http.get(f"/chat/conversations/{events[0][1]['conversationId']}").json()
+    wrote = expected[1] if "text" in expected[0] else None
+    assert [one["model"] for one in found["conversation"]["messages"]] == [None, wrote]
 
 
 def test_a_web_search_that_fails_gives_meta_then_error(

@@ -96,6 +96,7 @@ def test_an_answer_streams_and_its_citation_opens_the_passage(
     page.reload()
     expect(answers(page).locator("strong")).to_have_text("very")
     expect(answers(page).get_by_role("list", name="Cited")).to_have_text("1 tides.md")
+    expect_complete(page)
 
 
 def test_a_claim_that_is_not_borne_out_is_marked_in_words(

@@ -175,6 +175,7 @@ def _message_columns(end: End, names: Set[str]) -> dict[str, Any]:
         "answer": answer.text,
         "answer_status": "complete" if row.status == "done" else row.status,
         "citations": Jsonb(without_quotes(citations, names)),
+        "model": answer.model,
         "prompt_version": answer.prompt_version,
         "template_version": answer.template_version,
         "passages": Json([_passage(one) for one in kept.values() if _is_there(one, names)]),
@@ -265,7 +266,7 @@ accounted as ({accounts.ADDED}),
 {checkpoints.PUT},
 answered as (
     update messages set content = %(answer)s, status = %(answer_status)s,
-        citations = %(citations)s, prompt_version = %(prompt_version)s,
+        citations = %(citations)s, model = %(model)s, prompt_version = %(prompt_version)s,
         template_version = %(template_version)s
     from ended where messages.id = ended.id
 ),

@@ -2214,7 +2214,7 @@ export interface components {
         };
         /**
          * MessageEntry
-         * @description A message of a conversation; the versions name the words that made an answer.
+         * @description A message of a conversation; `model` has written the answer, from words of these versions.
          *
          *     Where its turn was asked again, a later answer counts in place of one that is superseded.
          */
@@ -2245,6 +2245,8 @@ export interface components {
             status: "complete" | "streaming" | "stopped" | "failed";
             /** Issuperseded */
             isSuperseded: boolean;
+            /** Model */
+            model: string | null;
             /** Promptversion */
             promptVersion: string | null;
             /** Templateversion */

@@ -40,6 +40,7 @@ export class Answer {
     if (!answer.isOver) return answer;
     answer.text = message.content;
     answer.citations = message.citations;
+    answer.model = message.model;
     if (answer.phase === "stopped") answer.notes = [ending("stopped")!];
     return answer;
   }
