@@ -13,6 +13,8 @@ from sse import read
 from standins.openai import Answer, OpenAIStandIn
 from standins.tavily import Page, SearchAnswer, TavilyStandIn
 
+from graph.fences import Fences
+
 TIDES = "# Tides\n\nThe alarm sounds at 4.90 m above chart datum.\n"
 TIDES_READ = "Tides\n\nThe alarm sounds at 4.90 m above chart datum."
 
@@ -350,6 +352,15 @@ def test_what_the_documents_do_not_speak_of_has_no_sources(
     _, (_, sources), *_ = ask(http, project, "How do I show tides in Grafana and Prometheus?")
     assert sources == {"chunks": []}
     assert "4.90" not in str(model.chats[-1].body)
+
+
+def test_no_delimiter_is_known_beforehand_and_the_same_text_keeps_its_own() -> None:
+    here, elsewhere = Fences(), Fences()
+    first, again, other, there = (
+        fences.wrap("source", text).partition("\n")[0]
+        for fences, text in [(here, "High."), (here, "High."), (here, "Low."), (elsewhere, "High.")]
+    )
+    assert (again, len({first, other, there})) == (first, 3)
 
 
 def test_what_a_document_says_cannot_close_its_delimiter(
