@@ -1,13 +1,14 @@
 """Whom tokens stand for, and what is kept of them for keys of one's own."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from callers import with_pool
 from conftest import Service
 
-from api.access import users
+from api.access import keys, users
+from api.access.principals import group_id
 from api.access.tokens import Claims
 from api.access.users import Users
 from graph.postgres import Pool
@@ -75,3 +76,25 @@ def test_with_iat_the_newest_token_counts_whichever_came_last(service: Service) 
 
     with_pool(service, come)
     assert admins(service, subject) == [False]
+
+
+def test_a_key_is_in_the_groups_that_the_newest_token_names_and_in_no_other(
+    service: Service,
+) -> None:
+    subject = uuid.uuid4().hex
+    first = claims(subject, groups=("crew", "port"), issued_at=ISSUED - timedelta(days=1))
+    newest = claims(subject, groups=("port", "yard"), issued_at=ISSUED)
+
+    async def come(pool: Pool) -> list[list[uuid.UUID]]:
+        _, secret = await keys.make(pool, await Users(pool).principal(first), "Of a test")
+        groups = []
+        for each in (first, newest, first):
+            await Users(pool).principal(each)
+            owner = await keys.owner_of(pool, secret)
+            assert owner is not None
+            groups.append(list(owner.groups))
+        return groups
+
+    crew, port, yard = map(group_id, ("crew", "port", "yard"))
+    before, after = sorted([crew, port]), sorted([port, yard])
+    assert with_pool(service, come) == [before, after, after]
