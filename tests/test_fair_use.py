@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from callers import new_key, new_user
 from conftest import Service, ServiceFactory, migrated_database
 from limits import parse
 from limits.aio.storage import MemoryStorage
@@ -30,6 +31,7 @@ from graph.postgres import open_pool
 
 DAY = parse("3/day")
 USER, PROJECT = uuid.UUID(int=1), uuid.UUID(int=2)
+KEY = "a-long-enough-key"
 
 
 # --- settings
@@ -338,6 +340,62 @@ def test_too_many_requests_about_a_project(limited: Service, caller: httpx.Clien
     stream = caller.post("/api/v1/chat/stream", json=drafting(project))
     assert refused(stream, in_drafting_api, told)
     assert caller.get(f"/documents/projects/{other}").status_code == 200
+
+
+def test_a_request_about_a_project_counts_once_and_only_for_who_may_make_it(
+    start_service: ServiceFactory, provider: OpenAIStandIn
+) -> None:
+    with start_service(
+        api_key=KEY,
+        openai_base_url=provider.base_url,
+        openai_model="stand-in",
+        max_project_requests="50/day",
+    ) as service:
+        user = new_user(service, "Ada")
+        with (
+            service.client(**{"X-API-Key": KEY}) as root,
+            service.client(**{"X-API-Key": new_key(service, user)}) as ada,
+        ):
+            closed, shared, new = new_project(root), new_project(root), str(uuid.uuid4())
+            grant = {"targetType": "user", "targetId": str(user.id), "tier": "use"}
+            assert root.post(f"/projects/{shared}/grants", json=grant).status_code == 201
+            with service.changing() as connection:
+                connection.execute("truncate counters")
+            change = {"name": "Port"}
+            answers = [
+                ada.get(f"/projects/{closed}"),
+                ada.patch(f"/projects/{shared}", json=change),
+                # These ask for the caller's access twice.
+                root.patch(f"/projects/{shared}", json=change),
+                root.post(
+                    f"/api/v1/projects/{new}/documents/ingest",
+                    json={"doc_name": "ebb.md", "markdown_content": "The ebb begins at noon."},
+                ),
+            ]
+            assert [answer.status_code for answer in answers] == [404, 403, 200, 200]
+        counted = service.query("select split_part(key, '/', 3) as project, counted from counters")
+    found = {row["project"]: row["counted"] for row in counted}
+    assert found == {shared: 1, new: 1}
+
+
+@pytest.mark.parametrize("of", ["user", "project"])
+def test_with_either_limit_alone_a_run_uses_tokens(
+    start_service: ServiceFactory, provider: OpenAIStandIn, of: str
+) -> None:
+    provider.reset()
+    limit = {f"max_{of}_tokens": "100000/day"}
+    with (
+        start_service(
+            openai_base_url=provider.base_url, openai_model="stand-in", **limit
+        ) as service,
+        service.client() as caller,
+    ):
+        project = new_project(caller)
+        events = read(caller, "POST", f"/chat/projects/{project}", json={"message": "Why?"})
+        rows = service.query("select key, counted from counters")
+    owner = LOCAL_USER.id if of == "user" else project
+    key = f"LIMITER/{of}/{owner}/tokens/100000/1/day"
+    assert rows == [{"key": key, "counted": events[-1].data["totalTokens"]}]
 
 
 def test_no_run_begins_once_the_tokens_are_used_up(
