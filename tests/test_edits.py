@@ -263,11 +263,35 @@ def test_what_made_an_answer_is_kept_and_goes_with_its_project(
             assert await texts.recall(template.version) == {PLAN: (folders.root / PLAN).read_text()}
             async with pool.connection() as connection:
                 await connection.execute("delete from projects where id = %s", (mine,))
+            # As a turn does that goes on while its project is erased.
+            await Texts(**folders.settings, pool=pool).remember(sets, mine)
             assert await texts.recall(version, mine) is None
             assert await told(texts, "prompts/draft.md", mine) == (
                 "Draft {{ title }} as {{ format }}.",
                 "file",
             )
+
+    at(database, scenario)
+
+
+def test_a_text_counts_since_it_was_written_here_whoever_else_wrote_the_same(
+    database: str, folders: Folders
+) -> None:
+    mine, other = str(uuid.uuid4()), str(uuid.uuid4())
+
+    async def scenario(pool: Pool) -> None:
+        texts = Texts(**folders.settings, pool=pool)
+        seen = (await texts.wording()).text(ANSWER).version
+        for project in (mine, other):
+            await make_project(pool, project)
+            await texts.save(ANSWER, "Own.", project_id=project, expected=seen)
+        since, written = [], []
+        for project in (mine, other):
+            text = (await texts.wording(project)).text(ANSWER)
+            since.append(await texts.since([text], project))
+            [newest] = await texts.history(ANSWER, project, limit=1)
+            written.append({ANSWER: newest.created_at})
+        assert since == written
 
     at(database, scenario)
 
