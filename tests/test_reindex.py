@@ -2,12 +2,12 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from conftest import Service, migrated_database
@@ -163,6 +163,86 @@ def test_reindex_takes_away_what_is_in_no_indexed_document_and_survives_an_inter
         assert await shelf.library.count(shelf.project) == 1
 
     play(scenario, embedder)
+
+
+def before_the_change(
+    monkeypatch: pytest.MonkeyPatch, shelf: Shelf, happens: Callable[[], Awaitable[None]]
+) -> None:
+    """Let something happen when the new collection is full and the old one still searched."""
+    change = shelf.vectors.replace
+
+    async def later(project: str) -> None:
+        await happens()
+        await change(project)
+
+    monkeypatch.setattr(shelf.vectors, "replace", later)
+
+
+def test_a_document_that_comes_while_the_others_are_made_anew_has_its_vectors_too(
+    play: Play, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(shelf: Shelf) -> list[int]:
+        late: list[str] = []
+
+        async def come() -> None:
+            late.append(await shelf.add(PUMP))
+
+        documents = [await shelf.add(CAT)]
+        before_the_change(monkeypatch, shelf, come)
+        await shelf.library.reindex(shelf.project)
+        documents += late
+        return [await shelf.vectors.count_document(shelf.project, one) for one in documents]
+
+    assert play(scenario, embedder) == [1, 1]
+
+
+def test_another_process_that_has_read_the_old_vectors_reads_the_new_ones(
+    play: Play, embedder: Embedder, static: StaticModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(shelf: Shelf) -> None:
+        library = Library(shelf.vectors, Passages(shelf.pool), embedder, static)
+        elsewhere = replace(shelf, library=library)
+        found: list[list[str]] = []
+
+        async def look() -> None:
+            found.append(await elsewhere.found("Do kittens nap?"))
+
+        pump, cat = await shelf.add(PUMP), await shelf.add(CAT)
+        for document, chunk in ((pump, CAT[0]), (cat, PUMP[0])):
+            swapped = await embedder.embed_documents([chunk.searchable])
+            await shelf.vectors.delete_document(shelf.project, document)
+            await shelf.vectors.add(shelf.project, document, [record_of((document, 0))], swapped)
+        before_the_change(monkeypatch, shelf, look)
+        await shelf.library.reindex(shelf.project)
+        await look()
+        assert found == [[pump, cat], [cat, pump]]
+
+    play(scenario, embedder)
+
+
+def test_the_full_text_index_is_made_anew_too_and_no_vectors_are_quick_ones_any_more(
+    play: Play, embedder: Embedder
+) -> None:
+    async def scenario(shelf: Shelf) -> None:
+        async def stored() -> tuple[list[Any], list[Any]]:
+            async with shelf.pool.connection() as connection:
+                of = (shelf.project,)
+                terms = await connection.execute(_SELECT_TERMS, of)
+                documents = await connection.execute(_SELECT_DOCUMENTS, of)
+                return await terms.fetchall(), await documents.fetchall()
+
+        pump = await shelf.add(PUMP)
+        terms, documents = await stored()
+        assert (len(terms) > 1, documents) == (True, [{"id": UUID(pump), "is_refined": False}])
+        await shelf.run("delete from postings where document_id = %s", pump)
+        await shelf.library.reindex(shelf.project)
+        assert await stored() == (terms, [{"id": UUID(pump), "is_refined": True}])
+
+    play(scenario, embedder)
+
+
+_SELECT_TERMS = "select * from postings where project_id = %s order by term"
+_SELECT_DOCUMENTS = "select id, is_refined from documents where project_id = %s"
 
 
 def test_a_search_between_the_deletion_of_the_old_and_the_naming_of_the_new_finds_the_new(
