@@ -438,6 +438,23 @@ def test_a_day_later_the_key_is_free(
     assert len(model.chats) == 2
 
 
+@pytest.mark.parametrize("api", APIS)
+def test_a_key_stands_for_a_day_from_the_last_time_that_it_asked(
+    first: Service, here: httpx.Client, model: OpenAIStandIn, api: str, key: str
+) -> None:
+    older = "update run_keys set created_at = created_at - interval '13 hours' where key = %s"
+    model.will(Answer(status=503), Answer(["Good."]))
+    one = post(api, new_project(here))
+    streams = []
+    for _ in range(3):
+        streams.append(one.read(here, key))
+        with first.changing() as database:
+            database.execute(older, (key,))
+    assert [events[-1].name for events in streams] == ["error", "done", "done"]
+    assert streams[2] == streams[1]
+    assert len(model.chats) == 2
+
+
 @pytest.mark.parametrize(
     ("api", "name"),
     [("drafting", "project_context"), ("drafting", "metadata"), ("legacy", "project_context")],
