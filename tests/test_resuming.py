@@ -226,6 +226,23 @@ def test_a_run_that_was_never_begun_names_the_model_that_it_was_to_ask(
     assert model_of(events) == "large"
 
 
+def test_of_a_run_that_nobody_works_on_any_more_the_tokens_that_are_kept_are_counted(
+    http: httpx.Client, service: Service, project: str
+) -> None:
+    run_id = str(uuid.uuid4())
+    said = [f'text {{"type":"text","delta":"{token}"}}' for token in ("High", " water")]
+    with service.changing() as connection:
+        connection.execute(_WAITING, {"run": run_id, "project": project})
+        connection.execute(
+            "insert into run_events (run_id, seq, count, events) values (%s, 2, 2, %s)",
+            (run_id, "\n".join(said)),
+        )
+    assert http.post(f"/runs/{run_id}/stop").json()["run"]["status"] == "stopped"
+    total = http.get("/usage", params={"projectId": project}).json()["total"]
+    counted = {"promptTokens": 0, "completionTokens": 2, "totalTokens": 2}
+    assert total == {"runs": 1, **counted, "cost": None}
+
+
 # As a process leaves it that has lost the database's answer that it was begun.
 _WAITING = """
 with conversation as (
