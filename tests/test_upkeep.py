@@ -2,7 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import psycopg
@@ -18,9 +19,13 @@ from api.runs.accounts import no_price
 from api.runs.ending import Endings
 from api.runs.leases import Lease
 from api.runs.recovery import Recovery, Waiting
-from api.runs.rows import RunRows
+from api.runs.rows import RunRows, Shown
+from api.runs.run import Run
 from api.runs.upkeep import Upkeep
+from api.runs.writer import LogWriter
+from graph.events import SourcesFound
 from graph.postgres import Pool, open_pool
+from graph.state import Source
 
 
 def on_database(url: str, work: Callable[[Pool], Awaitable[None]]) -> None:
@@ -155,4 +160,94 @@ def test_the_lease_is_prolonged_while_much_is_taken_up(
     on_database(url, work)
 
 
+def shelved(url: str, names: Sequence[str]) -> tuple[uuid.UUID, dict[str, uuid.UUID]]:
+    """A project with documents of these names, and their ids."""
+    project, documents = uuid.uuid4(), {name: uuid.uuid4() for name in names}
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "insert into projects (id, owner_id, name) values (%s, %s, 'P')",
+            (project, LOCAL_USER.id),
+        )
+        for name, document in documents.items():
+            connection.execute(_UPLOAD, (document, project, name))
+    return project, documents
+
+
+async def noted(pool: Pool) -> dict[uuid.UUID, tuple[list[str], bool]]:
+    """The documents of each run, and whether it can be followed."""
+    async with pool.connection() as connection:
+        rows = await (await connection.execute(_SELECT_NOTED)).fetchall()
+    return {row["id"]: (row["document_names"], row["is_followable"]) for row in rows}
+
+
+async def until_there_is(pool: Pool, sql: str) -> None:
+    for _ in range(1000):
+        async with pool.connection() as connection:
+            if await (await connection.execute(sql.encode())).fetchone() is not None:
+                return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
+def test_a_document_of_the_same_name_elsewhere_does_not_stand_for_one_that_was_erased(
+    postgres_url: str,
+) -> None:
+    url = make_database(postgres_url)
+
+    async def work(pool: Pool) -> None:
+        (here, documents), (elsewhere, _) = shelved(url, ["ebb.md"]), shelved(url, [])
+        runs = [begin(url, None), begin(url, None)]
+        ids = [str(documents["ebb.md"])]
+        await RunRows(pool).note_documents(
+            [
+                Shown(run, of, ids, ["ebb.md"])
+                for run, of in zip(runs, (here, elsewhere), strict=True)
+            ]
+        )
+        assert await noted(pool) == {runs[0]: (["ebb.md"], True), runs[1]: ([], False)}
+
+    on_database(url, work)
+
+
+def test_a_document_that_a_run_shows_while_another_is_noted_is_noted_next(
+    postgres_url: str,
+) -> None:
+    url = make_database(postgres_url)
+
+    async def work(pool: Pool) -> None:
+        project, documents = shelved(url, ["ebb.md", "flood.md"])
+        rows = RunRows(pool)
+        row = await rows.get(begin(url, None))
+        assert row is not None
+        run = Run(replace(row, api="chat", project_id=project), DIALECTS["chat"](row.told()))
+        writer = LogWriter(pool, rows)
+        writer.add(run)
+
+        async def show(name: str) -> None:
+            source: Source = {
+                "id": str(uuid.uuid4()), "document_id": str(documents[name]), "url": None,
+                "document_name": name, "page_number": None, "text": "High.", "context": "High.",
+            }  # fmt: skip
+            await run.emit(SourcesFound((source,)))
+
+        with psycopg.connect(url) as holding:
+            holding.execute("select from documents where name = 'ebb.md' for update")
+            await show("ebb.md")
+            working = asyncio.create_task(writer.work())
+            await until_there_is(pool, _SELECT_WAITING)
+            await show("flood.md")
+        await until_there_is(pool, "select from runs where document_names = '{flood.md}'")
+        working.cancel()
+
+    on_database(url, work)
+
+
+_SELECT_NOTED = "select id, document_names, is_followable from runs"
+_SELECT_WAITING = """
+select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+_UPLOAD = """
+insert into documents (id, project_id, name, mime_type, size_bytes, sha256, status)
+values (%s, %s, %s, 'text/markdown', 1, '', 'indexed')
+"""
 _SELECT_LEASES = "select lease_until from processes"
