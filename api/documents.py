@@ -13,7 +13,7 @@ from api.access.rules import Caller, EditableProject, GuardedRoute, UsableProjec
 from api.dependencies import Parts, Service
 from api.errors import Refusal, invalid, not_found
 from api.lists import Before, Limit
-from api.resuming import After, LastEventId, place
+from api.resuming import After, LastEventId, StopsAt204, place
 from api.schema import CamelModel
 from api.streams import ingestion_stream_docs
 from api.versions import COLUMNS, Document, content_of, told
@@ -121,13 +121,14 @@ async def get_content(document: UsableDocument, service: Service) -> Response:
 async def follow_document(
     document: UsableDocument,
     service: Service,
+    stops_at_204: StopsAt204,
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> Response:
     """How far a document is: from the start, or after `Last-Event-ID` or `after`; then live."""
     document_id = document["id"]
     last = place(document_id, after, last_event_id)
-    if last and await service.ingestion.progress.is_over(document_id, last):
+    if stops_at_204 and last and await service.ingestion.progress.is_over(document_id, last):
         return NothingFollows(str(document_id))
     content = service.ingestion.progress.follow(document_id, last)
     return EventStream(content, run_id=str(document_id))

@@ -3,12 +3,23 @@
 import uuid
 from typing import Annotated
 
-from fastapi import Header, Query
+from fastapi import Depends, Header, Query, Request
 
 from api.errors import Refusal
 
 After = Annotated[int | None, Query(ge=0, description="The last event that you have.")]
 LastEventId = Annotated[str | None, Header()]
+
+
+def _names_event_streams(request: Request) -> bool:
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+StopsAt204 = Annotated[bool, Depends(_names_event_streams)]
+"""Whether the reader asks for event streams by name, as a browser's `EventSource` does.
+
+It comes again after the end of each stream, unless it gets 204. Others get an empty stream.
+"""
 
 
 def place(stream_id: uuid.UUID, after: int | None, last_event_id: str | None) -> int:

@@ -13,7 +13,7 @@ _CONVERSATION = "1f6f2f0a-2c53-4a58-8f10-54b7d8a1c3e2"
 _CHUNK = "c7a1b9e4-40f2-5d7c-b6c1-1b5ef0a90d11"
 _DOCUMENT = "0d2f5a3c-9a0e-4f53-8f7e-6d1f0c2b4a55"
 _NOTHING_FOLLOWS: Docs = {
-    204: {"description": "The reader has the last event. An `EventSource` does not come again."}
+    204: {"description": "The reader has the last event, and asks for `text/event-stream` by name."}
 }
 _CITATION = {
     "index": 1,

@@ -117,7 +117,9 @@ def test_the_events_go_on_after_the_last_one_that_the_reader_has(
     whole = read(http, "GET", path)
     assert read(http, "GET", path, headers={"Last-Event-ID": whole[2].id}) == whole[3:]
     assert read(http, "GET", path, params={"after": 5}) == whole[5:]
-    over = http.get(path, headers={"Last-Event-ID": whole[-1].id})
+    assert read(http, "GET", path, params={"after": len(whole)}) == []
+    asks = {"Accept": "text/event-stream", "Last-Event-ID": whole[-1].id}
+    over = http.get(path, headers=asks)
     assert (over.status_code, over.content) == (204, b"")
     refused = http.get(path, headers={"Last-Event-ID": f"{uuid4()}:1"})
     assert (refused.status_code, refused.json()["error"]) == (400, "bad_last_event_id")

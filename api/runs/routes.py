@@ -10,7 +10,7 @@ from api.access.resolver import access_to
 from api.access.rules import Caller, GuardedRoute, rule
 from api.dependencies import Service
 from api.errors import not_found
-from api.resuming import After, LastEventId, place
+from api.resuming import After, LastEventId, StopsAt204, place
 from api.runs.rows import RunRow, Status
 from api.schema import CamelModel
 from api.streams import resumed_stream_docs
@@ -69,12 +69,13 @@ async def stop_run(run: OwnRun, service: Service) -> RunAnswer:
 async def follow_run(
     run: OwnRun,
     service: Service,
+    stops_at_204: StopsAt204,
     after: After = None,
     last_event_id: LastEventId = None,
 ) -> Response:
     """The run's stream from the start, or after `Last-Event-ID` or `after`; then live."""
     last = place(run.id, after, last_event_id)
-    if run.status != "running" and last >= run.seq > 0:
+    if stops_at_204 and run.status != "running" and last >= run.seq > 0:
         return NothingFollows(str(run.id))
     content = await service.runs.stream(run.id, run.owner_id, last)
     return EventStream(content, run_id=str(run.id))

@@ -3955,7 +3955,7 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description The reader has the last event. An `EventSource` does not come again. */
+            /** @description The reader has the last event, and asks for `text/event-stream` by name. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -4470,7 +4470,7 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description The reader has the last event. An `EventSource` does not come again. */
+            /** @description The reader has the last event, and asks for `text/event-stream` by name. */
             204: {
                 headers: {
                     [name: string]: unknown;
