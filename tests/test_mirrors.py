@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Service
-from timed import timed
 
 from api.app import DIALECTS
 from api.runs.mirrors import Mirrors
@@ -107,7 +106,6 @@ def test_an_end_that_nobody_told_of_is_found_while_much_is_told_of_others(
     assert followed(service, run, meanwhile=end) == [(1, [frame])]
 
 
-@timed
 def test_others_have_their_turn_while_a_long_log_is_read_and_told(
     service: Service, http: httpx.Client
 ) -> None:
@@ -130,7 +128,9 @@ def test_others_have_their_turn_while_a_long_log_is_read_and_told(
         gc.enable()
     told = [(first, len(frames)) for first, frames in batches]
     assert told == [(first, 1000) for first in range(1, 100_001, 1000)]
-    assert max(steps) < 0.04
+    # Without the many in which nothing was to be done.
+    work = [step for step in steps if step > 1e-4]
+    assert max(work) < sum(work) / 3
 
 
 _LENGTHEN = """
