@@ -18,6 +18,7 @@ from standins.openai import Answer, OpenAIStandIn
 from timed import timed
 
 from api import heads
+from api.runs.log import RunLog
 
 MANY = 50
 TOKENS = [f"{n:04} {'word ' * 200}" for n in range(160)]
@@ -191,3 +192,22 @@ def test_a_reader_that_reads_slowly_is_not_dropped_and_gets_every_event(
         assert received(slow, pause_s=0.04) == whole
     assert time.monotonic() - began > 1
     assert caplog.messages == []
+
+
+def test_a_reader_that_takes_all_at_once_lets_others_have_their_turn() -> None:
+    async def play() -> list[int]:
+        log, turns = RunLog(), 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        log.append([("text", "{}")] * 5000, last=True)
+        beside = asyncio.create_task(others())
+        seen = [turns async for _ in log.follow(0, silence_s=10)]
+        beside.cancel()
+        return seen
+
+    assert asyncio.run(play()) == [0, 1, 2, 3, 4]
