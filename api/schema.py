@@ -35,7 +35,7 @@ CLEAN = BeforeValidator(_clean)
 
 SAFE = AfterValidator(strip_active_html)
 """Takes active HTML away: for what people type. Behind a short limit: hostile 2000 characters take
-some 80 ms, in which nobody else is served.
+0.1 s, in which nobody else is served.
 """
 
 ONE_LINE = AfterValidator(lambda text: " ".join(text.split()))
