@@ -235,7 +235,7 @@ def test_a_change_within_the_grain_of_the_file_system_is_seen(
     def in_seconds(place: str) -> _Stamp:
         """As from a file system that knows whole seconds, so that nothing is waited for."""
         found = os.stat(place)
-        return _Stamp(found.st_mtime // 1, (found.st_size,))
+        return found.st_mtime_ns // 10**9 * 10**9, found.st_size
 
     monkeypatch.setattr("graph.texts.files._stamp", in_seconds)
     files.read()

@@ -44,6 +44,7 @@ PORTION = 2_000
 
 Some endpoints send a whole answer as one token.
 """
+_READ_AT_ONCE = 15_000
 
 
 class Generated(TypedDict):
@@ -275,15 +276,17 @@ class _Cited(_Streamed):
     def __init__(self, state: State, sources: list[Source]) -> None:
         super().__init__()
         self._check = MarkerCheck(len(sources))
-        # In a thread, and while the model reads its prompt: long passages take milliseconds.
-        question = state["messages"][-1]["content"]
-        self._evidence = asyncio.get_running_loop().run_in_executor(
-            None, Evidence, sources, question
-        )
+        evidence = Evidence(sources, state["messages"][-1]["content"])
+        self._marking = Marking(evidence)
+        self._reading: asyncio.Future[None] | None = None
+        # What takes more than some 6 ms is read in a thread, while the model reads its prompt.
+        if sum(len(source["text"]) for source in sources) > _READ_AT_ONCE:
+            self._reading = asyncio.get_running_loop().run_in_executor(None, evidence.read)
 
     async def prepare(self) -> None:
-        """Wait for the evidence."""
-        self._marking = Marking(await self._evidence)
+        """Wait until long sources are read."""
+        if self._reading:
+            await self._reading
 
     def feed(self, batch: Batch) -> TokensStreamed | None:
         """The tokens of `batch`, with markers that stand; null for none. As in the base."""

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 from graph.texts.paths import place_of
 
@@ -23,6 +22,10 @@ _IMPATIENCE_S = 10.0
 # A second write within the file system's grain leaves time and size as they were.
 _GRAIN_S = 2.0
 
+# When it was modified, in nanoseconds, and whatever else changes with a file. There are a hundred
+# of them to each turn.
+_Stamp = tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -30,14 +33,6 @@ class Snapshot:
 
     contents: Mapping[str, str]
     problems: Mapping[str, str]
-
-
-class _Stamp(NamedTuple):
-    modified_s: float
-    rest: tuple[int, ...]
-
-    def is_younger(self, seconds: float) -> bool:
-        return 0 <= time.time() - self.modified_s < seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,7 @@ class Files:
         Blocks. A file that changed this very moment may be half written, and is waited for.
         """
         with self._lock:
-            if not self._stamps or any(_stamp(place) != it for place, it in self._stamps.items()):
+            if not self._stamps or list(map(_stamp, self._stamps)) != [*self._stamps.values()]:
                 self._read_again()
             return self._snapshot
 
@@ -84,7 +79,7 @@ class Files:
         self._files = files
         self._stamps = {}
         stamps = folders | dict(found.values())
-        if not any(stamp and stamp.is_younger(_GRAIN_S) for stamp in stamps.values()):
+        if not any(stamp and _is_younger(stamp, _GRAIN_S) for stamp in stamps.values()):
             self._stamps = stamps
 
     def _settled(self) -> dict[str, tuple[str, _Stamp | None]]:
@@ -92,7 +87,7 @@ class Files:
         while True:
             found = {path: (place, _stamp(place)) for path, place in self._places()}
             changed = [s for path, (_, s) in found.items() if s and not self._known(path, s)]
-            is_settled = not any(stamp.is_younger(_SETTLED_S) for stamp in changed)
+            is_settled = not any(_is_younger(stamp, _SETTLED_S) for stamp in changed)
             if is_settled or time.monotonic() < self._impatient_until:
                 return found
             if time.monotonic() > until:
@@ -144,12 +139,15 @@ def _stamp(place: str) -> _Stamp | None:
         found = os.stat(place)
     except OSError:
         return None
-    rest = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_mode)
-    return _Stamp(found.st_mtime, rest)
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_mode
+
+
+def _is_younger(stamp: _Stamp, seconds: float) -> bool:
+    return 0 <= time.time() - stamp[0] / 1e9 < seconds
 
 
 def _read(place: str, stamp: _Stamp | None) -> _File:
-    kept = None if stamp and stamp.is_younger(_GRAIN_S) else stamp
+    kept = None if stamp and _is_younger(stamp, _GRAIN_S) else stamp
     try:
         return _File(kept, _content(place), "")
     except OSError as error:
