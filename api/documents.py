@@ -74,11 +74,15 @@ async def upload_documents(
     project_id: EditableProject, file: list[UploadFile], service: Service
 ) -> DocumentList:
     """Take in one or more files. A file of the same name becomes a new version."""
-    files = [(_name(upload), await _read(upload, service)) for upload in file]
-    kinds = [await _recognised(name, data) for name, data in files]
+    names = [_name(upload) for upload in file]
+    for upload in file:
+        _require_size(upload, service)
+    # One file after another is in memory; none is stored before all were looked at.
+    files = list(zip(names, file, strict=True))
+    kinds = [await _recognised(name, upload) for name, upload in files]
     rows = [
-        await service.ingestion.accept(project_id, name, data, kind)
-        for (name, data), kind in zip(files, kinds, strict=True)
+        await service.ingestion.accept(project_id, name, await _read(upload), kind)
+        for (name, upload), kind in zip(files, kinds, strict=True)
     ]
     return DocumentList(documents=[told(row) for row in rows])
 
@@ -161,17 +165,20 @@ def _disposition(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(last, safe='')}"
 
 
-async def _read(upload: UploadFile, service: Parts) -> bytes:
+def _require_size(upload: UploadFile, service: Parts) -> None:
     most = service.settings.max_upload_mb
-    data = await upload.read(most * 1_000_000 + 1)
-    if len(data) > most * 1_000_000:
+    if (upload.size or 0) > most * 1_000_000:
         raise Refusal(413, "too_large", f"A file may have at most {most} MB.")
-    return data
 
 
-async def _recognised(name: str, data: bytes) -> str:
+async def _read(upload: UploadFile) -> bytes:
+    await upload.seek(0)
+    return await upload.read()
+
+
+async def _recognised(name: str, upload: UploadFile) -> str:
     try:
-        return await asyncio.to_thread(recognise, data, name)
+        return await asyncio.to_thread(recognise, await _read(upload), name)
     except UnsupportedDocument as error:
         raise Refusal(415, "unsupported_document", str(error)) from error
 

@@ -87,7 +87,7 @@ class Versions:
                 return same
             stored = await (await connection.execute(_INSERT, row)).fetchone()
             assert stored is not None
-            await connection.execute(_INSERT_FILE, (row["id"], data))
+            await _store_file(connection, stored["id"], data)
             await self._put(connection, stored)
         return stored
 
@@ -194,6 +194,15 @@ async def content_of(connection: AsyncConnection[DictRow], document_id: uuid.UUI
     return row["content"] if row else None
 
 
+async def _store_file(
+    connection: AsyncConnection[DictRow], document_id: uuid.UUID, data: bytes
+) -> None:
+    # Piece by piece: as a parameter it would stay in the connection's memory as long as that lives.
+    async with connection.cursor().copy(_COPY_FILE) as copy:
+        copy.set_types(["uuid", "bytea"])
+        await copy.write_row((document_id, data))
+
+
 def told(row: dict[str, Any]) -> Document:
     """A row as its readers see it."""
     return Document(**{name: row[name] for name in Document.model_fields})
@@ -216,7 +225,7 @@ values (%(id)s, %(project_id)s, %(name)s, %(mime_type)s, %(size_bytes)s, %(sha25
 returning {COLUMNS}
 """
 _SELECT_FILE = "select content from document_files where document_id = %s"
-_INSERT_FILE = "insert into document_files (document_id, content) values (%s, %s)"
+_COPY_FILE = "copy document_files (document_id, content) from stdin (format binary)"
 _SELECT_SAME = f"""
 select {COLUMNS} from (
     select * from documents

@@ -1,5 +1,6 @@
 """Documents: uploaded, read, replaced, erased; the drafting API's knowledge."""
 
+import tracemalloc
 import uuid
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,21 @@ def test_several_files_come_in_one_upload(http: httpx.Client, project: str) -> N
         ("a.md", "text/markdown", "processing"),
         ("c.txt", "text/plain", "processing"),
     ]
+
+
+def test_of_many_files_in_one_upload_few_are_in_memory_at_a_time(
+    http: httpx.Client, project: str
+) -> None:
+    data = b"%PDF-1.7" + bytes(2_000_000)
+    files = [("file", (f"{n}.pdf", data)) for n in range(20)]
+    tracemalloc.start()
+    try:
+        answer = http.post(f"/documents/projects/{project}", files=files)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [d["name"] for d in answer.json()["documents"]] == [f"{n}.pdf" for n in range(20)]
+    assert most < 10 * len(data)
 
 
 def test_the_same_name_is_a_new_version_and_the_same_bytes_are_not_done_again(
