@@ -56,6 +56,8 @@ class Queue:
     def __init__(self, jobs: Mapping[str, Callable[..., Awaitable[None]]]) -> None:
         # It tells of each start and end of a job, and of each try again with a traceback.
         logging.getLogger("procrastinate").setLevel(logging.WARNING)
+        for name in ("procrastinate.utils", "procrastinate.worker"):
+            logging.getLogger(name).addFilter(_is_news)
         self._app = App(connector=PsycopgConnector())
         self._app.job_manager = _Patient(self._app.connector)
         for name, job in jobs.items():
@@ -126,10 +128,11 @@ class Queue:
                     delete_jobs="always",
                     install_signal_handlers=False,
                 )
-            except AWAY:
-                log.warning("documents wait: the database is away")
-            except Exception:
-                log.exception("the queue broke off")
+            except Exception as error:
+                if _is_away(error):
+                    log.warning("documents wait: the database is away")
+                else:
+                    log.exception("the queue broke off")
             await asyncio.sleep(1)
 
 
@@ -196,6 +199,12 @@ class _Patient(JobManager):
         async for attempt in patiently(_is_away, 30):
             with attempt:
                 await super().retry_job_by_id_async(job_id, retry_at, priority, queue, lock)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record of the queue's is no traceback of a database that is away, which is told."""
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or not _is_away(error)
 
 
 def _is_away(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from conftest import migrated_database
 from psycopg import Rollback
+from psycopg.conninfo import conninfo_to_dict
 from timed import timed
 
 import api.queue
@@ -247,7 +248,36 @@ def test_jobs_go_on_after_all_connections_were_cut(url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_the_queue_goes_on_after_it_broke_off(url: str) -> None:
+def test_a_database_that_is_away_is_told_without_tracebacks(
+    url: str, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    name = conninfo_to_dict(url)["dbname"]
+    allow = f'alter database "{name}" allow_connections {{}}'
+
+    async def job(number: str) -> None:
+        told.append(number)
+
+    async def scenario() -> None:
+        async with at_work(url, job):
+            await put(url, 1)
+            await until(lambda: told == ["1"])
+            with psycopg.connect(postgres_url, autocommit=True) as connection:
+                connection.execute(allow.format("false"))
+                connection.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s",
+                    (name,),
+                )
+                await until(lambda: "documents wait: the database is away" in caplog.messages)
+                connection.execute(allow.format("true"))
+            await put(url, 2)
+            await until(lambda: told == ["1", "2"])
+
+    asyncio.run(scenario())
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+def test_the_queue_goes_on_after_it_broke_off(url: str, caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
     rename = "alter function procrastinate_fetch_job_v2 rename to {}"
 
@@ -264,6 +294,8 @@ def test_the_queue_goes_on_after_it_broke_off(url: str) -> None:
             await until(lambda: told == ["1"])
 
     asyncio.run(scenario())
+    assert [record.getMessage() for record in caplog.records] == ["the queue broke off"]
+    assert "procrastinate_fetch_job_v2" in caplog.text
 
 
 def test_the_queue_ends_when_it_is_cancelled_though_its_worker_cannot_sign_off(url: str) -> None:
