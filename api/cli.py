@@ -57,19 +57,21 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (HOST).")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one (PORT).")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the data lies (DATA_DIR).")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that serve.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that serve (WORKERS).")
+    ] = None,
 ) -> None:
     """Start the service."""
     from api import server  # noqa: PLC0415
 
-    settings = _settings(host=host, port=port, data_dir=data_dir)
+    settings = _settings(host=host, port=port, data_dir=data_dir, workers=workers)
     with _failing(SettingsError, 2), _failing(server.StartFailed, 1):
-        if workers == 1:
+        if settings.workers == 1:
             server.serve(settings)
             return
         from api.workers import serve_with  # noqa: PLC0415
 
-        serve_with(workers, settings)
+        serve_with(settings)
 
 
 @app.command()

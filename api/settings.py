@@ -1,6 +1,7 @@
 """All settings of the service, from the environment and `.env`."""
 
 import logging
+import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,6 +64,7 @@ class Settings(PipelineSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(1, ge=1, description="Processes that serve.")
     api_key: SecretStr | None = Field(
         None, description="The value of `X-API-Key` that every call must then have."
     )
@@ -216,9 +218,15 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def warn_of_misspelt() -> None:
-    """Warn of names in `.env` that are nearly a setting's; others may be there on purpose."""
+    """Warn of names in `.env` that are nearly a setting's; others may be there on purpose.
+
+    And of the name that other servers have for the number of their processes.
+    """
     known = [name.upper() for name in Settings.model_fields]
-    for name in dotenv_values(".env", interpolate=False):
+    names = dotenv_values(".env", interpolate=False)
+    if "WEB_CONCURRENCY" in {*os.environ, *names}:
+        log.warning("WEB_CONCURRENCY is not read: set WORKERS for several processes")
+    for name in names:
         near = get_close_matches(name.upper(), known, 1, _LIKENESS)
         if near and near != [name.upper()]:
             log.warning(".env: there is no setting %s; the nearest is %s", name, near[0])

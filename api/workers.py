@@ -63,8 +63,8 @@ class Failed:
     sentence: str
 
 
-def serve_with(count: int, settings: Settings) -> None:
-    """Serve with `count` processes until SIGTERM or SIGINT; prints what runs where.
+def serve_with(settings: Settings) -> None:
+    """Serve with `settings.workers` processes until SIGTERM or SIGINT; prints what runs where.
 
     Raises:
         SettingsError: everybody could reach the service; see `Settings.refuse_open_door`.
@@ -78,7 +78,7 @@ def serve_with(count: int, settings: Settings) -> None:
     with (
         bound_socket(settings) as listener,
         TemporaryDirectory(prefix="archwright-metrics-", ignore_cleanup_errors=True) as metrics,
-        _Workers(count, listener, signals, metrics) as workers,
+        _Workers(settings.workers, listener, signals, metrics) as workers,
     ):
         here = address(settings, listener)
         with ExitStack() as stack:
@@ -88,7 +88,7 @@ def serve_with(count: int, settings: Settings) -> None:
                 stack.callback(workers.end)
                 opened = workers.wait_until_ready(task)
             if opened:
-                out.print(welcome(settings, here, opened, count))
+                out.print(welcome(settings, here, opened, settings.workers))
                 workers.watch()
 
 

@@ -311,6 +311,15 @@ def test_a_misspelt_name_in_the_file_of_settings_is_told_without_its_value(
     ]
 
 
+def test_another_servers_name_for_the_number_of_processes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    warn_of_misspelt()
+    assert caplog.messages == ["WEB_CONCURRENCY is not read: set WORKERS for several processes"]
+
+
 @pytest.mark.parametrize(
     ("values", "opens"),
     [

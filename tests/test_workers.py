@@ -43,7 +43,7 @@ class Workers(Process):
     """A service of two workers."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
-        super().__init__(folder, environment(**settings), [*SERVE, "--workers", "2"])
+        super().__init__(folder, environment(WORKERS="2", **settings), SERVE)
 
     @property
     def workers(self) -> list[psutil.Process]:
