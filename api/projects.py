@@ -23,6 +23,7 @@ from api.access.rules import (
     UsableProject,
     require,
 )
+from api.active_html import stripped
 from api.dependencies import Service
 from api.errors import invalid, not_found
 from api.lists import Before, Limit
@@ -32,7 +33,7 @@ from graph.postgres import Pool, rows_of
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=GuardedRoute)
 
 Name = Annotated[str, StringConstraints(max_length=200), CLEAN, ONE_WAY, SAFE, ONE_LINE, NOT_BLANK]
-Description = Annotated[str, StringConstraints(max_length=2000), CLEAN, SAFE]
+Description = Annotated[str, StringConstraints(max_length=2000), CLEAN]
 Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 Instructions = Annotated[str, StringConstraints(max_length=20_000), CLEAN]
 
@@ -126,6 +127,7 @@ async def list_projects(
 async def create_project(body: NewProject, service: Service, caller: Caller) -> ProjectAnswer:
     """Make a project, owned by the caller."""
     project_id = uuid.uuid4()
+    [body.description] = await stripped(body.description)
     await insert_project(service.pool, project_id, caller, body)
     return ProjectAnswer(project=await _read(service.pool, project_id, caller))
 
@@ -152,6 +154,8 @@ async def change_project(
     changed = {name: getattr(body, name) for name in body.model_fields_set}
     if nulls := sorted(n for n, value in changed.items() if value is None and n != "color"):
         raise invalid(to_camel(nulls[0]), "must not be null")
+    if body.description is not None:
+        [changed["description"]] = await stripped(body.description)
     if "settings" in changed:
         named = body.settings.model_dump(exclude_unset=True) if body.settings else {}
         changed["settings"] = Jsonb(named)

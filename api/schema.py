@@ -34,8 +34,8 @@ CLEAN = BeforeValidator(_clean)
 """Takes control characters, lone surrogates and invisible tags away, before anything is checked."""
 
 SAFE = AfterValidator(strip_active_html)
-"""Takes active HTML away: for what people type. Behind a short limit: hostile 2000 characters take
-0.1 s, in which nobody else is served.
+"""Takes active HTML away: for names that people type. What may be longer goes to `stripped`, since
+2000 hostile characters take 0.1 s, in which nobody else would be served.
 """
 
 ONE_LINE = AfterValidator(lambda text: " ".join(text.split()))

@@ -50,6 +50,14 @@ def test_a_project_is_made_read_changed_and_listed(http: httpx.Client) -> None:
     assert http.get("/projects", params={"limit": 1}).json()["projects"][0]["id"] == made["id"]
 
 
+def test_active_html_is_taken_out_of_descriptions(http: httpx.Client) -> None:
+    body = {"name": "x", "description": "List<String><script>x</script>"}
+    made = http.post("/projects", json=body).json()["project"]
+    change = {"description": "<img src=a onerror=b>"}
+    changed = http.patch(f"/projects/{made['id']}", json=change).json()["project"]
+    assert (made["description"], changed["description"]) == ("List<String>", "<img src=a>")
+
+
 @pytest.mark.parametrize(
     ("body", "path"),
     [
