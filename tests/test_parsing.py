@@ -112,8 +112,10 @@ def test_what_is_not_seen_is_taken_out() -> None:
     ids=["nul", "utf-16 without mark", "broken utf-16", "no encoding", "rtf"],
 )
 def test_what_is_not_text_is_refused_before_it_is_parsed(data: bytes) -> None:
-    message = f"UnsupportedDocument: 'a.txt' is not {FORMATS}."
+    message = f"UnsupportedDocument: 'a.txt' is not {FORMATS}. Save it in UTF-8."
     assert [refusal(recognise, data, "a.txt"), refusal(parse, data, "a.txt")] == [message] * 2
+    other = f"UnsupportedDocument: 'a.bin' is not {FORMATS}."
+    assert refusal(recognise, data, "a.bin") == other
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ _OFFICE_FOLDERS = {b"word": DOCX, b"ppt": PPTX, b"xl": XLSX}
 _OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _OLE_LOCKED = "EncryptedPackage".encode("utf-16-le")
 _MARKDOWN_NAMES = {".md", ".markdown"}
+_TEXT_NAMES = {*_MARKDOWN_NAMES, ".txt", ".csv", ".html", ".htm"}
 _BEFORE_HTML = re.compile(r"\ufeff?(?:\s+|<\?xml[^>]{0,200}>|<!--.{0,20000}?-->)*", re.DOTALL)
 _HTML = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 # Markdown may begin so too.
@@ -71,7 +72,7 @@ def recognise(data: bytes, name: str) -> str:
         raise UnsupportedDocument(_old_office(data, name))
     text = decode(data)
     if text is None or text.startswith("{\\rtf"):
-        raise UnsupportedDocument(f"{name!r} is not {_READ_FORMATS}.")
+        raise UnsupportedDocument(_unknown(name))
     return _recognise_text(text, name)
 
 
@@ -115,6 +116,11 @@ def _old_office(data: bytes, name: str) -> str:
     if _OLE_LOCKED in data:
         return f"{name!r} is protected by a password. Upload a copy without one."
     return f"{name!r} is in an old format of Office. Save it as .docx, .pptx or .xlsx."
+
+
+def _unknown(name: str) -> str:
+    is_called_text = PurePath(name).suffix.lower() in _TEXT_NAMES
+    return f"{name!r} is not {_READ_FORMATS}.{' Save it in UTF-8.' if is_called_text else ''}"
 
 
 def _recognise_text(text: str, name: str) -> str:
