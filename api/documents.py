@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
+from unicodedata import normalize
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Response, UploadFile
@@ -149,7 +150,8 @@ async def delete_document(document: EditableDocument, service: Service, caller: 
 def _name(upload: UploadFile) -> str:
     # A browser may send a path; its last part is the name, whatever the separators.
     last = (upload.filename or "").replace("\\", "/").rpartition("/")[2]
-    name = one_line(one_way(last), len(last))
+    # A Mac may send letters and their marks apart; it is the same name.
+    name = normalize("NFC", one_line(one_way(last), len(last)))
     if not name.strip("."):
         raise invalid("file", "Each file needs a name, of more than dots.")
     if len(name) > _LONGEST_NAME:

@@ -445,6 +445,7 @@ def test_a_text_that_has_to_wait_is_503_and_its_answer_is_there_the_next_time(
         ("pl\x07an\x1b[31m.md", "plan[31m.md"),
         ("two\tparts.md", "two parts.md"),
         ("exe\u202edm.md", "exedm.md"),
+        ("Pru\u0308fung.md", "Pr\u00fcfung.md"),
         (f"{'a' * 252}.md", f"{'a' * 252}.md"),
         ("50% of; filename=evil.md", "50% of; filename=evil.md"),
     ],
