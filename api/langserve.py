@@ -19,6 +19,7 @@ from api.access.rules import GuardedRoute, admin
 from api.browsers import POLICY, policy, scripts_of
 from api.refusals import refusals_under
 from api.settings import Settings
+from api.wire import EventStream
 from graph.errors import InternalFailure, PipelineError, UnknownType
 from graph.pipeline import Pipeline
 from graph.sanitizing import clean
@@ -51,6 +52,10 @@ def mount(app: FastAPI, pipeline: Pipeline, settings: Settings) -> None:
         config_keys=(),
         enabled_endpoints=_ENDPOINTS,
     )
+    for route in cast("list[_Route]", router.routes):
+        if "/stream" in route.path:
+            # LangServe leaves OpenAPI to take its streams for JSON.
+            route.response_class = EventStream
     app.include_router(router, responses=refusals_under(PATH))
 
 

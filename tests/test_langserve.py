@@ -86,6 +86,22 @@ def test_stream_events_have_the_models_tokens(http: httpx.Client, model: OpenAIS
     assert "".join(chunk["content"] for chunk in chunks) == "It warns."
 
 
+def test_openapi_tells_streams_from_other_answers(http: httpx.Client) -> None:
+    told = {
+        path: list(methods["post"]["responses"]["200"]["content"])
+        for path, methods in http.get("/openapi.json").json()["paths"].items()
+        if path.startswith(BASE) and "post" in methods
+    }
+    kinds = {"invoke": "application/json", "batch": "application/json"} | dict.fromkeys(
+        ("stream", "stream_log", "stream_events"), "text/event-stream"
+    )
+    assert told == {
+        f"{base}/{name}": [kind]
+        for base in (BASE, f"{BASE}/c/{{config_hash}}")
+        for name, kind in kinds.items()
+    }
+
+
 @uses_astream_log
 def test_the_playgrounds_own_stream_ends_with_the_answer(
     http: httpx.Client, model: OpenAIStandIn
