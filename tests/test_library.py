@@ -332,38 +332,52 @@ def test_no_text_ever_gets_into_the_files_of_the_vector_store(
     assert [path for path in files if path.name == "chroma.sqlite3"] != []
 
 
-def test_a_document_deleted_while_it_is_indexed_leaves_nothing(
-    on_shelf: Callable[..., Any], embedder: Embedder
+class Slow(Embeddings):
+    """Embeds while `meanwhile` happens, and remembers how many texts."""
+
+    meanwhile: Callable[[], Awaitable[None]]
+
+    def __init__(self, model: Embeddings) -> None:
+        self._model = model
+        self.embedded = 0
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return self._model.embed_documents(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        return self._model.embed_query(text)
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        self.embedded += len(texts)
+        await self.meanwhile()
+        return await super().aembed_documents(texts)
+
+
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_a_document_deleted_while_it_is_embedded_leaves_nothing_and_is_embedded_no_further(
+    on_shelf: Callable[..., Any], embedder: Embedder, is_indexed: bool
 ) -> None:
-    class Slow(Embeddings):
-        """Embeds while `meanwhile` happens."""
+    slow = Slow(embedder.model)
+    chunks = [Chunk(position, 1, "", PUMP) for position in range(40)]
 
-        meanwhile: Callable[[], Awaitable[None]]
-
-        def embed_documents(self, texts: list[str]) -> list[list[float]]:
-            return embedder.model.embed_documents(texts)
-
-        def embed_query(self, text: str) -> list[float]:
-            return embedder.model.embed_query(text)
-
-        async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-            await self.meanwhile()
-            return await super().aembed_documents(texts)
-
-    slow = Slow()
-
-    async def scenario(shelf: Shelf) -> int:
+    async def scenario(shelf: Shelf) -> tuple[int, int]:
         document_id = await shelf.add_row("handbook.pdf")
+        if is_indexed:
+            await shelf.library.index(shelf.project_id, document_id, chunks)
 
         async def delete() -> None:
             await shelf.run("delete from documents where id = %s", document_id)
             await shelf.library.forget_document(shelf.project_id, document_id)
 
         slow.meanwhile = delete
-        await shelf.library.index(shelf.project_id, document_id, HANDBOOK)
-        return await shelf.library.count(shelf.project_id)
+        if is_indexed:
+            await shelf.library.refine(shelf.project_id, document_id)
+        else:
+            await shelf.library.index(shelf.project_id, document_id, chunks)
+        return slow.embedded, await shelf.library.count(shelf.project_id)
 
-    assert on_shelf(scenario, Embedder("slow", slow)) == 0
+    quick = embedder.quick if is_indexed else None
+    assert on_shelf(scenario, Embedder("slow", slow, batch_size=16, quick=quick)) == (16, 0)
 
 
 def test_a_document_without_a_row_is_not_indexed(on_shelf: Callable[..., Any]) -> None:

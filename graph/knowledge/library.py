@@ -142,7 +142,9 @@ class Library:
         for start in range(0, len(chunks), _REFINED_AT_ONCE):
             batch = chunks[start : start + _REFINED_AT_ONCE]
             await add_chunks(self._vectors, self._embedder, project_id, document_id, batch)
-        if not await self._forgotten(project_id, document_id):
+            if await self._forgotten(project_id, document_id):
+                break
+        else:
             await self._passages.mark_refined(document_id)
         self._searching.forget(project_id)
 
@@ -190,9 +192,10 @@ class Library:
             await add_chunks(
                 self._vectors, self._embedder, project_id, document_id, batch, quick=True
             )
+            if await self._forgotten(project_id, document_id):
+                return
             report("embedding", start + len(batch), len(chunks))
-        if not await self._forgotten(project_id, document_id):
-            await self._verify(project_id, document_id, len(chunks))
+        await self._verify(project_id, document_id, len(chunks))
 
     async def _forgotten(self, project_id: str, document_id: str) -> bool:
         """Whether the document was deleted meanwhile; then undo what was added since."""
