@@ -17,7 +17,7 @@ from api.waiting import within
 from graph.checkpoints import Checkpoints
 from graph.errors import PipelineError
 from graph.knowledge.library import Library
-from graph.postgres import UNREACHABLE, Pool, rows_of
+from graph.postgres import UNREACHABLE, Pool, failures_logged, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +93,8 @@ class Erasure:
         """Carry out what is left of erasures, for ever; begins with what others left behind."""
         while True:
             self._news.clear()
-            try:
+            with failures_logged(log, "erasures could not be carried out to the end"):
                 await self._finish()
-            except UNREACHABLE:
-                log.warning("erasures wait: the database is away")
-            except Exception:
-                log.exception("erasures could not be carried out to the end")
             if await within(self._news, RETRY_S):
                 # Others that come now are erased with it, and a run or an upload that was under
                 # way has written what it had.

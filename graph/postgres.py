@@ -180,6 +180,22 @@ def is_unreachable(error: BaseException) -> bool:
     return isinstance(error, UNREACHABLE)
 
 
+@contextmanager
+def failures_logged(
+    log: logging.Logger, failure: str, *, level: int = logging.WARNING
+) -> Iterator[None]:
+    """Go on behind the block whatever fails in it: what is done for ever is done again.
+
+    The log says `failure`, at `level` and without a traceback where the database is away.
+    """
+    try:
+        yield
+    except UNREACHABLE:
+        log.log(level, "%s: the database is away", failure)
+    except Exception:
+        log.exception(failure)
+
+
 def patiently(
     is_away: Callable[[BaseException], bool] = is_unreachable, seconds: float = 20
 ) -> AsyncRetrying:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from psycopg.sql import SQL, Identifier
 
-from graph.postgres import UNREACHABLE, SleepingConnection
+from graph.postgres import SleepingConnection, failures_logged
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ Heard = Callable[[list[uuid.UUID]], None]
 async def listen(url: str, channels: Mapping[str, Heard]) -> None:
     """Call for each notification what stands behind its channel, with the runs; for ever."""
     while True:
-        try:
+        with failures_logged(log, "nothing is heard of runs", level=logging.DEBUG):
             async with await SleepingConnection.connect(
                 url, autocommit=True, prepare_threshold=None, connect_timeout=5
             ) as connection:
@@ -30,8 +30,4 @@ async def listen(url: str, channels: Mapping[str, Heard]) -> None:
                     await connection.execute(SQL("listen {}").format(Identifier(channel)))
                 async for notify in connection.notifies():
                     channels[notify.channel]([uuid.UUID(one) for one in notify.payload.split()])
-        except UNREACHABLE:
-            log.debug("nothing is heard: the database is away")
-        except Exception:
-            log.exception("nothing is heard of runs")
         await asyncio.sleep(_PAUSE_S)

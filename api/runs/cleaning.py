@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from api.fair_use import FairUse
 from api.runs.accounts import fold
 from api.runs.keys import forget_old
-from graph.postgres import UNREACHABLE, Pool
+from graph.postgres import Pool, failures_logged
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +22,8 @@ async def clean_for_ever(pool: Pool, fair_use: FairUse, retention: timedelta) ->
     """Clean each minute."""
     while True:
         await asyncio.sleep(_EACH_S)
-        try:
+        with failures_logged(log, "old logs of runs could not be deleted"):
             await clean(pool, fair_use, retention)
-        except UNREACHABLE:
-            log.warning("old logs of runs wait for the next cleaning: the database is away")
-        except Exception:
-            log.exception("old logs of runs could not be deleted")
 
 
 async def clean(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:

@@ -19,7 +19,7 @@ from api.runs.writer import LogWriter
 from api.wire import Frame
 from graph.errors import InternalFailure, MemoryFailed, ServiceStopping
 from graph.events import Answer, Failed, Terminal
-from graph.postgres import UNREACHABLE, patiently
+from graph.postgres import UNREACHABLE, failures_logged, patiently
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +99,9 @@ class Finishing:
         self._show(run, last)
         pause_s = _AGAIN_S
         while True:
-            try:
+            with failures_logged(log, f"the end of run {run.id} could not be stored"):
                 await self._store(run, last, is_whole=is_whole)
                 return
-            except UNREACHABLE:
-                log.warning("the end of run %s waits: the database is away", run.id)
-            except Exception:
-                log.exception("the end of run %s could not be stored", run.id)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _AGAIN_AT_MOST_S)
 

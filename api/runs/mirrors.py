@@ -15,7 +15,7 @@ from api.waiting import within
 from api.wire import Frame
 from graph.errors import PipelineError
 from graph.events import Answer, Failed
-from graph.postgres import UNREACHABLE, Pool
+from graph.postgres import Pool, failures_logged
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +84,11 @@ class Mirrors:
             if time.monotonic() - looked_at >= _LOOK_S:
                 self._news |= self._mirrors.keys()
                 looked_at = time.monotonic()
-            try:
+            # What was heard is not lost if this fails: in a second all are looked at.
+            with failures_logged(
+                log, "runs of other processes could not be followed", level=logging.DEBUG
+            ):
                 await self._look()
-            except UNREACHABLE:
-                # What was heard is not lost: in a second all are looked at.
-                log.debug("runs of other processes are not followed: the database is away")
-            except Exception:
-                log.exception("runs of other processes could not be followed")
 
     async def _look(self) -> None:
         wanted = [run_id for run_id in self._news if run_id in self._mirrors]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from api.runs.rows import RunRows
 from api.runs.run import Run
 from api.waiting import within
-from graph.postgres import UNREACHABLE
+from graph.postgres import failures_logged
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,8 @@ class Stops:
         while True:
             await within(self._wake, _LOOK_S)
             self._wake.clear()
-            try:
+            with failures_logged(log, "stops could not be looked for", level=logging.DEBUG):
                 await self._look()
-            except UNREACHABLE:
-                # In a moment it is looked again.
-                log.debug("nobody looks for stops: the database is away")
-            except Exception:
-                log.exception("stops were not looked for")
 
     async def _look(self) -> None:
         """End what is to end, and what is no longer this process' own, or is gone."""

@@ -10,7 +10,7 @@ from functools import partial
 from api.runs.leases import LEASE_S, RENEW_S, Lease
 from api.runs.recovery import Recovery, Waiting
 from api.runs.rows import RunRows
-from graph.postgres import UNREACHABLE
+from graph.postgres import failures_logged
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +98,8 @@ class Upkeep:
         return is_renewed and self._renewed_at - self._steady_since >= 2 * RENEW_S
 
 
-async def _for_ever(work: Callable[[], Awaitable[None]], waits: str) -> None:
+async def _for_ever(work: Callable[[], Awaitable[None]], failure: str) -> None:
     while True:
-        try:
+        with failures_logged(log, failure):
             await work()
-        except UNREACHABLE:
-            log.warning("%s: the database is away", waits)
-        except Exception:
-            log.exception("%s", waits)
         await asyncio.sleep(RENEW_S)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from api.runs.rows import RunRows
 from api.runs.run import Run
 from api.runs.stored_log import Batch, keep
-from graph.postgres import UNREACHABLE, Pool
+from graph.postgres import Pool, failures_logged
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +39,8 @@ class LogWriter:
         """Write for ever."""
         while True:
             await asyncio.sleep(EACH_S)
-            try:
+            with failures_logged(log, "the logs of runs could not be written"):
                 await self._write()
-            except UNREACHABLE:
-                log.warning("the logs of runs wait: the database is away")
-            except Exception:
-                log.exception("the logs of runs could not be written")
 
     async def _write(self) -> None:
         async with self._writing:
