@@ -86,13 +86,13 @@ async def get_workflow(project_id: UsableProject, service: Service, caller: Call
         documents = await (await connection.execute(_DOCUMENTS, (project_id,))).fetchall()
         drafts = await (await connection.execute(_DRAFTS, (project_id, caller.id))).fetchall()
     kinds = (await service.texts.wording(str(project_id))).document_types()
-    done = done_at(kinds, {row["name"]: row["at"] for row in documents})
-    entries = standing(kinds, done, {row["doc_type"]: row["at"] for row in drafts})
+    done = _done_at(kinds, {row["name"]: row["at"] for row in documents})
+    entries = _entries(kinds, done, {row["doc_type"]: row["at"] for row in drafts})
     following = (entry.type for entry in entries if entry.status in ("ready", "stale"))
     return Workflow(project_id=project_id, documents=entries, next=next(following, None))
 
 
-def done_at(kinds: list[DocumentType], documents: dict[str, datetime]) -> dict[str, datetime]:
+def _done_at(kinds: list[DocumentType], documents: dict[str, datetime]) -> dict[str, datetime]:
     """When each type was done: a document has its output path or is named after it."""
     found = {}
     for kind in kinds:
@@ -102,7 +102,7 @@ def done_at(kinds: list[DocumentType], documents: dict[str, datetime]) -> dict[s
     return found
 
 
-def standing(
+def _entries(
     kinds: list[DocumentType], done: dict[str, datetime], drafts: dict[str, datetime]
 ) -> list[WorkflowEntry]:
     """Each type's status, from when it and what it depends on was done or drafted."""

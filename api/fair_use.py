@@ -49,7 +49,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Allowance:
     """One limit of a caller as it stands: when `remaining` grows next, null if nothing is used."""
 
     name: str
@@ -155,7 +155,7 @@ class FairUse:
         if most.project_runs is not None and running.project > most.project_runs:
             raise _too_many_runs("The project's", most.project_runs)
 
-    async def standings(self, caller: Principal) -> list[Standing]:
+    async def allowances(self, caller: Principal) -> list[Allowance]:
         """The caller's own limits as they stand."""
         limiter = SlidingWindowCounterRateLimiter(self._counters)
         rated = [
@@ -169,13 +169,13 @@ class FairUse:
             is_used = stats.remaining < rate.amount
             name = f"{what} per {_period(rate)}"
             found.append(
-                Standing(name, rate.amount, stats.remaining, reset_at if is_used else None)
+                Allowance(name, rate.amount, stats.remaining, reset_at if is_used else None)
             )
         if most := self._limits.user_runs:
             async with self._pool.connection() as connection:
                 running = await _running(connection, caller.id, None)
             left = max(0, most - running.user)
-            found.append(Standing("parallel runs", most, left, None))
+            found.append(Allowance("parallel runs", most, left, None))
         return found
 
     async def forget_expired(self, connection: AsyncConnection[Any]) -> None:

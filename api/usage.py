@@ -121,8 +121,8 @@ async def get_usage(
 @router.get("/limits")
 async def get_limits(service: Service, caller: Caller) -> LimitsAnswer:
     """The caller's own limits as they stand now; none where the operator set none."""
-    standings = await service.fair_use.standings(caller)
-    return LimitsAnswer(limits=[LimitEntry(**asdict(each)) for each in standings])
+    allowances = await service.fair_use.allowances(caller)
+    return LimitsAnswer(limits=[LimitEntry(**asdict(each)) for each in allowances])
 
 
 def _check_days(first: date, last: date) -> None:

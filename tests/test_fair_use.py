@@ -157,8 +157,8 @@ def test_the_window_before_weighs_as_much_as_is_left_of_it(
                 (timedelta(days=ago), timedelta(days=ago)),
             )
             await fair_use.count_request(LOCAL_USER)
-            [standing] = await fair_use.standings(LOCAL_USER)
-            return standing.remaining
+            [allowance] = await fair_use.allowances(LOCAL_USER)
+            return allowance.remaining
 
     remaining = asyncio.run(ask())
     gone = time.time() % 86_400 / 86_400

@@ -108,7 +108,7 @@ def test_what_a_process_has_no_time_to_begin_waits_for_another(postgres_url: str
         await has_taken.wait()
         await upkeep.leave()
         working.cancel()
-        assert list(await rows.standing(lease.process_id)) == taken
+        assert list(await rows.running_by(lease.process_id)) == taken
         [left] = await parts(pool)[2].take_up()
         assert {*taken, left.row.id} == both
 

@@ -108,9 +108,9 @@ class RunRows:
         async with self._pool.connection() as connection:
             await connection.execute(_ASK_TO_STOP, {"run": run_id, "channel": STOPS})
 
-    async def standing(self, process_id: uuid.UUID) -> dict[uuid.UUID, bool]:
+    async def running_by(self, process_id: uuid.UUID) -> dict[uuid.UUID, bool]:
         """The runs that go on in a process, each with whether it is to end."""
-        rows = await rows_of(self._pool, _SELECT_STANDING, (process_id,))
+        rows = await rows_of(self._pool, _SELECT_RUNNING, (process_id,))
         return {row["id"]: row["stop_asked"] for row in rows}
 
     async def note_documents(self, shown: Sequence[Shown]) -> None:
@@ -150,7 +150,7 @@ with asked as (
 )
 select pg_notify(%(channel)s, id::text) from asked
 """
-_SELECT_STANDING = "select id, stop_asked from runs where process_id = %s and status = 'running'"
+_SELECT_RUNNING = "select id, stop_asked from runs where process_id = %s and status = 'running'"
 # Who erases a document locks its row first, and the runs that show it, by their ids, after that.
 _NOTE_DOCUMENTS = """
 with shown as (

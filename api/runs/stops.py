@@ -40,7 +40,7 @@ class Stops:
     async def _look(self) -> None:
         """End what is to end, and what is no longer this process' own, or is gone."""
         if mine := list(self._runs.values()):
-            standing = await self._rows.standing(self._process_id)
+            running = await self._rows.running_by(self._process_id)
             for run in mine:
-                if standing.get(run.id, True):
+                if running.get(run.id, True):
                     run.stop.ask("asked")

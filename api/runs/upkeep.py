@@ -82,8 +82,8 @@ class Upkeep:
         """
         process_id = self._lease.process_id
         # In this order: what begins meanwhile is known before it is stored.
-        standing = await self._rows.standing(process_id)
-        if orphans := standing.keys() - self._known():
+        running = await self._rows.running_by(process_id)
+        if orphans := running.keys() - self._known():
             await self._rows.release(process_id, list(orphans))
 
     def _note_renewal(self, now: float) -> None:
