@@ -74,9 +74,9 @@ class FairUse:
     Without limits the database is not asked.
     """
 
-    def __init__(self, pool: Pool, limits: Limits | None = None) -> None:
+    def __init__(self, pool: Pool, limits: Limits) -> None:
         self._pool = pool
-        self._limits = limits or Limits()
+        self._limits = limits
         self._counters = Counters(pool)
 
     @property

@@ -61,14 +61,12 @@ class Models:
     def __init__(
         self,
         offers: Sequence[Offer],
-        local: LocalModel | None = None,
+        environment: Provider,
         *,
-        environment: Provider | None = None,
+        local: LocalModel | None = None,
         rows: ProviderOffers | None = None,
     ) -> None:
-        self.environment = environment or _environment(
-            "Environment", offers[0].slug, "", ModelEntry(offers[0].name)
-        )
+        self.environment = environment
         self._own = self._offers = tuple(offers)
         self._local = local
         self._rows = rows
@@ -267,7 +265,7 @@ def _models(
 ) -> Models:
     [entry] = provider.models
     offer = Offer(provider.slug, entry.name, chat, entry.context_window)
-    return Models([offer], local, environment=provider, rows=rows)
+    return Models([offer], provider, local=local, rows=rows)
 
 
 def _resolved(offer: Offer, fell_through: str | None) -> Resolved:

@@ -9,7 +9,7 @@ import pytest
 from conftest import migrated_database
 
 from api.access.principals import LOCAL_USER, know_principals
-from api.fair_use import FairUse
+from api.fair_use import FairUse, Limits
 from api.runs.cleaning import clean
 from graph.postgres import open_pool
 
@@ -33,7 +33,7 @@ def url(postgres_url: str) -> str:
 def clean_after(url: str, retention: timedelta) -> None:
     async def work() -> None:
         async with open_pool(url, max_size=2) as pool:
-            await clean(pool, FairUse(pool), retention)
+            await clean(pool, FairUse(pool, Limits()), retention)
 
     asyncio.run(work())
 

@@ -15,11 +15,13 @@ from graph.knowledge.library import Library
 from graph.local_model import LocalModel
 from graph.models import Models, Offer, open_models
 from graph.pipeline import build_pipeline
+from graph.providers import Provider
 from graph.run import Stop, Thread, run_turn
 from graph.settings import ROOT, PipelineSettings
 from graph.streaming import StreamingChatModel
 from graph.texts.texts import Texts
 
+ENVIRONMENT = Provider("Environment", "default", "", ())
 ROOM = 3000 - 3000 // 4
 NOTES = "The pier is made of oak.\n" * 300
 
@@ -136,7 +138,7 @@ def test_the_embedded_model_counts_as_it_reads() -> None:
         chat = StreamingChatModel(
             model=local.name, base_url=local.base_url, api_key=local.api_key, max_tokens=1
         )
-        models = Models([Offer("embedded", local.name, chat)])
+        models = Models([Offer("embedded", local.name, chat)], ENVIRONMENT)
         counted = await models.tokenizer(models.resolve(None, None))
         assert counted is not None
         texts = ("", NOTES[:1000])

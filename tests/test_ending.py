@@ -14,7 +14,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from psycopg.rows import dict_row
 
 from api.access.principals import LOCAL_USER, know_principals
-from api.fair_use import FairUse
+from api.fair_use import FairUse, Limits
 from api.runs.accounts import Spent
 from api.runs.beginning import Beginnings, NewRun, Place, Request
 from api.runs.ending import End, Endings
@@ -89,7 +89,7 @@ def ended(url: str, rows: psycopg.Connection[Any], end: End, meanwhile: str) -> 
 
     async def play() -> bool:
         async with open_pool(url) as pool:
-            fair_use = FairUse(pool)
+            fair_use = FairUse(pool, Limits())
             place = Place(
                 row.conversation_id, row.project_id, row.question_id, "Why?", "", may_create=True
             )

@@ -26,7 +26,8 @@ from api import erasure
 from api.access.principals import LOCAL_USER, know_principals
 from api.database import scrubbing
 from api.erasure import Erasure, Scrub
-from api.fair_use import FairUse
+from api.fair_use import FairUse, Limits
+from api.runs.course import Watchers
 from api.runs.engine import Runs
 from api.runs.transcripts import Transcripts
 from api.traces import without_quotes
@@ -285,7 +286,17 @@ async def erasing(pool: Pool, vectors: Vectors, scrub: Scrub | None = None) -> E
     saver = await open_checkpoints(pool, Transcripts(pool))
     static = StaticModel()
     library = Library(vectors, Passages(pool), local_embeddings(static), static)
-    runs = Runs(pool, FairUse(pool), {}, retention=timedelta(hours=1))
+    runs = Runs(
+        pool,
+        FairUse(pool, Limits()),
+        {},
+        retention=timedelta(hours=1),
+        cancel_on_disconnect=False,
+        reruns=True,
+        price_of=lambda *_: None,
+        watch=Watchers(),
+        most_recalled=lambda *_: 0,
+    )
     return Erasure(pool, library, saver, runs, scrub)
 
 

@@ -31,6 +31,7 @@ from graph.errors import ModelUnreachable, PipelineError, PromptTooLong
 from graph.knowledge.library import Library
 from graph.models import Models, Offer
 from graph.pipeline import build_pipeline
+from graph.providers import Provider
 from graph.run import Stop, Thread, run_turn
 from graph.settings import ROOT, PipelineSettings
 from graph.state import Mode, Source
@@ -39,6 +40,7 @@ from graph.texts.texts import Texts
 from graph.web import open_web_search
 
 NOBODY = "http://127.0.0.1:9/v1"
+ENVIRONMENT = Provider("Environment", "default", NOBODY, ())
 CONTEXT = Context(answer_id="a")
 REPLACED = e.Warned("model_fallback", "acme/large could not be reached; spare/small was used.")
 WHOLE = Answer(["Be", "cause"], one_write=True)
@@ -70,7 +72,7 @@ def models_at(url: str, spare: OpenAIStandIn, spare_window: int = 32_768) -> Mod
         Offer("acme", "large", chat("large", url), 32_768),
         Offer("spare", "small", chat("small", spare.base_url), spare_window, is_fallback=True),
     ]
-    return Models(offers)
+    return Models(offers, ENVIRONMENT)
 
 
 def play(
@@ -341,7 +343,7 @@ def test_a_default_that_changes_after_the_request_changes_no_run(
     models = models_at(model.base_url, spare)
     context = Context(model="gone", preferred_model="gone too")
     chosen = models.resolve(context.model, context.preferred_model)
-    by_then = Models(models._offers[::-1])
+    by_then = Models(models._offers[::-1], ENVIRONMENT)
     _, terminal = play(by_then, context=with_model(context, chosen))
     assert (terminal.answer.model, terminal.answer.provider) == ("large", "acme")
     assert terminal.answer.warnings == (

@@ -36,6 +36,7 @@ from graph.settings import PipelineSettings
 from graph.streaming import StreamingChatModel
 
 NOWHERE = "http://127.0.0.1:9/v1"
+ENVIRONMENT = Provider("Environment", "default", NOWHERE, ())
 
 
 @dataclass
@@ -125,7 +126,7 @@ def offers() -> list[Offer]:
 def test_the_requests_model_comes_before_the_projects_and_that_before_the_default(
     wanted: str | None, preferred: str | None, used: tuple[str, str, str | None]
 ) -> None:
-    resolved = Models(offers()).resolve(wanted, preferred)
+    resolved = Models(offers(), ENVIRONMENT).resolve(wanted, preferred)
     assert (resolved.slug, resolved.name, resolved.fell_through) == used
     assert resolved.chat.model_name == resolved.name
 
@@ -162,7 +163,7 @@ def test_settings_of_a_call_reach_the_endpoint_over_the_same_connections() -> No
 
 
 def test_a_call_without_settings_uses_the_model_as_it_is() -> None:
-    models = Models(offers())
+    models = Models(offers(), ENVIRONMENT)
     resolved = models.resolve(None, None)
     assert models.bound(resolved) is resolved.chat
 
@@ -174,7 +175,7 @@ def test_a_temperature_that_the_model_refuses_is_left_out(
     name: str, temperature: float | None
 ) -> None:
     resolved = Resolved("acme", name, chat(name))
-    assert Models(offers()).bound(resolved, temperature=0.2).temperature == temperature
+    assert Models(offers(), ENVIRONMENT).bound(resolved, temperature=0.2).temperature == temperature
 
 
 # How much it takes

@@ -14,8 +14,8 @@ import api.runs.upkeep
 from api.access.principals import LOCAL_USER, know_principals
 from api.app import DIALECTS
 from api.database.migrations import migrate
-from api.fair_use import FairUse
-from api.runs.accounts import no_price
+from api.fair_use import FairUse, Limits
+from api.runs.course import Watchers
 from api.runs.ending import Endings
 from api.runs.leases import Lease
 from api.runs.recovery import Recovery, Waiting
@@ -54,8 +54,16 @@ def begin(url: str, process_id: uuid.UUID | None) -> uuid.UUID:
 
 def parts(pool: Pool) -> tuple[Lease, RunRows, Recovery]:
     lease = Lease(pool)
-    endings = Endings(pool, FairUse(pool))
-    recovery = Recovery(pool, endings, lease.process_id, DIALECTS, reruns=True, price_of=no_price)
+    endings = Endings(pool, FairUse(pool, Limits()))
+    recovery = Recovery(
+        pool,
+        endings,
+        lease.process_id,
+        DIALECTS,
+        reruns=True,
+        price_of=lambda *_: None,
+        watch=Watchers(),
+    )
     return lease, RunRows(pool), recovery
 
 

@@ -21,7 +21,7 @@ from standins.openai import Answer, OpenAIStandIn
 
 from api.access.principals import LOCAL_USER, Principal
 from api.access.rules import signed_in
-from api.fair_use import FairUse
+from api.fair_use import FairUse, Limits
 from api.runs.accounts import ADDED, Spent, columns_of, cost_of, fold, spent_on
 from api.runs.beginning import Beginnings, NewRun, Place, Request
 from api.runs.ending import End, Endings
@@ -204,7 +204,7 @@ def test_a_run_is_counted_once_however_often_its_end_is_written(
     async def end(times: int, spent: Spent) -> None:
         assert service.settings.database_url is not None
         async with open_pool(service.settings.database_url.get_secret_value()) as pool:
-            fair_use, lease = FairUse(pool), Lease(pool)
+            fair_use, lease = FairUse(pool, Limits()), Lease(pool)
             await lease.enter(alone=False)
             place = Place(
                 uuid.uuid4(), uuid.UUID(project), uuid.uuid4(), "Why?", "Why?", may_create=True

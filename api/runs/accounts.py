@@ -27,10 +27,6 @@ class Spent:
     cost: Decimal | None
 
 
-def no_price(provider: str, model: str) -> None:
-    """Nobody set a price."""
-
-
 def spent_on(terminal: Terminal, price_of: PriceOf) -> Spent:
     """What a run that ended like this used, as its provider counted it, else estimated."""
     answer, usage = terminal.answer, _used(terminal)

@@ -78,10 +78,6 @@ Watch = Callable[[Ended], None]
 """Is told of each run that has ended, by the process that ended it. Must not wait for anything."""
 
 
-def unwatched(ended: Ended) -> None:
-    """Nobody wants to know."""
-
-
 class Watchers:
     """Several who watch runs; what goes wrong with one is nothing to the run."""
 

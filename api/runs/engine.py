@@ -12,11 +12,11 @@ from typing import cast
 
 from api.errors import Refusal, not_found
 from api.fair_use import FairUse
-from api.runs.accounts import PriceOf, no_price
+from api.runs.accounts import PriceOf
 from api.runs.beginning import Beginnings, Begun, NewRun
 from api.runs.bell import listen
 from api.runs.cleaning import clean_for_ever
-from api.runs.course import Watch, unwatched
+from api.runs.course import Watch
 from api.runs.dialects import Dialect, Dialects
 from api.runs.ending import Endings
 from api.runs.finishing import Finishing
@@ -66,11 +66,11 @@ class Runs:
         dialects: Dialects,
         *,
         retention: timedelta,
-        cancel_on_disconnect: bool = False,
-        reruns: bool = True,
-        price_of: PriceOf = no_price,
-        watch: Watch = unwatched,
-        most_recalled: MostRecalled = lambda *_: 0,
+        cancel_on_disconnect: bool,
+        reruns: bool,
+        price_of: PriceOf,
+        watch: Watch,
+        most_recalled: MostRecalled,
     ) -> None:
         self._pool = pool
         self._fair_use = fair_use

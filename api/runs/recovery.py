@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from api.runs.accounts import PriceOf, spent_on
-from api.runs.course import Course, Ended, Watch, unwatched
+from api.runs.course import Course, Ended, Watch
 from api.runs.dialects import Dialects, error_of, text_of
 from api.runs.ending import End, Endings
 from api.runs.log import JUMP
@@ -58,7 +58,7 @@ class Recovery:
         *,
         reruns: bool,
         price_of: PriceOf,
-        watch: Watch = unwatched,
+        watch: Watch,
     ) -> None:
         self._pool = pool
         self._endings = endings
