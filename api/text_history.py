@@ -11,7 +11,7 @@ from api.errors import not_found
 from api.text_models import Diff, HistoryEntry
 from graph.postgres import Pool, rows_of
 from graph.texts.diffs import unified
-from graph.texts.edits import Version
+from graph.texts.history import Version, version_at, versions_at
 from graph.texts.paths import place_of
 from graph.texts.wording import Layer, Text
 
@@ -26,7 +26,7 @@ async def history_of(
     """
     _require_place(path)
     now = (await wording_of(service, scope)).texts.get(path)
-    versions = await service.texts.history(path, scope.project_id, limit=limit, before=before)
+    versions = await versions_at(service.pool, path, scope.project_id, limit=limit, before=before)
     if not (versions or now or before):
         raise not_found("text")
     authors = await _names(service.pool, (one.author_id for one in versions if one.author_id))
@@ -49,7 +49,7 @@ async def content_of(service: Parts, scope: Scope, path: str, version: str) -> T
         Refusal: 404, it never was so.
     """
     _require_place(path)
-    found = await service.texts.version(path, version, scope.project_id)
+    found = await version_at(service.pool, path, version, scope.project_id)
     if found is None or found.content is None:
         raise not_found("version")
     return Text(path, found.content, version, _layer(found))
@@ -87,7 +87,7 @@ async def _before(service: Parts, scope: Scope, text: Text) -> Text | None:
 
 
 async def _older(service: Parts, scope: Scope, text: Text) -> Text | None:
-    versions = await service.texts.history(text.path, scope.project_id, limit=_LOOKED_BACK)
+    versions = await versions_at(service.pool, text.path, scope.project_id, limit=_LOOKED_BACK)
     names = [one.version for one in versions]
     start = names.index(text.version) if text.version in names else 0
     for one in versions[start:]:

@@ -44,6 +44,7 @@ from api.text_models import (
     VersionName,
 )
 from graph.sanitizing import one_line
+from graph.texts.history import since_when, used_as
 from graph.texts.paths import place_of
 from graph.texts.previews import preview
 from graph.texts.variables import variables_of
@@ -64,7 +65,7 @@ _WRITING = {
 async def list_texts(scope: Readable, service: Service) -> TextList:
     """All prompts, templates and examples that count, with where they come from."""
     texts = (await wording_of(service, scope)).texts
-    since = await service.texts.since(texts.values(), scope.project_id)
+    since = await since_when(service.pool, texts.values(), scope.project_id)
     return TextList(
         texts=[
             TextEntry(
@@ -232,7 +233,7 @@ async def delete_text(
 @_routes.get("/versions/{version}")
 async def get_used_texts(version: VersionName, scope: Readable, service: Service) -> UsedTexts:
     """The texts that `template_version` or `prompt_version` of an answer names."""
-    used = await service.texts.used(version, scope.project_id)
+    used = await used_as(service.pool, version, scope.project_id)
     if used is None:
         raise not_found("version")
     texts = [UsedText(path=path, content=content) for path, content in used.parts.items()]

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from graph.postgres import UNREACHABLE, Pool, open_pool
 from graph.state import State
 from graph.texts.document_types import version_of
 from graph.texts.edits import _LOCK, _TAKE_TURNS, STAMPS, Stamps, stamps_of
+from graph.texts.history import since_when, used_as, version_at, versions_at
 from graph.texts.texts import Texts
 
 
@@ -59,6 +60,14 @@ async def make_project(pool: Pool, project: str) -> None:
             "insert into projects (id, owner_id, name) values (%s, %s, 'P')",
             (project, LOCAL_USER.id),
         )
+
+
+async def recalled(
+    pool: Pool, version: str, project: str | None = None
+) -> Mapping[str, str] | None:
+    """The texts that answers name as `version`."""
+    used = await used_as(pool, version, project)
+    return used and used.parts
 
 
 async def told(texts: Texts, path: str = ANSWER, project: str | None = None) -> tuple[str, str]:
@@ -213,7 +222,7 @@ def test_the_history_holds_each_content_of_a_file_once_and_each_edit(
         await texts.save(ANSWER, None, expected=version_of("Edited."))
         await texts.save(ANSWER, "Own.", project_id=mine, expected=seen)
 
-        history = await texts.history(ANSWER, mine)
+        history = await versions_at(pool, ANSWER, mine, limit=50)
         entries = [(e.content, e.source, e.base, e.author_id, e.project_id) for e in history]
         assert entries == [
             ("Own.", "edit", None, None, uuid.UUID(mine)),
@@ -222,11 +231,13 @@ def test_the_history_holds_each_content_of_a_file_once_and_each_edit(
             (second, "file", None, None, None),
             (first, "file", None, None, None),
         ]
-        assert await texts.history(ANSWER) == history[1:]
-        assert await texts.history(ANSWER, limit=1, before=history[2].created_at) == [history[3]]
-        assert await texts.version(ANSWER, version_of(second)) == history[3]
+        assert await versions_at(pool, ANSWER, None, limit=50) == history[1:]
+        older = await versions_at(pool, ANSWER, None, limit=1, before=history[2].created_at)
+        assert older == [history[3]]
+        assert await version_at(pool, ANSWER, version_of(second), None) == history[3]
         own = version_of("Own.")
-        assert [await texts.version(ANSWER, own, one) for one in (mine, None)] == [history[0], None]
+        found = [await version_at(pool, ANSWER, own, one) for one in (mine, None)]
+        assert found == [history[0], None]
 
     at(database, scenario)
 
@@ -254,18 +265,19 @@ def test_what_made_an_answer_is_kept_and_goes_with_its_project(
                 pinned, sets = pin(await texts.wording(mine), name, Context())
                 await texts.remember(sets, mine)
                 version = pinned["prompts"]["version"]
-                found.append([await texts.recall(version, one) for one in (mine, None)])
+                found.append([await recalled(pool, version, one) for one in (mine, None)])
             question = {"prompts/question.md": (folders.root / "prompts/question.md").read_text()}
             answer = {ANSWER: "Edited.", **question}
             draft = {"prompts/draft.md": "Own.", **question}
             assert found == [[answer, answer], [draft, None]], f"round {round_}"
             template = (await texts.wording(mine)).document_type("PLAN")
-            assert await texts.recall(template.version) == {PLAN: (folders.root / PLAN).read_text()}
+            plan = {PLAN: (folders.root / PLAN).read_text()}
+            assert await recalled(pool, template.version) == plan
             async with pool.connection() as connection:
                 await connection.execute("delete from projects where id = %s", (mine,))
             # As a turn does that goes on while its project is erased.
             await Texts(**folders.settings, pool=pool).remember(sets, mine)
-            assert await texts.recall(version, mine) is None
+            assert await recalled(pool, version, mine) is None
             assert await told(texts, "prompts/draft.md", mine) == (
                 "Draft {{ title }} as {{ format }}.",
                 "file",
@@ -288,8 +300,8 @@ def test_a_text_counts_since_it_was_written_here_whoever_else_wrote_the_same(
         since, written = [], []
         for project in (mine, other):
             text = (await texts.wording(project)).text(ANSWER)
-            since.append(await texts.since([text], project))
-            [newest] = await texts.history(ANSWER, project, limit=1)
+            since.append(await since_when(pool, [text], project))
+            [newest] = await versions_at(pool, ANSWER, project, limit=1)
             written.append({ANSWER: newest.created_at})
         assert since == written
 
@@ -302,7 +314,7 @@ def test_a_database_without_tables_leaves_the_files(postgres_url: str, folders: 
             texts = Texts(**folders.settings, pool=pool)
             assert await told(texts) == ("Answer {{ user_name }}.", "file")
             _, sets = pin(await texts.wording(), "PLAN", Context())
-            await texts.remember(sets)
+            await texts.remember(sets, None)
 
     asyncio.run(scenario())
 

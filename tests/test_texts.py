@@ -4,7 +4,7 @@ import asyncio
 import re
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -23,9 +23,10 @@ from api.access.principals import LOCAL_USER, Principal
 from api.questions import known_doc_type
 from graph.context import Context
 from graph.errors import TemplateFailed
-from graph.postgres import open_pool
+from graph.postgres import Pool, open_pool
 from graph.prompting import Prompting
 from graph.texts.document_types import version_of
+from graph.texts.history import used_as
 from graph.texts.texts import Texts
 
 
@@ -67,18 +68,22 @@ class Desk:
             for chat in self.model.chats
         ]
 
-    def recall(self, version: str, project: str | None = None) -> dict[str, str] | None:
-        """The texts of a version, as another process reads them."""
-        return self.elsewhere(lambda texts: texts.recall(version, project))
+    def recall(self, version: str, project: str | None = None) -> Mapping[str, str] | None:
+        """The texts of a version, as they are stored."""
+        used = self._with_pool(lambda pool: used_as(pool, version, project))
+        return used and used.parts
 
     def elsewhere(self, do: Callable[[Texts], Awaitable[Any]]) -> Any:
         """Do something with the same texts as another process would."""
+        return self._with_pool(lambda pool: do(Texts(**self.folders.settings, pool=pool)))
+
+    def _with_pool(self, do: Callable[[Pool], Awaitable[Any]]) -> Any:
 
         async def whole() -> Any:
             url = self.service.settings.database_url
             assert url is not None
             async with open_pool(url.get_secret_value()) as pool:
-                return await do(Texts(**self.folders.settings, pool=pool))
+                return await do(pool)
 
         return asyncio.run(whole())
 

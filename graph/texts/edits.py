@@ -1,12 +1,10 @@
-"""Edits and overrides in Postgres, the history of every text, and the texts that were used."""
+"""Edits and overrides in Postgres, and what is noted of texts, so that it can be read back."""
 
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakValueDictionary
 
 from psycopg import AsyncConnection
@@ -16,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from graph.errors import TextChanged
 from graph.looks import Looks
-from graph.postgres import Pool, rows_of
+from graph.postgres import Pool
 from graph.texts.document_types import version_of
 from graph.texts.wording import NOTHING, Replacement, Replacements, Text, TextSet, counting
 
@@ -26,33 +24,6 @@ _MOST_PROJECTS = 256
 Connection = AsyncConnection[DictRow]
 Stamps = tuple[int | None, int | None]
 """The ids of the newest edit for the whole service, and of the project's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """An entry of a text's history: what a file held, or what somebody wrote.
-
-    `content` and `version` are null where an edit was given up. `base` is the version of the file
-    that an edit for the whole service was made over; `project_id` is null for such an edit.
-    """
-
-    id: int
-    path: str
-    version: str | None
-    content: str | None
-    source: Literal["file", "edit"]
-    project_id: uuid.UUID | None
-    base: str | None
-    author_id: uuid.UUID | None
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """The texts, path to content, that answers name as one version, and since when."""
-
-    parts: Mapping[str, str]
-    first_used_at: datetime
 
 
 Check = Callable[[Replacements, Replacements], Awaitable[None]]
@@ -98,8 +69,8 @@ class Edits:
         project_id: str | None,
         expected: str | None,
         author_id: uuid.UUID | None,
-        check: Check | None = None,
-        noted: Noted | None = None,
+        check: Check | None,
+        noted: Noted | None,
     ) -> Text | None:
         """Write `content` in place of what counts at `path`, or give the edit up with null.
 
@@ -163,30 +134,6 @@ class Edits:
             return
         for owner, one in new:
             self._remembered.setdefault(owner, set()).add(one.version)
-
-    async def used(self, version: str, project_id: str | None) -> Used | None:
-        """The texts that answers name as `version`; null where none do."""
-        rows = await rows_of(self._pool, _SELECT_SET, (version, project_id))
-        return Used(**rows[0]) if rows else None
-
-    async def since(self, texts: Iterable[Text], project_id: str | None) -> dict[str, datetime]:
-        """When each of the texts that count came, path to time."""
-        versions = {text.path: text.version for text in texts}
-        values = (list(versions), list(versions.values()), project_id)
-        return {row["path"]: row["at"] for row in await rows_of(self._pool, _SELECT_SINCE, values)}
-
-    async def history(
-        self, path: str, project_id: str | None, *, limit: int, before: datetime | None = None
-    ) -> list[Version]:
-        """What was at `path`, the newest first: files and edits, and those of the project."""
-        values = {"path": path, "project": project_id, "before": before, "limit": limit}
-        return [Version(**row) for row in await rows_of(self._pool, _SELECT_HISTORY, values)]
-
-    async def version(self, path: str, version: str, project_id: str | None) -> Version | None:
-        """The newest entry of the history that is `version`; null where there is none."""
-        values = {"path": path, "version": version, "project": project_id}
-        rows = await rows_of(self._pool, _SELECT_VERSION, values)
-        return Version(**rows[0]) if rows else None
 
     async def _look(self, project_id: str | None) -> tuple[Replacements, Replacements]:
         try:
@@ -293,29 +240,4 @@ insert into text_sets (version, parts, project_id)
 select %(version)s, %(parts)s, %(project)s
 where %(project)s::uuid is null or exists (select from projects where id = %(project)s)
 on conflict do nothing
-"""
-_SELECT_SET = """
-select parts, first_used_at from text_sets
-where version = %s and (project_id is null or project_id = %s)
-order by project_id nulls last limit 1
-"""
-_SELECT_SINCE = """
-select path, max(created_at) as at
-from text_edits join unnest(%s::text[], %s::text[]) as counting (path, version)
-    using (path, version)
-where project_id is null or project_id = %s::uuid
-group by path
-"""
-_COLUMNS = "id, path, version, content, source, project_id, base, author_id, created_at"
-_SELECT_HISTORY = f"""
-select {_COLUMNS} from text_edits
-where path = %(path)s and (project_id is null or project_id = %(project)s)
-    and (%(before)s::timestamptz is null or created_at < %(before)s)
-order by id desc limit %(limit)s
-"""
-_SELECT_VERSION = f"""
-select {_COLUMNS} from text_edits
-where path = %(path)s and version = %(version)s
-    and (project_id is null or project_id = %(project)s)
-order by id desc limit 1
 """

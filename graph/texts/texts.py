@@ -4,13 +4,12 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from graph.looks import Looks
 from graph.postgres import Pool
-from graph.texts.edits import Edits, Noted, Stamps, Used, Version
+from graph.texts.edits import Edits, Noted, Stamps
 from graph.texts.files import Files, Snapshot
 from graph.texts.paths import PROMPT_NAMES, prompt_path
 from graph.texts.wording import NOTHING, Replacements, Text, TextSet, Wording
@@ -23,7 +22,7 @@ _MOST_WORDINGS = 64
 class Texts:
     """Gives each turn the words as they stand when it begins.
 
-    Without a pool there are files only, and nothing is written, remembered or recalled.
+    Without a pool there are files only, and nothing is written or remembered.
     """
 
     def __init__(self, prompts_dir: Path, templates_dir: Path, pool: Pool | None = None) -> None:
@@ -52,28 +51,13 @@ class Texts:
         """The files alone. Blocks."""
         return Wording(self._files.read())
 
-    async def remember(self, sets: Iterable[TextSet], project_id: str | None = None) -> None:
+    async def remember(self, sets: Iterable[TextSet], project_id: str | None) -> None:
         """Keep the texts of an answer, so that its versions can be read back.
 
         A set with a project's own text is kept for that project, and goes with it.
         """
         if self._edits is not None:
             await self._edits.remember(sets, _uuid(project_id))
-
-    async def recall(self, version: str, project_id: str | None = None) -> dict[str, str] | None:
-        """The texts, path to content, that answers name as `version`; null where none do."""
-        used = await self.used(version, project_id)
-        return dict(used.parts) if used else None
-
-    async def used(self, version: str, project_id: str | None = None) -> Used | None:
-        """The same with the time of the first answer."""
-        return await self._written.used(version, _uuid(project_id))
-
-    async def since(
-        self, texts: Iterable[Text], project_id: str | None = None
-    ) -> dict[str, datetime]:
-        """When each of the texts that count came, path to time."""
-        return await self._written.since(texts, _uuid(project_id))
 
     async def save(
         self,
@@ -96,13 +80,15 @@ class Texts:
         Raises:
             TextChanged: another version counts by now; nothing is written.
         """
+        if self._edits is None:
+            raise RuntimeError("without a database nothing can be edited")
         files = await asyncio.to_thread(self._files.read)
 
         async def checked(edits: Replacements, own: Replacements) -> None:
             assert check is not None
             await check(await self._wording(files, edits, own))
 
-        return await self._written.save(
+        return await self._edits.save(
             path,
             content,
             file=files.contents.get(path),
@@ -112,29 +98,6 @@ class Texts:
             check=checked if check else None,
             noted=noted,
         )
-
-    async def history(
-        self,
-        path: str,
-        project_id: str | None = None,
-        *,
-        limit: int = 50,
-        before: datetime | None = None,
-    ) -> list[Version]:
-        """What was at `path`, the newest first: files and edits, and those of the project."""
-        return await self._written.history(path, _uuid(project_id), limit=limit, before=before)
-
-    async def version(
-        self, path: str, version: str, project_id: str | None = None
-    ) -> Version | None:
-        """The newest entry of the history that is `version`; null where there is none."""
-        return await self._written.version(path, version, _uuid(project_id))
-
-    @property
-    def _written(self) -> Edits:
-        if self._edits is None:
-            raise RuntimeError("without a database there is no history")
-        return self._edits
 
     async def _wording(self, files: Snapshot, edits: Replacements, own: Replacements) -> Wording:
         """The same object where nothing has changed, so that a turn costs no parsing."""
