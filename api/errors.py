@@ -65,7 +65,7 @@ def invalid(
     return RequestValidationError([{"type": kind, "loc": ("body", field, *within), "msg": message}])
 
 
-DATABASE_AWAY = Refusal(
+_DATABASE_AWAY = Refusal(
     503,
     "database_unavailable",
     "The database is away. Try again in a few seconds.",
@@ -121,7 +121,7 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
 
 
 async def _on_database_away(request: Request, error: Exception) -> Response:
-    return refusal_response(request.url.path, DATABASE_AWAY)
+    return refusal_response(request.url.path, _DATABASE_AWAY)
 
 
 async def _on_pipeline_error(request: Request, error: Exception) -> Response:

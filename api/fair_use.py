@@ -59,7 +59,7 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class _Running:
     """How many runs are going on, of one caller and in one project."""
 
     user: int
@@ -251,10 +251,10 @@ def _number(count: int, of: str) -> str:
 
 async def _running(
     connection: AsyncConnection[Any], user_id: uuid.UUID, project_id: uuid.UUID | None
-) -> Running:
+) -> _Running:
     of = {"user": user_id, "project": project_id}
     [row] = await (await connection.execute(_COUNT_RUNNING, of)).fetchall()
-    return Running(**row)
+    return _Running(**row)
 
 
 _TAKE_TURNS = """

@@ -47,14 +47,14 @@ class Health(BaseModel):
 )
 async def health(service: Service) -> Response:
     """Ask each part, within 2 seconds. 503 when the database is away or the service goes down."""
-    services = await ask_parts(service)
+    services = await _ask_parts(service)
     health = judge(services, is_closing=service.runs.is_closing)
     if health.status == "ERROR":
         return JSONResponse(health.model_dump(), 503, headers={"Retry-After": "5"})
     return JSONResponse(health.model_dump())
 
 
-async def ask_parts(service: Parts) -> Services:
+async def _ask_parts(service: Parts) -> Services:
     """Really ask each part, all at the same time."""
     database, vectors, llm = await asyncio.gather(
         _state("the database", _ask_database(service)),

@@ -26,7 +26,7 @@ _CITATION = {
     "by": "service",
 }
 
-CHAT_EXAMPLES: dict[str, dict[str, Any]] = {
+_CHAT_EXAMPLES: dict[str, dict[str, Any]] = {
     "meta": {"conversationId": _CONVERSATION, "messageId": _RUN, "model": "gpt-4.1-mini"},
     "sources": {
         "chunks": [
@@ -66,7 +66,7 @@ CHAT_EXAMPLES: dict[str, dict[str, Any]] = {
     },
 }
 
-DRAFTING_EXAMPLES: dict[str, dict[str, Any]] = {
+_DRAFTING_EXAMPLES: dict[str, dict[str, Any]] = {
     "message": {"token": "# Tidewatch", "is_final": False},
     "done": {
         "full_response": "# Tidewatch",
@@ -108,14 +108,14 @@ DRAFTING_EXAMPLES: dict[str, dict[str, Any]] = {
     },
 }
 
-LEGACY_EXAMPLES: dict[str, dict[str, Any]] = {
+_LEGACY_EXAMPLES: dict[str, dict[str, Any]] = {
     "token": {"token": "# Tidewatch", "index": 0},
     "done": {"total_tokens": 1, "duration_ms": 712},
     "error": {"code": "LLM_001", "message": "401 Authentication Failed. Check the API key."},
 }
 
 
-INGESTION_EXAMPLES: dict[str, dict[str, Any]] = {
+_INGESTION_EXAMPLES: dict[str, dict[str, Any]] = {
     "progress": {"stage": "embedding", "done": 12, "total": 40},
     "done": {
         "document": {
@@ -137,7 +137,7 @@ INGESTION_EXAMPLES: dict[str, dict[str, Any]] = {
 def chat_stream_docs() -> Docs:
     """The stream of `POST /chat/projects/{projectId}`."""
     return {
-        **_stream(CHAT_EXAMPLES, "`meta`, `sources`, `text` for each token, then one terminal."),
+        **_stream(_CHAT_EXAMPLES, "`meta`, `sources`, `text` for each token, then one terminal."),
         **_refusals(CHAT_API, 400, 401, 403, 404, 409, 410, 413, 422, 429, 503),
     }
 
@@ -145,7 +145,7 @@ def chat_stream_docs() -> Docs:
 def drafting_stream_docs() -> Docs:
     """The stream of `POST /api/v1/chat/stream`."""
     return {
-        **_stream(DRAFTING_EXAMPLES, "`message` for each token, then `done` or `error`."),
+        **_stream(_DRAFTING_EXAMPLES, "`message` for each token, then `done` or `error`."),
         **_refusals(DRAFTING_API, 403, 404, 409, 410, 413, 422, 429, 503),
     }
 
@@ -153,7 +153,7 @@ def drafting_stream_docs() -> Docs:
 def legacy_stream_docs() -> Docs:
     """The stream of `POST /api/v1/chat/generate`."""
     return {
-        **_stream(LEGACY_EXAMPLES, "`token` for each token, then `done` or `error`."),
+        **_stream(_LEGACY_EXAMPLES, "`token` for each token, then `done` or `error`."),
         **_refusals(DRAFTING_API, 403, 413, 422, 429, 503),
     }
 
@@ -162,14 +162,14 @@ def resumed_stream_docs() -> Docs:
     """The stream of `GET /runs/{runId}/stream`."""
     note = "The events of the run that follow, under the names that it was started with."
     refusals = _refusals(CHAT_API, 400, 401, 404, 410)
-    return {**_stream(CHAT_EXAMPLES, note), **_NOTHING_FOLLOWS, **refusals}
+    return {**_stream(_CHAT_EXAMPLES, note), **_NOTHING_FOLLOWS, **refusals}
 
 
 def ingestion_stream_docs() -> Docs:
     """The stream of `GET /documents/{documentId}/events`."""
     note = "`progress` for each stage and about each tenth of it, then `done` or `error`."
     docs = {
-        **_stream(INGESTION_EXAMPLES, note, _DOCUMENT),
+        **_stream(_INGESTION_EXAMPLES, note, _DOCUMENT),
         **_NOTHING_FOLLOWS,
         **_refusals(CHAT_API, 400, 401, 403, 404, 503),
     }

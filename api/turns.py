@@ -151,7 +151,7 @@ def _place(asked: Asked, earlier: RunRow | None) -> Place | None:
         project_id=asked.project_id,
         question_id=(earlier and earlier.question_id) or uuid.uuid4(),
         question=asked.question,
-        title=title_of(asked.question),
+        title=_title_of(asked.question),
         may_create=asked.may_create and not earlier,
         makes_project=asked.brief is None,
         history=asked.history,
@@ -191,7 +191,7 @@ def with_model(context: Context, chosen: Resolved) -> Context:
     return context.model_copy(update={"model": chosen.id, "fell_through": chosen.fell_through})
 
 
-def title_of(message: str) -> str:
+def _title_of(message: str) -> str:
     """The first message, shortened to 60 characters at a word."""
     line = strip_active_html(one_line(one_way(message), 1000)).strip()
     shortened = textwrap.shorten(line, _TITLE_LENGTH, placeholder="…")

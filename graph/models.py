@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "default"
 EMBEDDED = "embedded"
-DEFAULT_CONTEXT_WINDOW = 32_768
+_DEFAULT_CONTEXT_WINDOW = 32_768
 _LARGE_WINDOW = 1_000_000
 _OPENAI_URL = "https://api.openai.com/v1"
 _NAMESPACE = uuid.UUID("0b4c2a54-6a0e-4c1b-93d2-58b1a6d0c9e7")
@@ -208,11 +208,11 @@ class Models:
     async def _ask_window(self, resolved: Resolved) -> int:
         try:
             entries = await resolved.chat.list_models(_ASK_TIMEOUT_S)
-            window = _window(entries, resolved.name) or DEFAULT_CONTEXT_WINDOW
+            window = _window(entries, resolved.name) or _DEFAULT_CONTEXT_WINDOW
             until = math.inf
         except ModelError as error:
             log.warning("the context window of %r could not be asked: %s", resolved.name, error)
-            window, until = DEFAULT_CONTEXT_WINDOW, time.monotonic() + _FAILURE_KEPT_S
+            window, until = _DEFAULT_CONTEXT_WINDOW, time.monotonic() + _FAILURE_KEPT_S
         self._windows[resolved.place] = (window, until)
         return window
 

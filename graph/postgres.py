@@ -43,9 +43,8 @@ _PREPARE_AFTER = 2
 _LOOK_S = 600.0
 # Times are told in UTC, and the session's own time zone may be any. Poolers keep it per client.
 _BEGIN = "select pg_backend_pid() as pid, set_config('TimeZone', 'UTC', false)"
-
-WAIT_S = 4.5
-"""How long a request waits for a connection before it is told that the database is away."""
+# How long a request waits for a connection before it is told that the database is away.
+_WAIT_S = 4.5
 
 
 class SleepingConnection(AsyncConnection[DictRow]):
@@ -142,9 +141,9 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
         kwargs=options,
         min_size=2,
         max_size=max_size,
-        timeout=WAIT_S,
+        timeout=_WAIT_S,
         # Gives an attempt up before its pauses grow to minutes; the next request begins anew.
-        reconnect_timeout=WAIT_S - 1,
+        reconnect_timeout=_WAIT_S - 1,
         configure=_configure,
     )
     await pool.open()

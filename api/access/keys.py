@@ -22,9 +22,8 @@ from api.access.principals import LOCAL_USER, Principal
 from api.errors import Refusal, invalid, not_found
 from graph.postgres import Pool
 
-MOST_KEYS = 50
-"""How many keys that are neither revoked nor expired a user may have."""
-
+# How many keys that are neither revoked nor expired a user may have.
+_MOST_KEYS = 50
 _LETTERS = string.ascii_letters + string.digits
 _PREFIX_LETTERS = 8
 # 62^43 is just over 2^256.
@@ -113,8 +112,10 @@ async def _require_room(
     [row] = await _rows(connection, _SELECT_ROOM, {"user": owner.id, "expires_at": expires_at})
     if row["is_past"]:
         raise invalid("expiresAt", "must lie in the future")
-    if row["living"] >= MOST_KEYS:
-        sentence = f"You have {MOST_KEYS} keys, which is the most. Revoke one that you do not need."
+    if row["living"] >= _MOST_KEYS:
+        sentence = (
+            f"You have {_MOST_KEYS} keys, which is the most. Revoke one that you do not need."
+        )
         raise Refusal(409, "too_many_keys", sentence)
 
 

@@ -76,7 +76,7 @@ async def admin(caller: Caller) -> Principal:
     return caller
 
 
-def access_in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, Access]]:
+def _access_in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, Access]]:
     """The rule for a route about the project of its path or query, which gives the access."""
 
     @rule(f"tier {needed} of the project")
@@ -88,21 +88,21 @@ def access_in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, Access]
     return allowed
 
 
-def in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, uuid.UUID]]:
+def _in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, uuid.UUID]]:
     """The same rule, which gives the project's id."""
 
     async def allowed(
-        project_id: uuid.UUID, _: Annotated[Access, Depends(access_in_project(needed))]
+        project_id: uuid.UUID, _: Annotated[Access, Depends(_access_in_project(needed))]
     ) -> uuid.UUID:
         return project_id
 
     return allowed
 
 
-Use = Annotated[Access, Depends(access_in_project("use"))]
-UsableProject = Annotated[uuid.UUID, Depends(in_project("use"))]
-EditableProject = Annotated[uuid.UUID, Depends(in_project("edit"))]
-OwnProject = Annotated[uuid.UUID, Depends(in_project("full"))]
+Use = Annotated[Access, Depends(_access_in_project("use"))]
+UsableProject = Annotated[uuid.UUID, Depends(_in_project("use"))]
+EditableProject = Annotated[uuid.UUID, Depends(_in_project("edit"))]
+OwnProject = Annotated[uuid.UUID, Depends(_in_project("full"))]
 
 
 async def require(
@@ -116,7 +116,7 @@ async def require(
     """
     access = await access_to(pool, caller, project_id)
     if access is None:
-        raise no_project(request)
+        raise _no_project(request)
     if not access.allows(needed):
         raise too_low(access, needed)
     await count_once(request, project_id)
@@ -131,7 +131,7 @@ async def count_once(request: Request, project_id: uuid.UUID) -> None:
         state.about_project = project_id
 
 
-def no_project(request: Request) -> Refusal:
+def _no_project(request: Request) -> Refusal:
     """The answer for a project that does not exist or of which the caller may see nothing."""
     if in_drafting_api(request.url.path):
         return Refusal(403, "forbidden", NO_PROJECT)

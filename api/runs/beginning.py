@@ -26,7 +26,7 @@ from graph.standing import STANDING, Standing, standing_of
 from graph.state import UNSORTED, Message, Turn
 
 _MOST_RACES = 20
-FOREIGN_CONVERSATION = "This conversation is somebody else's or of another project."
+_FOREIGN_CONVERSATION = "This conversation is somebody else's or of another project."
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ async def _store(
     if row is None and new.place and not new.place.may_create:
         raise not_found("conversation")
     if row is None:
-        raise Refusal(403, "forbidden", FOREIGN_CONVERSATION)
+        raise Refusal(403, "forbidden", _FOREIGN_CONVERSATION)
     if not row["has_begun"]:
         raise KeyTaken
     return cast(dict[str, Any], row)

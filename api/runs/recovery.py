@@ -21,9 +21,8 @@ from graph.postgres import UNREACHABLE, Pool, rows_of
 
 log = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 2
-"""So often a turn is asked again after a crash."""
-
+# So often a turn is asked again after a crash.
+_MOST_ATTEMPTS = 2
 _MOST_AT_ONCE = 20
 _WENT_DOWN = "The service went down before the answer was complete."
 _ASKED_AGAIN = f"{_WENT_DOWN} It is asked again."
@@ -104,7 +103,7 @@ class Recovery:
 
     def successor_of(self, row: RunRow) -> uuid.UUID | None:
         """The id of the run that will ask the turn again; null where it is not to be asked."""
-        return uuid.uuid4() if self._reruns and row.attempt < MOST_ATTEMPTS else None
+        return uuid.uuid4() if self._reruns and row.attempt < _MOST_ATTEMPTS else None
 
     async def _end(
         self,

@@ -12,8 +12,8 @@ from graph.postgres import Pool, failures_logged
 
 log = logging.getLogger(__name__)
 
-EACH_S = 0.25
-"""Seconds from one batch to the next: so much of an answer may a crash lose."""
+# Seconds from one batch to the next: so much of an answer may a crash lose.
+_EACH_S = 0.25
 
 
 class LogWriter:
@@ -38,7 +38,7 @@ class LogWriter:
     async def work(self) -> None:
         """Write for ever."""
         while True:
-            await asyncio.sleep(EACH_S)
+            await asyncio.sleep(_EACH_S)
             with failures_logged(log, "the logs of runs could not be written"):
                 await self._write()
 

@@ -68,7 +68,7 @@ class Phrases(Generic[T]):
 def words_of(text: str) -> list[Word]:
     """The words of a text in order; "C++" and "C#" are words too."""
     return [
-        Word(found[0], singular(found[0].casefold()), found.start(), found.end())
+        Word(found[0], _singular(found[0].casefold()), found.start(), found.end())
         for found in _WORD.finditer(text)
     ]
 
@@ -78,7 +78,7 @@ def word_set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-def singular(word: str) -> str:
+def _singular(word: str) -> str:
     """An English noun without the ending of its plural."""
     if len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word

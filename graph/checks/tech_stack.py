@@ -72,7 +72,7 @@ class Stack:
 
 def tech_stack_findings(outline: Outline, kind: str, stack_text: str) -> list[Finding]:
     """Technologies and versions in a draft of a type that are not those of TECH_STACK."""
-    stack = stack_of(stack_text)
+    stack = _stack_of(stack_text)
     found: list[Finding] = []
     for table in outline.tables:
         found += _versions_in_table(table, stack)
@@ -83,7 +83,7 @@ def tech_stack_findings(outline: Outline, kind: str, stack_text: str) -> list[Fi
 
 # The same document is read for each draft of a project.
 @lru_cache(maxsize=16)
-def stack_of(text: str) -> Stack:
+def _stack_of(text: str) -> Stack:
     """Read a document of the type TECH_STACK."""
     outline, stack = outline_of(text), Stack()
     for prose in outline.prose:

@@ -26,9 +26,9 @@ OTHER_LENGTH = (
 )
 """Why a question cannot be compared with what is held."""
 
-LOCAL_BATCH = 64
+_LOCAL_BATCH = 64
 # The least that common servers take in one request (text-embeddings-inference: 32).
-REMOTE_BATCH = 32
+_REMOTE_BATCH = 32
 
 _CONNECT_TIMEOUT_S = 5.0
 _WAITS_S = (0.5, 1.0, 2.0)
@@ -48,7 +48,7 @@ class Embedder:
 
     name: str
     model: Embeddings
-    batch_size: int = LOCAL_BATCH
+    batch_size: int = _LOCAL_BATCH
     quick: Embeddings | None = None
     near: float = 1.0
     hang_up: Callable[[], Awaitable[None]] | None = None
@@ -88,7 +88,7 @@ def local_embeddings(static: StaticModel) -> Embedder:
     better = MiniLM()
     name = f"{static.name}+{better.name}"
     quick, thorough = _Mixture(static, None), _Mixture(static, better)
-    return Embedder(name, thorough, LOCAL_BATCH, quick=quick, near=0.55)
+    return Embedder(name, thorough, _LOCAL_BATCH, quick=quick, near=0.55)
 
 
 def remote_embeddings(
@@ -104,12 +104,12 @@ def remote_embeddings(
         model=model,
         # Its check would download a tokenizer and send token numbers in place of text.
         check_embedding_ctx_length=False,
-        chunk_size=REMOTE_BATCH,
+        chunk_size=_REMOTE_BATCH,
         # The client's own retries sleep as long as `Retry-After` says, up to two minutes.
         max_retries=0,
         request_timeout=openai.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
     )
-    return Embedder(model, client, REMOTE_BATCH, hang_up=http.aclose)
+    return Embedder(model, client, _REMOTE_BATCH, hang_up=http.aclose)
 
 
 class _Mixture(Embeddings):

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from graph.texts.paths import place_of
 
-MAX_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000
 
 # An editor that writes in place is in the middle of it for so long.
 _SETTLED_S = 0.03
@@ -160,9 +160,9 @@ def _content(place: str) -> str:
     if not stat.S_ISREG(os.stat(place).st_mode):
         raise ValueError("is no file")
     with open(place, "rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"is larger than {MAX_BYTES} bytes")
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise ValueError(f"is larger than {_MAX_BYTES} bytes")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

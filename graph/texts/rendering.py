@@ -14,9 +14,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from graph.errors import TemplateFailed
 
-MAX_RENDERED = 20_000_000
-"""Characters of the longest text that may come out."""
-
+# Characters of the longest text that may come out.
+_MAX_RENDERED = 20_000_000
 _LOOKED_FOR = r" Jinja was looking for the following tags: [^.]*\."
 _ALLOWED = "only {{ variable }} and {% if variable %} with elif, else, not, and, or are"
 
@@ -156,8 +155,8 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     pieces, length = [], 0
     for piece in _compiled(text).generate(values):
         length += len(piece)
-        if length > MAX_RENDERED:
-            raise TemplateError(f"it would become longer than {MAX_RENDERED} characters")
+        if length > _MAX_RENDERED:
+            raise TemplateError(f"it would become longer than {_MAX_RENDERED} characters")
         pieces.append(piece)
     return "".join(pieces)
 

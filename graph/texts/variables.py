@@ -13,7 +13,7 @@ _SYSTEM = {
     "format": "Markdown",
     "is_json": "",
 }
-PROMPT_VARIABLES: Mapping[str, Mapping[str, str]] = {
+_PROMPT_VARIABLES: Mapping[str, Mapping[str, str]] = {
     "answer": _SYSTEM,
     "draft": _SYSTEM,
     "question": {
@@ -21,12 +21,12 @@ PROMPT_VARIABLES: Mapping[str, Mapping[str, str]] = {
         "question": "(the question, between delimiters)",
     },
 }
-TEMPLATE_VARIABLES: Mapping[str, str] = {"project_name": "Shelfway", "date": "2026-08-14"}
+_TEMPLATE_VARIABLES: Mapping[str, str] = {"project_name": "Shelfway", "date": "2026-08-14"}
 _NONE: Mapping[str, str] = {}
 
 
 def variables_of(place: Place) -> Mapping[str, str]:
     """The variables of the text at `place`; none in an example, which is not rendered."""
     if place.kind == "prompt":
-        return PROMPT_VARIABLES[place.name]
-    return TEMPLATE_VARIABLES if place.kind == "template" else _NONE
+        return _PROMPT_VARIABLES[place.name]
+    return _TEMPLATE_VARIABLES if place.kind == "template" else _NONE

@@ -5,7 +5,7 @@ from itertools import islice, zip_longest
 
 from graph.knowledge.blocks import Block
 
-ROWS_A_TABLE = 40
+_ROWS_A_TABLE = 40
 
 
 def tables(rows: Iterable[Sequence[str]]) -> Iterator[Block]:
@@ -17,9 +17,9 @@ def tables(rows: Iterable[Sequence[str]]) -> Iterator[Block]:
     header = next(filled, None)
     if header is None:
         return
-    body = list(islice(filled, ROWS_A_TABLE))
+    body = list(islice(filled, _ROWS_A_TABLE))
     yield Block("table", _piped(header, body))
-    while body := list(islice(filled, ROWS_A_TABLE)):
+    while body := list(islice(filled, _ROWS_A_TABLE)):
         yield Block("table", _piped(header, body))
 
 
