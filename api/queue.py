@@ -90,7 +90,7 @@ class Queue:
         rows = await rows_of(self._pool, _LIVE, (list(keys),))
         return set(keys) - {row["queueing_lock"] for row in rows}
 
-    async def take_over(self, silent_s: float = SILENT_S) -> list[dict[str, str]]:
+    async def take_over(self, silent_s: float) -> list[dict[str, str]]:
         """Let the jobs of processes that were silent for so long wait again; gives their arguments.
 
         With 0 all jobs count that were begun before: for a process that knows that it is alone,

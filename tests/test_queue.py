@@ -17,7 +17,7 @@ from timed import timed
 
 import api.queue
 from api.database.migrations import migrate
-from api.queue import Later, Queue
+from api.queue import SILENT_S, Later, Queue
 from graph.postgres import open_pool
 
 Job = Callable[..., Awaitable[None]]
@@ -152,15 +152,15 @@ def test_a_job_whose_process_was_killed_is_done_again_by_another(url: str) -> No
 
     async def scenario() -> None:
         async with at_work(url, job) as queue:
-            assert await queue.take_over() == [], "it was heard from a moment ago"
+            assert await queue.take_over(SILENT_S) == [], "it was heard from a moment ago"
             with psycopg.connect(url) as connection:
                 connection.execute(
                     "update procrastinate_workers set last_heartbeat = now() - interval '31 s'"
                     " where id = (select min(id) from procrastinate_workers)"
                 )
-            assert await queue.take_over() == [{"number": "1"}]
+            assert await queue.take_over(SILENT_S) == [{"number": "1"}]
             await until(lambda: done == ["1"])
-            assert await queue.take_over() == []
+            assert await queue.take_over(SILENT_S) == []
 
     asyncio.run(scenario())
 

@@ -709,7 +709,7 @@ SEVERITIES = ("error", "warning")
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_each_seeded_fault_gives_exactly_its_findings(fault: Fault) -> None:
     texts = {path: text for path, text in {**SOUND, **fault.texts}.items() if text is not None}
-    assert check_texts(texts) == list(fault.found)
+    assert check_texts(texts, {}) == list(fault.found)
 
 
 def test_the_shipped_templates_and_prompts_have_no_error() -> None:
@@ -723,13 +723,13 @@ def test_the_shipped_templates_and_prompts_have_no_error() -> None:
 def test_hostile_texts_are_checked_in_bounded_time(unit: str) -> None:
     body = unit * (90_000 // len(unit))
     started = time.thread_time()
-    assert check_texts({**SOUND, BRIEF: SOUND[BRIEF].partition("# {{")[0] + body})
+    assert check_texts({**SOUND, BRIEF: SOUND[BRIEF].partition("# {{")[0] + body}, {})
     assert time.thread_time() - started < 25
 
 
 def test_of_many_findings_in_one_text_the_first_are_told_and_errors_before_warnings() -> None:
     headings = "".join(f"## Chapter {number}\n\n" for number in range(150))
-    found = check_texts({**SOUND, BRIEF: SOUND[BRIEF] + headings + "{{ x }}\n"})
+    found = check_texts({**SOUND, BRIEF: SOUND[BRIEF] + headings + "{{ x }}\n"}, {})
     errors, warnings = ([one for one in found if one.severity == kind] for kind in SEVERITIES)
     assert [one.code for one in errors] == ["unknown_variable"]
     assert [one.code for one in warnings] == ["extra_heading"] * 99 + ["more"]
@@ -739,7 +739,7 @@ def test_of_many_findings_in_one_text_the_first_are_told_and_errors_before_warni
 def test_a_front_matter_has_short_lists() -> None:
     long = brief("depends_on: []", f"depends_on: [{'PLAN, ' * 100}PLAN]")
     sentence = "The value of 'depends_on' must be a list of at most 100 entries."
-    assert error(BRIEF, 6, "wrong_value", sentence) in check_texts({**SOUND, **long})
+    assert error(BRIEF, 6, "wrong_value", sentence) in check_texts({**SOUND, **long}, {})
 
 
 def test_types_that_all_depend_on_each_other_are_told_in_bounded_time() -> None:
@@ -747,7 +747,7 @@ def test_types_that_all_depend_on_each_other_are_told_in_bounded_time() -> None:
     front = SOUND[BRIEF].replace("BRIEF.md", "{name}.md").replace("[]", f"[{', '.join(names)}]")
     texts = {f"templates/context/{n}/template.md": front.replace("{name}", n) for n in names}
     started = time.thread_time()
-    found = check_texts({**SOUND, **texts})
+    found = check_texts({**SOUND, **texts}, {})
     assert [one.code for one in found].count("dependency_cycle") == 20
     assert time.thread_time() - started < 25
 
@@ -793,9 +793,9 @@ def test_folders_that_are_missing_lack_every_prompt(tmp_path: Path) -> None:
 
 def test_lines_that_end_in_carriage_return_count_once() -> None:
     texts = {path: text.replace("\n", "\r\n") for path, text in SOUND.items()}
-    assert check_texts(texts) == []
+    assert check_texts(texts, {}) == []
     texts[PLAN] = texts[PLAN].replace("# Plan", "{{ 7*7 }}")
-    assert check_texts(texts) == [error(PLAN, 10, "template_language", refused("Arithmetic"))]
+    assert check_texts(texts, {}) == [error(PLAN, 10, "template_language", refused("Arithmetic"))]
 
 
 class TestNewErrors:
@@ -829,7 +829,7 @@ class TestNewErrors:
     ) -> list[TextFinding]:
         after = {path: text for path, text in {**before, **edit}.items() if text is not None}
         [path] = edit
-        return new_errors(check_texts(before), check_texts(after), path)
+        return new_errors(check_texts(before, {}), check_texts(after, {}), path)
 
 
 # What an error in a file does, as docs/checks.md says.

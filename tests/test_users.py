@@ -86,7 +86,7 @@ def test_a_key_is_in_the_groups_that_the_newest_token_names_and_in_no_other(
     newest = claims(subject, groups=("port", "yard"), issued_at=ISSUED)
 
     async def come(pool: Pool) -> list[list[uuid.UUID]]:
-        _, secret = await keys.make(pool, await Users(pool).principal(first), "Of a test")
+        _, secret = await keys.make(pool, await Users(pool).principal(first), "Of a test", None)
         groups = []
         for each in (first, newest, first):
             await Users(pool).principal(each)

@@ -44,7 +44,7 @@ class Key:
 
 
 async def make(
-    pool: Pool, owner: Principal, name: str, expires_at: datetime | None = None
+    pool: Pool, owner: Principal, name: str, expires_at: datetime | None
 ) -> tuple[Key, str]:
     """A new key of `owner`, and what they must send, which cannot be read again.
 

@@ -30,12 +30,8 @@ from graph.texts.workflow_checks import BETWEEN_TYPES, workflow_findings
 LONGEST_TEXT = 100_000
 """Characters that a text may have."""
 
-_NOTHING: Mapping[str, str] = {}
 
-
-def check_texts(
-    texts: Mapping[str, str], problems: Mapping[str, str] = _NOTHING
-) -> list[TextFinding]:
+def check_texts(texts: Mapping[str, str], problems: Mapping[str, str]) -> list[TextFinding]:
     """What is wrong with `texts`, path to content, by path and line.
 
     `problems` says of further paths why they cannot be read.
