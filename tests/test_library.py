@@ -402,7 +402,6 @@ def test_the_surroundings_of_a_chunk_are_those_before_and_after(
         document_id=document_id,
         document_name="handbook.pdf",
         page_number=1,
-        chunk_id=chunk_id(document_id, 0),
         snippet=PUMP,
         context=f"{PUMP}\n\n{VALVE}",
     )

@@ -65,7 +65,7 @@ _FILES = f"""
      order by d.accepted desc
 """
 _SURROUNDINGS = """
-    select n.id, n.project_id, n.document_id, d.name, n.page_number, n.text, n.id = c.id as asked
+    select n.project_id, n.document_id, d.name, n.page_number, n.text, n.id = c.id as asked
       from chunks c
       join documents d on d.id = c.document_id
       join chunks n on n.document_id = c.document_id
@@ -99,7 +99,6 @@ class Surroundings:
     document_id: str
     document_name: str
     page_number: int | None
-    chunk_id: str
     snippet: str
     context: str
 
@@ -236,7 +235,6 @@ class Passages:
             document_id=str(asked["document_id"]),
             document_name=asked["name"],
             page_number=asked["page_number"],
-            chunk_id=str(asked["id"]),
             snippet=asked["text"],
             context="\n\n".join(row["text"] for row in rows),
         )
@@ -269,7 +267,7 @@ def _translated() -> Iterator[None]:
         yield
     except psycopg.errors.ForeignKeyViolation as error:
         raise RetrievalFailed(_DELETED) from error
-    except (*UNREACHABLE, psycopg.InterfaceError) as error:
+    except UNREACHABLE as error:
         raise RetrievalFailed(
             "The documents' text could not be read from the database. Try again.", transient=True
         ) from error
