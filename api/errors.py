@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -85,7 +86,7 @@ def refusal_response(path: str, refusal: Refusal) -> JSONResponse:
         body = {"detail": refusal.message, **refusal.extra}
     else:
         status = refusal.status
-        camel = {_camel(key): value for key, value in refusal.extra.items()}
+        camel = {to_camel(key): value for key, value in refusal.extra.items()}
         body = {"error": refusal.code, "message": refusal.message, **camel}
     # RFC 9110, 15.5.2: a 401 says with what one may come in.
     asked = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
@@ -197,11 +198,6 @@ def _said(error: Mapping[str, Any]) -> str:
     if error["loc"] == ("body",):
         return "must be a JSON object, sent as application/json"
     return "must be a JSON object"
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.title() for word in rest)
 
 
 # What FastAPI says in words of Python.
