@@ -20,8 +20,8 @@ from standins.endless import Endless, endless
 from standins.openai import Answer, OpenAIStandIn
 from test_server import Process, process, wait_until
 
-from graph.nodes import generate
-from graph.nodes.generate import MOST_CHARACTERS, PORTION
+from graph import answering
+from graph.answering import MOST_CHARACTERS, PORTION
 from graph.postgres import embedded_postgres
 
 MOST_MEMORY = 150e6
@@ -116,7 +116,7 @@ def test_an_answer_that_is_too_long_is_kept_up_to_there(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    monkeypatch.setattr(generate, name, 20)
+    monkeypatch.setattr(answering, name, 20)
     model.will(Answer([f"{n} " for n in range(1000)], delay_s=0.01))
     events = read(http, "POST", f"/chat/projects/{project}", json={"message": "Go on."})
     model.wait_for_hangup(model.chats[0])
