@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from api.database.migrations import migrate
-from api.server import sentence_of
+from api.server import told_as
 from api.settings import Settings
 from graph.knowledge.library import Library, open_library
 from graph.knowledge.ownership import VectorsInUse
@@ -30,15 +30,12 @@ def rebuild_all(settings: Settings, console: Console) -> int:
     Raises:
         ReindexFailed: a service has the embedded vectors open, or a part does not answer.
     """
-    try:
-        return asyncio.run(_rebuild_all(settings, console))
-    except VectorsInUse as error:
-        raise ReindexFailed(_SERVICE_RUNS) from error
-    except Exception as error:
-        sentence = sentence_of(error)
-        if sentence is None:
-            raise
-        raise ReindexFailed(sentence) from error
+    with told_as(ReindexFailed):
+        try:
+            projects = asyncio.run(_rebuild_all(settings, console))
+        except VectorsInUse as error:
+            raise ReindexFailed(_SERVICE_RUNS) from error
+    return projects
 
 
 async def _rebuild_all(settings: Settings, console: Console) -> int:

@@ -193,14 +193,8 @@ def run(server: Server, listener: socket.socket) -> None:
     Raises:
         StartFailed: a part of the service cannot be opened.
     """
-    try:
+    with told_as(StartFailed):
         server.run(sockets=[listener])
-    except Exception as error:
-        sentence = sentence_of(error)
-        if sentence is None:
-            raise
-        log.debug("the service could not be started", exc_info=error)
-        raise StartFailed(sentence) from error
 
 
 def _wait_for(server: Server, service: "Future[None]") -> None:
@@ -250,6 +244,19 @@ def end_at_latest(seconds: float) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+
+
+@contextmanager
+def told_as(failure: type[Exception]) -> Iterator[None]:
+    """Raise `failure` with one line for people in place of what somebody foresaw."""
+    try:
+        yield
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        log.debug("%s", sentence, exc_info=error)
+        raise failure(sentence) from error
 
 
 def sentence_of(error: BaseException) -> str | None:

@@ -25,7 +25,7 @@ from types import FrameType
 from rich.console import Console
 
 from api.logs import set_up_logging
-from api.server import StartFailed, address, bound_socket, end_at_latest, sentence_of
+from api.server import StartFailed, address, bound_socket, end_at_latest, told_as
 from api.settings import Settings, warn_of_misspelt
 from api.welcome import Opened, embedded_parts, welcome
 from graph.child_server import ChildServer
@@ -116,7 +116,7 @@ def _shared(settings: Settings) -> Iterator[Task]:
     with ExitStack() as stack:
         servers: list[ChildServer] = []
         lent_model = None
-        with _told():
+        with told_as(StartFailed):
             if settings.database_url is None:
                 stack.enter_context(embedded_postgres(settings.data_dir / "postgres"))
             if settings.chroma_url is None:
@@ -129,17 +129,6 @@ def _shared(settings: Settings) -> Iterator[Task]:
                 servers.append(model)
         stack.enter_context(_kept_alive(servers))
         yield Task(settings, lent_model)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        sentence = sentence_of(error)
-        if sentence is None:
-            raise
-        raise StartFailed(sentence) from error
 
 
 @contextmanager
