@@ -14,7 +14,7 @@ from api.queue import AWAY, SILENT_S, Later, Queue
 from api.versions import FORGET, INGEST, REFINE, Version, Versions
 from graph.errors import PipelineError, UnreadableDocument
 from graph.knowledge.library import Library
-from graph.knowledge.parsing import MARKDOWN, recognise
+from graph.knowledge.parsing import MARKDOWN
 from graph.knowledge.reading import Reading
 from graph.postgres import UNREACHABLE, Pool
 
@@ -64,17 +64,9 @@ class Ingestion:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def accept(
-        self, project_id: uuid.UUID, name: str, data: bytes, mime_type: str | None = None
+        self, project_id: uuid.UUID, name: str, data: bytes, mime_type: str
     ) -> DictRow:
-        """Store a file as `processing`, or give the row that has the same name and bytes already.
-
-        Without `mime_type` the format is recognised.
-
-        Raises:
-            UnsupportedDocument: it is none of the formats that are read; nothing is stored.
-        """
-        if mime_type is None:
-            mime_type = await asyncio.to_thread(recognise, data, name)
+        """Store a file as `processing`, or give the row that has its name and bytes already."""
         digest = await asyncio.to_thread(lambda: hashlib.sha256(data).digest())
         return await self._versions.accept(project_id, name, data, digest, mime_type)
 

@@ -26,6 +26,7 @@ from api.settings import Settings
 from bench.plain import Embed, PlainChroma, pieces_of
 from bench.retrieval import DATA
 from graph.knowledge.minilm import MiniLM
+from graph.knowledge.parsing import recognise
 from graph.knowledge.static_model import StaticModel
 
 
@@ -71,7 +72,8 @@ async def with_service(parts: Parts, path: Path) -> float:
     await insert_project(parts.pool, project, LOCAL_USER, NewProject(name="bench"))
     data = await asyncio.to_thread(path.read_bytes)
     started = time.perf_counter()
-    row = await parts.ingestion.accept(project, path.name, data)
+    kind = await asyncio.to_thread(recognise, data, path.name)
+    row = await parts.ingestion.accept(project, path.name, data, kind)
     settled = await parts.ingestion.progress.settled(row["id"], 600)
     assert settled is not None
     assert settled["status"] == "indexed", settled

@@ -97,7 +97,7 @@ class Providers:
         async with self._pool.connection() as connection:
             return await self._read(connection, provider_id)
 
-    async def insert(self, provider: Provider, *, noted: Noted | None = None) -> Provider:
+    async def insert(self, provider: Provider, *, noted: Noted) -> Provider:
         """Store a new provider, and give it as it is stored.
 
         `noted` is told of it in the same transaction, as of `update` and `delete`.
@@ -107,14 +107,14 @@ class Providers:
         """
         async with self._writing() as connection:
             stored = await self._write(connection, provider, provider.api_key)
-            await _tell(noted, connection, stored)
+            await noted(connection, stored)
             return stored
 
     async def update(
         self,
         provider_id: uuid.UUID,
         *,
-        noted: Noted | None = None,
+        noted: Noted,
         **changes: Any,  # noqa: ANN401
     ) -> Provider | None:
         """Change fields of a provider; null where there is none. Without `api_key` it stays.
@@ -130,17 +130,17 @@ class Providers:
             if key is None:
                 refuse_other_host(before, after.base_url)
             stored = await self._write(connection, after, key)
-            await _tell(noted, connection, stored)
+            await noted(connection, stored)
             return stored
 
-    async def delete(self, provider_id: uuid.UUID, *, noted: Noted | None = None) -> bool:
+    async def delete(self, provider_id: uuid.UUID, *, noted: Noted) -> bool:
         """Forget a provider and its key; false where there is none."""
         async with self._writing() as connection:
             provider = await self._read(connection, provider_id)
             if provider is None:
                 return False
             await connection.execute("delete from providers where id = %s", (provider_id,))
-            await _tell(noted, connection, provider)
+            await noted(connection, provider)
             return True
 
     async def rotate(self) -> None:
@@ -225,13 +225,6 @@ async def _take_over(connection: AsyncConnection[DictRow], provider: Provider) -
                 f"where {column} and id <> %s",
                 (provider.id,),
             )
-
-
-async def _tell(
-    noted: Noted | None, connection: AsyncConnection[DictRow], provider: Provider
-) -> None:
-    if noted is not None:
-        await noted(connection, provider)
 
 
 async def open_providers(pool: Pool, secrets: Secrets) -> Providers | None:

@@ -367,6 +367,10 @@ KEY = SecretStr("sk-canary-of-a-row")
 SMALL, LARGE = ModelEntry("small"), ModelEntry("large")
 
 
+async def unnoted(*_: object) -> None:
+    """Nobody is told of a change."""
+
+
 @dataclass
 class Entered:
     """A database of providers, and the models of a service that reads it."""
@@ -377,7 +381,9 @@ class Entered:
 
     async def enter(self, slug: str, base_url: str = NOWHERE, **more: Any) -> Provider:
         entry = more.pop("entry", ModelEntry("small"))
-        return await self.providers.insert(Provider(slug, slug, base_url, (entry,), KEY, **more))
+        return await self.providers.insert(
+            Provider(slug, slug, base_url, (entry,), KEY, **more), noted=unnoted
+        )
 
     async def used(self, wanted: str | None = None) -> str:
         """The id of the model that is used now."""
@@ -419,11 +425,11 @@ def test_of_models_with_one_name_the_defaults_comes_first_and_then_the_oldest(
             used = [await rows.used()]
             old, new = await rows.enter("old"), await rows.enter("new")
             used += [await rows.used(), await rows.used("small"), await rows.used("new/small")]
-            await rows.providers.update(new.id, is_default=True)
+            await rows.providers.update(new.id, is_default=True, noted=unnoted)
             used += [await rows.used(), await rows.used("small"), await rows.used("own")]
-            await rows.providers.update(old.id, is_default=True)
+            await rows.providers.update(old.id, is_default=True, noted=unnoted)
             used += [await rows.used(), await rows.used("small")]
-            await rows.providers.delete(old.id)
+            await rows.providers.delete(old.id, noted=unnoted)
             return [*used, await rows.used(), await rows.used("small")]
 
     assert asyncio.run(use()) == [
@@ -446,12 +452,12 @@ def test_the_fallback_is_another_model_that_can_be_used(migrated: str) -> None:
                 seen.append(found and f"{found.slug}/{found.name}")
 
             await look("own")
-            await rows.providers.update(first.id, is_fallback=True)
+            await rows.providers.update(first.id, is_fallback=True, noted=unnoted)
             await look("own")
-            await rows.providers.update(second.id, is_fallback=True)
+            await rows.providers.update(second.id, is_fallback=True, noted=unnoted)
             await look("first/small")
             await look("second/small")
-            await rows.providers.update(second.id, is_enabled=False)
+            await rows.providers.update(second.id, is_enabled=False, noted=unnoted)
             await look("own")
             return seen
 
@@ -484,7 +490,7 @@ def test_what_an_endpoint_says_is_forgotten_when_the_provider_is_elsewhere(
         async with entered(migrated) as rows:
             row, seen = await rows.enter("row", endpoint.base_url, is_default=True), []
             for base_url in (endpoint.base_url, NOWHERE, endpoint.base_url):
-                await rows.providers.update(row.id, base_url=base_url)
+                await rows.providers.update(row.id, base_url=base_url, noted=unnoted)
                 await rows.models.refresh(anew=True)
                 seen.append(await rows.models.context_window(rows.models.resolve(None, None)))
             return seen
@@ -514,8 +520,10 @@ def test_a_removed_providers_connections_end_with_the_last_run_and_others_stay(
             text, seen = "", []
             async for chunk in chats[0].astream("Why?"):
                 if not text:
-                    await rows.providers.delete(gone.id)
-                    await rows.providers.update(kept.id, name="Renamed", models=(SMALL, LARGE))
+                    await rows.providers.delete(gone.id, noted=unnoted)
+                    await rows.providers.update(
+                        kept.id, name="Renamed", models=(SMALL, LARGE), noted=unnoted
+                    )
                     await rows.models.refresh(anew=True)
                     await asyncio.sleep(0)
                     seen += [session.closed for session in sessions]
@@ -542,7 +550,7 @@ def test_an_idle_provider_that_is_removed_is_closed_at_once(migrated: str) -> No
             chat = rows.models.resolve("row/small", None).chat
             await chat.list_models(2)
             [session] = sessions_of(chat)
-            await rows.providers.update(row.id, is_enabled=False)
+            await rows.providers.update(row.id, is_enabled=False, noted=unnoted)
             await rows.models.refresh(anew=True)
             await asyncio.sleep(0.05)
             return session.closed
@@ -576,7 +584,7 @@ def test_rows_are_read_again_when_a_while_has_passed(
             await asyncio.gather(*(rows.models.refresh() for _ in range(5)))
             for name in ("second", "third"):
                 seen.append(rows.models.resolve(None, None).name)
-                await rows.providers.update(row.id, models=(ModelEntry(name),))
+                await rows.providers.update(row.id, models=(ModelEntry(name),), noted=unnoted)
                 await rows.models.refresh()
             monkeypatch.setattr("graph.offers._FRESH_S", 0)
             await rows.models.refresh()
