@@ -136,14 +136,12 @@ class Evidence:
     """The sources of a turn; what was read lately is not read again."""
 
     def __init__(self, sources: Sequence[Source], question: str = "") -> None:
-        """`question` is what the sentences to come answer."""
+        """`question` is what the sentences to come answer. Blocks as `read_source` does."""
         self._sources = sources
         self._question = question
+        self._texts = [read_source(source["text"]) for source in sources]
+        self._total = sum(len(text.sentences) for text in self._texts)
         self._known: dict[tuple[str, bool], _Known] = {}
-
-    def read(self) -> None:
-        """Read the sources now, and not with the first sentence. Blocks as `read_source` does."""
-        _ = self._total
 
     def bearing_out(self, sentence: str) -> Finding | None:
         """The source that plainly bears out `sentence`; null if none does, or it is no claim.
@@ -176,15 +174,6 @@ class Evidence:
         if window is None:
             return Finding(index)
         return self._finding(claim, window, supported=self._supports(claim, window, BORNE_OUT))
-
-    @cached_property
-    def _texts(self) -> list[SourceText]:
-        return [read_source(source["text"]) for source in self._sources]
-
-    @cached_property
-    def _total(self) -> int:
-        """How many sentences they have."""
-        return sum(len(text.sentences) for text in self._texts)
 
     @cached_property
     def _asked(self) -> list[tuple[int, int]]:
