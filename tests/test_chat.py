@@ -9,11 +9,14 @@ from typing import Any
 import httpx
 import pytest
 from conftest import Service, upload
+from psycopg import AsyncConnection
 from sse import read
 from standins.openai import Answer, OpenAIStandIn
 from standins.tavily import Page, SearchAnswer, TavilyStandIn
+from test_server import wait_until
 
 from graph.fences import Fences
+from graph.postgres import SleepingConnection
 
 TIDES = "# Tides\n\nThe alarm sounds at 4.90 m above chart datum.\n"
 TIDES_READ = "Tides\n\nThe alarm sounds at 4.90 m above chart datum."
@@ -78,6 +81,31 @@ def test_an_answer_with_its_sources_and_citations(
         "finishReason": "stop",
         "warnings": [],
     }
+
+
+def test_a_turn_asks_the_database_three_times(
+    service: Service, http: httpx.Client, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it may do, its beginning and its end; what it reads besides is in memory by then."""
+    upload(http, project, "tides.md", TIDES.encode())
+    refined = "select is_refined from documents where project_id = %s"
+    wait_until(lambda: service.query(refined, project) == [{"is_refined": True}], within_s=20)
+    ask(http, project, "When does the alarm sound?")
+    kinds = {
+        "select access_tier": "access",
+        "insert into conversations": "begin",
+        "update runs set status": "end",
+    }
+    asked: list[str] = []
+
+    async def noted(self: SleepingConnection, query: Any, params: Any = None, **more: Any) -> Any:
+        if project in repr(params):
+            asked.append(next((kinds[mark] for mark in kinds if mark in str(query)), str(query)))
+        return await AsyncConnection.execute(self, query, params, **more)
+
+    monkeypatch.setattr(SleepingConnection, "execute", noted)
+    ask(http, project, "Where does the alarm sound?")
+    assert asked == ["access", "begin", "end"]
 
 
 def test_a_claim_that_its_source_does_not_bear_out_is_told(
