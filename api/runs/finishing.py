@@ -88,7 +88,7 @@ class Finishing:
         if is_mine:
             self._show(run, last)
         else:
-            log.warning("run %s was closed by another process", run.id)
+            log.warning("run %s was closed by another process, or is deleted", run.id)
             run.log.abandon()
 
     async def _finish_later(self, run: Run, terminal: Terminal, *, is_whole: bool) -> None:
