@@ -92,7 +92,7 @@ class Cited(Streamed):
     def __init__(self, sources: list[Source], question: str) -> None:
         super().__init__()
         self._check = MarkerCheck(len(sources))
-        # In a thread, and while the model reads its prompt: hostile passages take 70 ms.
+        # In a thread, and while the model reads its prompt: hostile passages take tens of ms.
         self._evidence = asyncio.get_running_loop().run_in_executor(
             None, Evidence, sources, question
         )
