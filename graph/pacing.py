@@ -17,14 +17,14 @@ _SLICE_BYTES = 16 * 1024
 # Some 20 tokens. What brings more than that in one read is a burst, which is not to wait.
 _TRICKLE_BYTES = 4 * 1024
 _LOOK_S = 0.1
-_BUSY = 0.2
+_BUSY = 0.15
 _MORE_S, _LESS_S, _MOST_S = 0.03, 0.01, 0.06
 
 
 class Reading:
     """Reads one answer; a single timer watches all reads, as asyncio.timeout costs more than one.
 
-    Tokens that come alone are read at once, or `Pace` later than the ones before them.
+    Tokens that come alone are read at once, or with all other answers' when `Pace` says.
     """
 
     def __init__(self, content: aiohttp.StreamReader, first_token_by: float, idle_s: float) -> None:
@@ -46,7 +46,8 @@ class Reading:
             return data
         now = self._loop.time()
         if self._trickles and answer.begun and (pause_s := self._pace.pause_s(now)):
-            await _pause(self.content, pause_s)
+            # To the same moments for all: one wake for thirty answers costs less than thirty.
+            await _pause(self.content, pause_s - now % pause_s)
             now = self._loop.time()
         wait_s = self._afterword_s if answer.finished else self._idle_s
         self._due = now + wait_s if answer.begun else self._first_token_by
@@ -80,9 +81,9 @@ class Reading:
 class Pace:
     """How long the answers of one event loop pause between two reads.
 
-    Not at all at rest. While the loop's thread computes for more than a fifth of the time, the
-    pauses grow to 60 ms, which nobody sees: tokens that come together cost less, and what they do
-    not take is left to what has just begun.
+    Not at all at rest. While the loop's thread computes for more than 15 % of the time, the pauses
+    grow to 60 ms, which nobody sees: tokens that come together cost less, and what they do not take
+    is left to what has just begun.
     """
 
     def __init__(self, worked_s: Callable[[], float] = time.thread_time) -> None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
 import pytest
 from aiohttp import StreamReader
@@ -52,10 +54,15 @@ def test_after_a_silence_nothing_is_left_of_a_pause() -> None:
 
 @dataclass(frozen=True)
 class Heard:
-    """The batches of an answer, and the longest time between two of them."""
+    """The batches of an answer with tokens, and when each of them came."""
 
     batches: list[list[str]]
-    longest_s: float
+    times: list[float]
+
+    @property
+    def longest_s(self) -> float:
+        """The longest time between two batches, in seconds."""
+        return max(later - earlier for earlier, later in pairwise(self.times))
 
     @property
     def tokens(self) -> list[str]:
@@ -65,15 +72,13 @@ class Heard:
 
 async def heard_of(batches: AsyncGenerator[Batch, None]) -> Heard:
     """All of an answer."""
-    found, gaps, before = [], [], time.monotonic()
+    found, times = [], []
     async with aclosing(batches):
         async for batch in batches:
-            now = time.monotonic()
-            gaps.append(now - before)
-            before = now
             if batch.tokens:
                 found.append(list(batch.tokens))
-    return Heard(found, max(gaps[1:]))
+                times.append(time.monotonic())
+    return Heard(found, times)
 
 
 def pausing(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -115,6 +120,26 @@ def test_tokens_gather_in_pauses_and_none_is_lost(
     assert heard.longest_s < pause_s + 0.1
 
 
+@timed
+def test_answers_pause_to_the_same_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    pausing(monkeypatch, 0.1)
+
+    async def both(chat: StreamingChatModel) -> tuple[Heard, Heard]:
+        one = asyncio.create_task(heard_of(chat.batches("x")))
+        await asyncio.sleep(0.05)
+        other = await heard_of(chat.batches("x"))
+        await chat.aclose()
+        return await one, other
+
+    with OpenAIStandIn() as model:
+        model.will(Answer(WORDS, delay_s=0.01), Answer(WORDS, delay_s=0.01))
+        one, other = asyncio.run(both(chat_with(model)))
+    # The first two do not pause, and the last one comes as soon as the answer has ended.
+    apart = [min(abs(at - of) for of in other.times) for at in one.times[2:-1]]
+    assert len(apart) > 3
+    assert median(apart) < 0.01
+
+
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[asyncio.Transport, StreamReader, Reading]]:
     """A connection on which nothing comes, its content, and who reads that."""
@@ -143,7 +168,7 @@ def test_only_what_trickles_pauses_and_nothing_before_the_first_token(
             answer.begun = has_begun
             for size in sizes:
                 waiting = asyncio.create_task(reading.next(answer))
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
                 has_paused = not transport.is_reading()
                 content.feed_data(b" " * size)
                 found.append((len(await waiting), has_paused))
@@ -176,13 +201,13 @@ def test_a_pause_leaves_the_connection_as_it_was_which_may_be_anothers_by_now(
             await asyncio.wait({waiting})
             return [was_reading, transport.is_reading()]
 
-    pausing(monkeypatch, 0.1)
+    pausing(monkeypatch, 1000)
     assert asyncio.run(cancelled()) == [at_end, True]
 
 
 @timed
 def test_who_hangs_up_in_a_pause_hangs_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    pausing(monkeypatch, 30)
+    pausing(monkeypatch, 1000)
 
     async def once(model: OpenAIStandIn) -> float:
         chat = chat_with(model)
