@@ -80,14 +80,28 @@ class Erasure:
 
     async def conversation(self, conversation_id: uuid.UUID, *, by: Principal) -> None:
         """Erase a conversation with its messages and its memory."""
+        left = await self._erase_conversation(conversation_id, by)
+        # A question that came meanwhile is stopped too; a run that does not end is erased.
+        left = left or await self._erase_conversation(conversation_id, by, even_running=True)
+        assert left is not None
+        await self._go_on(left)
+
+    async def _erase_conversation(
+        self, conversation_id: uuid.UUID, by: Principal, *, even_running: bool = False
+    ) -> DictRow | None:
+        """End the runs of a conversation and erase its rows; null if another run goes on then."""
         await self._end_runs([conversation_id])
         async with self._pool.connection() as connection, connection.transaction():
+            # Who asks a question holds the conversation, so that after this no run begins.
+            await connection.execute(_LOCK_CONVERSATION, (conversation_id,))
+            running = await connection.execute(_SELECT_RUNNING, (conversation_id,))
+            if running.rowcount and not even_running:
+                return None
             cursor = await connection.execute(_DELETE_CONVERSATION, (conversation_id,))
             for row in await cursor.fetchall():
                 target = ("conversation", conversation_id)
                 await note(connection, by, "conversation.deleted", target=target, **row)
-            left = await _remember(connection, conversation_id=conversation_id)
-        await self._go_on(left)
+            return await _remember(connection, conversation_id=conversation_id)
 
     async def work(self) -> None:
         """Carry out what is left of erasures, for ever; begins with what others left behind."""
@@ -173,6 +187,8 @@ returning id, project_id, document_id, conversation_id, is_scrubbed
 _REMEMBER_CONVERSATIONS = """
 insert into erasures (conversation_id) select id from conversations where project_id = %s
 """
+_LOCK_CONVERSATION = "select from conversations where id = %s for update"
+_SELECT_RUNNING = "select from runs where conversation_id = %s and status = 'running'"
 _DELETE_CONVERSATION = "delete from conversations where id = %s returning project_id"
 _SELECT_CONVERSATION = "select from conversations where id = %s"
 _SELECT_CONVERSATIONS = "select id from conversations where project_id = %s"

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -272,6 +273,32 @@ def test_delete_from_another_worker_ends_the_run_and_its_stream(
             http.post(f"/runs/{reader.run_id}/stop"),
         ]
         assert [answer.status_code for answer in runs] == [404, 404]
+    assert left_of(workers.first, conversation, [str(reader.run_id)]) == {}
+    seen.check()
+
+
+def test_a_question_that_meets_the_deletion_of_its_conversation_is_stopped(
+    workers: Workers, model: OpenAIStandIn
+) -> None:
+    seen = Seen()
+    conversation = first_turn(workers, seen).events[0].data["conversationId"]
+    model.will(Answer(["Half", " an"], end="hang"))
+    delete = partial(httpx.delete, f"{workers.first.url}/chat/conversations/{conversation}")
+    with ThreadPoolExecutor() as pool:
+        with workers.first.changing() as holding:
+            # The deletion comes to these when no run goes on, and before it comes to the rows.
+            holding.execute(
+                "select from checkpoints where thread_id = %s for share", (conversation,)
+            )
+            deleted = pool.submit(delete, timeout=30)
+            wait_until(lambda: waits_for_a_lock(workers.first), 30)
+            reader = asking(
+                workers.first.url, workers.project, "question meanwhile?", seen,
+                conversationId=conversation,
+            ).has(4)  # fmt: skip
+        assert deleted.result().status_code == 204
+    done = reader.last()
+    assert (done.name, done.data.get("finishReason")) == ("done", "stopped")
     assert left_of(workers.first, conversation, [str(reader.run_id)]) == {}
     seen.check()
 
