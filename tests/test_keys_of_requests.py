@@ -371,6 +371,23 @@ def test_a_conversation_that_was_erased_is_404_with_its_key_too(
 
 
 @pytest.mark.parametrize("api", STORED)
+def test_the_key_of_a_question_goes_with_the_conversation_that_it_began(
+    here: httpx.Client, there: httpx.Client, model: OpenAIStandIn, api: str, key: str
+) -> None:
+    one = post(api, new_project(here))
+    erased = one.read(here, key)
+    run = here.get(f"/runs/{run_of(erased)}").json()["run"]
+    assert here.delete(f"/chat/conversations/{run['conversationId']}").status_code == 204
+    anew = one.read(there, key)
+    assert one.read(here, key) == anew
+    assert run_of(anew) != run_of(erased)
+    assert messages(here, anew) == [
+        ("user", "Go on.", "complete"), ("assistant", "The answer.", "complete"),
+    ]  # fmt: skip
+    assert len(model.chats) == 2
+
+
+@pytest.mark.parametrize("api", STORED)
 def test_a_key_that_got_a_409_is_free(
     here: httpx.Client, there: httpx.Client, model: OpenAIStandIn, api: str, key: str
 ) -> None:
