@@ -13,6 +13,7 @@ from callers import new_key, new_user
 from conftest import Service, ServiceFactory, migrated_database
 from sse import Event, events_of, live, names, read
 from standins.openai import Answer, OpenAIStandIn
+from test_server import wait_until
 from timed import timed
 
 APIS = ("chat", "drafting", "legacy")
@@ -92,6 +93,20 @@ def test_a_run_is_resumed_at_another_worker_where_it_was_left(
         whole = events_of(response.read())
         rest = read(there, "GET", path, params={"after": after})
     assert rest_live == rest == whole[after:]
+
+
+def test_another_worker_tells_how_far_a_run_is(
+    http: httpx.Client, project: str, model: OpenAIStandIn, other: Service
+) -> None:
+    model.will(Answer(["Half", " an"], end="hang"))
+    with asked(http, "chat", project) as response, other.client() as there:
+        path = f"/runs/{response.headers['x-run-id']}"
+        stream = live(response.iter_lines())
+        begun = [next(stream) for _ in range(4)]
+        wait_until(lambda: there.get(path).json()["run"]["seq"] == len(begun), 5)
+        told = [client.get(path).json() for client in (there, http)]
+        there.post(f"{path}/stop").raise_for_status()
+    assert [(one["run"]["status"], one["run"]["seq"]) for one in told] == [("running", 4)] * 2
 
 
 def test_finished_runs_are_whole_after_a_restart(

@@ -131,9 +131,12 @@ class RunRows:
         return [RunRow(**row) for row in await rows_of(self._pool, sql, (value,))]
 
 
+# The number of the last event is in the row only once the run has ended.
 COLUMNS = """
-r.id, r.conversation_id, c.project_id, r.owner_id, r.api, r.status, r.seq, r.started_at,
-r.ended_at, r.finish_reason, r.error, r.next_run_id, r.attempt, r.question_id,
+r.id, r.conversation_id, c.project_id, r.owner_id, r.api, r.status,
+greatest(r.seq, (select e.seq + e.count - 1 from run_events e where e.run_id = r.id
+                 order by e.seq desc limit 1)) as seq,
+r.started_at, r.ended_at, r.finish_reason, r.error, r.next_run_id, r.attempt, r.question_id,
 coalesce(m.doc_type, 'UNSORTED') as doc_type, r.is_retryable, r.is_followable,
 r.status = 'running' and r.process_id is null as is_waiting
 """
