@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from api.access.principals import Principal
 from api.access.resolver import ACCESS, about, access_to
 from api.access.rules import Caller, GuardedRoute, UsableProject, rule
-from api.dependencies import Service
+from api.dependencies import Parts, Service
 from api.errors import not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, SAFE, CamelModel, example
@@ -240,7 +240,9 @@ async def seen_chunk(chunk_id: uuid.UUID, service: Service, caller: Caller) -> C
     if rows:
         return ChunkSource(chunk_id=chunk_id, **rows[0])
     found = await service.library.surroundings(str(chunk_id))
-    if found is None or not await access_to(service.pool, caller, uuid.UUID(found.project_id)):
+    if found is None:
+        return await _shown(chunk_id, service, caller)
+    if not await access_to(service.pool, caller, uuid.UUID(found.project_id)):
         raise not_found("chunk")
     return ChunkSource(
         document_id=uuid.UUID(found.document_id),
@@ -249,6 +251,25 @@ async def seen_chunk(chunk_id: uuid.UUID, service: Service, caller: Caller) -> C
         chunk_id=chunk_id,
         snippet=found.snippet,
         context=found.context,
+    )
+
+
+async def _shown(chunk_id: uuid.UUID, service: Parts, caller: Principal) -> ChunkSource:
+    """A page of the web, or a passage of what was replaced, as a run that goes on has shown it."""
+    project_id, source = service.runs.source(str(chunk_id), caller.id) or (None, None)
+    if source is None:
+        raise not_found("chunk")
+    place = {**about(caller), "project": project_id, "url": source["url"]}
+    if not await rows_of(service.pool, _SEES, {**place, "name": source["document_name"]}):
+        raise not_found("chunk")
+    return ChunkSource(
+        document_id=source["document_id"] and uuid.UUID(source["document_id"]),
+        document_name=source["document_name"],
+        page_number=source["page_number"],
+        chunk_id=chunk_id,
+        snippet=source["text"],
+        context=source["context"],
+        url=source["url"],
     )
 
 
@@ -299,4 +320,11 @@ join conversations c on c.id = m.conversation_id
 join {ACCESS} access on access.project_id = p.project_id
 where p.chunk_id = %(id)s and c.owner_id = %(me)s and access_tier is not null
 order by m.created_at desc limit 1
+"""
+# What was erased is shown no more.
+_SEES = f"""
+select from {ACCESS} access
+where access.project_id = %(project)s and access_tier is not null and (
+    %(url)s::text is not null
+    or exists (select from documents d where d.project_id = %(project)s and d.name = %(name)s))
 """

@@ -4,13 +4,15 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
-from conftest import Service, upload
+from callers import new_key, new_user
+from conftest import Service, ServiceFactory, upload
 from psycopg import AsyncConnection
-from sse import read
+from sse import live, read
 from standins.openai import Answer, OpenAIStandIn
 from standins.tavily import Page, SearchAnswer, TavilyStandIn
 from test_server import wait_until
@@ -221,6 +223,81 @@ def test_the_chunk_source_is_as_it_was_cited_after_the_document_was_replaced(
     unknown = http.get(f"/chat/chunks/{uuid.uuid4()}/source")
     assert (others.status_code, others.content) == (unknown.status_code, unknown.content)
     assert others.status_code == 404
+
+
+def test_the_chunk_source_is_as_it_was_shown_while_the_answer_goes_on(
+    http: httpx.Client, project: str, model: OpenAIStandIn, tavily: TavilyStandIn, service: Service
+) -> None:
+    old = upload(http, project, "tides.md", TIDES.encode())
+    tavily.will(SearchAnswer([Page("Moon", "https://moon.example/", "It pulls.", 0.9, None)]))
+    model.will(Answer(["At 4.90 m [1]. The moon [2]."], end="hang"))
+    body = {"message": "When does the alarm sound?", "mode": "web"}
+    with http.stream("POST", f"/chat/projects/{project}", json=body) as response:
+        events = live(response.iter_lines())
+        passage, page = [next(events) for _ in range(2)][1].data["chunks"]
+        assert next(events).name == "text"
+        paths = [f"/chat/chunks/{chunk['id']}/source" for chunk in (passage, page)]
+        with service.client() as other:
+            new = upload(other, project, "tides.md", b"# Tides\n\nThe alarm was taken down.\n")
+            shown = [other.get(path).json() for path in paths]
+            other.delete(f"/documents/{new['id']}").raise_for_status()
+            erased = [other.get(path).status_code for path in paths]
+            other.post(f"/runs/{response.headers['x-run-id']}/stop").raise_for_status()
+    assert shown == [
+        {
+            "documentId": old["id"],
+            "documentName": "tides.md",
+            "pageNumber": None,
+            "chunkId": passage["id"],
+            "snippet": TIDES_READ,
+            "context": TIDES_READ,
+            "url": None,
+        },
+        {
+            "documentId": None,
+            "documentName": "Moon",
+            "pageNumber": None,
+            "chunkId": page["id"],
+            "snippet": "It pulls.",
+            "context": "It pulls.",
+            "url": "https://moon.example/",
+        },
+    ]
+    assert erased == [404, 200]
+    assert [http.get(path).status_code for path in paths] == [404, 200]
+
+
+def test_what_an_answer_that_goes_on_has_shown_is_for_who_asked_and_may_see_the_project(
+    start_service: ServiceFactory, model: OpenAIStandIn, tavily: TavilyStandIn
+) -> None:
+    model.will(Answer(["The moon [1]."], end="hang"))
+    settings = {
+        "api_key": "canary-of-chat",
+        "jwt_secret": "canary-secret-of-32-characters-00",
+        "openai_base_url": model.base_url,
+        "openai_model": "stand-in",
+        "tavily_api_key": "tvly-canary-key",
+        "tavily_base_url": tavily.base_url,
+    }
+    with start_service(**settings) as service, ExitStack() as open_clients:
+        keys = [new_key(service, new_user(service, name)) for name in ("Ada", "Bob")]
+        ada, bob, bobs_too = (
+            open_clients.enter_context(service.client(**{"X-API-Key": key}))
+            for key in (*keys, keys[1])
+        )
+        about = {"name": "x", "isPrivate": False}
+        project = ada.post("/projects", json=about).json()["project"]["id"]
+        body = {"message": "What makes the tide?", "mode": "web"}
+        with bob.stream("POST", f"/chat/projects/{project}", json=body) as response:
+            events = live(response.iter_lines())
+            page = [next(events) for _ in range(2)][1].data["chunks"][0]
+            path = f"/chat/chunks/{page['id']}/source"
+            found = [client.get(path).status_code for client in (bobs_too, ada)]
+            ada.patch(f"/projects/{project}", json={"isPrivate": True}).raise_for_status()
+            found.append(bobs_too.get(path).status_code)
+            ada.patch(f"/projects/{project}", json={"isPrivate": False}).raise_for_status()
+            bobs_too.post(f"/runs/{response.headers['x-run-id']}/stop").raise_for_status()
+    assert found == [200, 404, 404]
 
 
 _GIVE_AWAY = """

@@ -20,7 +20,7 @@ from api.runs.course import Watch
 from api.runs.dialects import Dialect, Dialects
 from api.runs.ending import Endings
 from api.runs.finishing import Finishing
-from api.runs.following import Following
+from api.runs.following import Following, stream_gone
 from api.runs.leases import LEASE_S, Lease
 from api.runs.mirrors import Mirrors
 from api.runs.recovery import Recovery, Waiting
@@ -37,7 +37,7 @@ from graph.events import Answer, Failed, Terminal
 from graph.pipeline import Pipeline
 from graph.postgres import UNREACHABLE, Pool
 from graph.run import Thread, run_turn
-from graph.state import Turn
+from graph.state import Source, Turn
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ class Runs:
         """
         row = await self.get(run_id, owner_id)
         if not row.has_stream(self._retention):
-            raise _stream_gone()
+            raise stream_gone()
         return self._following.follow(row, after)
 
     async def begun(self, run_id: uuid.UUID, owner_id: uuid.UUID) -> AsyncIterator[bytes]:
@@ -257,8 +257,12 @@ class Runs:
             return self._following.follow(run.row, 0)
         row = await self.get(run_id, owner_id)
         if not row.is_followable:
-            raise _stream_gone()
+            raise stream_gone()
         return self._following.follow(row, 0)
+
+    def source(self, chunk_id: str, owner_id: uuid.UUID) -> tuple[uuid.UUID, Source] | None:
+        """A passage that a run of this process has shown its owner, with its project."""
+        return self._following.source(chunk_id, owner_id)
 
     async def close(self, grace_s: float) -> None:
         """Take no new runs, let the others end for `grace_s` seconds, then close what is left."""
@@ -340,11 +344,3 @@ class Runs:
 
     def _known(self) -> list[uuid.UUID]:
         return [*self._runs, *self._beginning]
-
-
-def _stream_gone() -> Refusal:
-    return Refusal(
-        410,
-        "stream_gone",
-        "The stream of this run is no longer kept. Read its conversation instead.",
-    )

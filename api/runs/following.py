@@ -4,10 +4,12 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from api.errors import Refusal
 from api.runs.mirrors import Mirrors
 from api.runs.rows import RunRow
 from api.runs.run import Run
 from api.wire import KEEP_ALIVE, KEEP_ALIVE_S, OPENED, encode
+from graph.state import Source
 
 
 class Following:
@@ -39,6 +41,15 @@ class Following:
         async for first, frames in self._mirrors.follow(row, after, silence_s=KEEP_ALIVE_S):
             yield encode(run_id, first, frames) if frames else KEEP_ALIVE
 
+    def source(self, chunk_id: str, owner_id: uuid.UUID) -> tuple[uuid.UUID, Source] | None:
+        """What `Runs.source` gives."""
+        for run in self._runs.values():
+            project_id = run.row.project_id
+            for source in run.sources if run.row.owner_id == owner_id else ():
+                if project_id and source["id"] == chunk_id:
+                    return project_id, source
+        return None
+
     @asynccontextmanager
     async def _reading(self, run: Run) -> AsyncIterator[None]:
         run.readers, run.was_followed = run.readers + 1, True
@@ -48,3 +59,12 @@ class Following:
             run.readers -= 1
             if self._cancel_on_disconnect and not run.readers:
                 run.stop.ask("asked")
+
+
+def stream_gone() -> Refusal:
+    """410: of a run that there is, nothing can be followed any more."""
+    return Refusal(
+        410,
+        "stream_gone",
+        "The stream of this run is no longer kept. Read its conversation instead.",
+    )

@@ -22,7 +22,8 @@ from graph.state import Source
 class Run:
     """One execution of the pipeline.
 
-    `documents` are those whose passages it showed, names by id, until that is noted in its row.
+    `sources` are the passages that it showed. `documents` are those that they are of, names by
+    id, until that is noted in its row.
     `in_doubt`: some of its log was sent to the database, which did not say that it is stored.
     """
 
@@ -31,7 +32,7 @@ class Run:
     start: Start | None = None
     log: RunLog = field(default_factory=RunLog)
     stop: Stop = field(default_factory=Stop)
-    web_sources: list[Source] = field(default_factory=list)
+    sources: Sequence[Source] = ()
     documents: dict[str, str] = field(default_factory=dict)
     course: Course = field(default_factory=Course)
     checkpoint: Saved | None = None
@@ -54,7 +55,7 @@ class Run:
         if isinstance(event, PromptComposed):
             self.has_started()
         if isinstance(event, SourcesFound):
-            self.web_sources = [source for source in event.sources if source["url"]]
+            self.sources = event.sources
             self.documents = {
                 s["document_id"]: s["document_name"] for s in event.sources if s["document_id"]
             }
@@ -71,6 +72,11 @@ class Run:
         """Make room for others to start: what is to be done before the model is asked is done."""
         if self.start:
             self.start.leave()
+
+    @property
+    def web_sources(self) -> list[Source]:
+        """What it found in the web."""
+        return [source for source in self.sources if source["url"]]
 
     def shown(self) -> Shown | None:
         """The documents whose passages it showed, as far as that is not noted; null for none."""
