@@ -76,17 +76,26 @@ def test_types_come_in_their_order_and_then_by_name(folders: Folders) -> None:
         ),
         ("---\na: !!bool x\n---\n", " in line 2: the value of 'a' cannot be read"),
         ("---\na: " + "[" * 600 + "\n---\n", " in line 2: the front matter is nested too deeply"),
-        (FRONT.replace("order: 5\n", ""), ": order: field required"),
-        (FRONT.replace("order: 5", "order: true"), ": order: input should be a valid integer"),
+        (
+            FRONT.replace("order: 5\n", ""),
+            " in line 1: the key 'order' is missing from the front matter",
+        ),
+        (
+            FRONT.replace("order: 5", "order: true"),
+            " in line 4: the value of 'order' must be a whole number",
+        ),
         (
             FRONT.replace("title: Plan", "title: 2026-01-01"),
-            ": title: input should be a valid string",
+            " in line 2: the value of 'title' must be text; put it in quotes",
         ),
         (
             FRONT.replace("[Why]", "[Why, 7]"),
-            ": required_headings.1: input should be a valid string",
+            " in line 7: entry 2 of 'required_headings' must be text; put it in quotes",
         ),
-        (FRONT.replace("---\n", "---\nowner: me\n", 1), ": owner: extra inputs are not permitted"),
+        (
+            FRONT.replace("---\n", "---\nowner: me\n", 1),
+            " in line 2: there is no key 'owner'; the nearest is 'order'",
+        ),
     ],
 )
 def test_front_matter_that_is_not_in_order_is_a_fault_of_that_type_alone(

@@ -3,17 +3,18 @@
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from rapidfuzz import process
 
 from graph.errors import TemplateFailed
-from graph.texts.front_matter import BrokenFrontMatter, split
+from graph.texts.front_matter import BrokenFrontMatter, Parts, split
 
-MOST_ENTRIES = 100
-"""Entries that a list of the front matter may have."""
+_MOST_ENTRIES = 100
 
-_Entries = Annotated[list[str], Field(max_length=MOST_ENTRIES)]
+_Entries = Annotated[list[str], Field(max_length=_MOST_ENTRIES)]
 
 
 class FrontMatter(BaseModel):
@@ -32,6 +33,15 @@ class FrontMatter(BaseModel):
     depends_on: _Entries
     required_headings: _Entries
     good: _Entries
+
+
+@dataclass(frozen=True, slots=True)
+class WrongKey:
+    """A key of the front matter that is missing, unknown, or has a wrong value."""
+
+    code: Literal["missing_key", "unknown_key", "wrong_value"]
+    line: int
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +99,46 @@ def parsed(path: str, source: str) -> Template:
         parts = split(source)
         about = FrontMatter.model_validate(parts.keys)
     except ValidationError as error:
-        raise TemplateFailed(f"The front matter of {path} is wrong: {_first(error)}.") from error
+        first = wrong_keys(parts, error)[0]
+        raise TemplateFailed(_wrong(path, first.line, first.sentence)) from error
     except BrokenFrontMatter as error:
-        place = f"The front matter of {path} is wrong in line {error.line}"
-        raise TemplateFailed(f"{place}: {_lower(str(error))}") from error
+        raise TemplateFailed(_wrong(path, error.line, str(error))) from error
     begin = len(parts.body) - len(parts.body.lstrip())
     line = parts.body_line + parts.body.count("\n", 0, begin)
     return Template(about, parts.body.strip(), line)
 
 
-def _first(error: ValidationError) -> str:
-    found = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(map(str, found["loc"]))
-    return f"{place}: {_lower(found['msg'])}"
+def wrong_keys(parts: Parts, error: ValidationError) -> list[WrongKey]:
+    """What keeps the keys in `parts` from being a `FrontMatter`, with their lines."""
+    return [_wrong_key(parts, one) for one in error.errors(include_input=False, include_url=False)]
 
 
-def _lower(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
+def _wrong_key(parts: Parts, wrong: ErrorDetails) -> WrongKey:
+    key, *entry = wrong["loc"]
+    line = parts.line(*wrong["loc"])
+    match wrong["type"]:
+        case "missing":
+            sentence = f"The key {key!r} is missing from the front matter."
+            return WrongKey("missing_key", line, sentence)
+        case "extra_forbidden":
+            nearest = process.extractOne(str(key), _KEYS)[0]
+            sentence = f"There is no key {str(key)[:60]!r}; the nearest is {nearest!r}."
+            return WrongKey("unknown_key", line, sentence)
+        case _:
+            where = f"Entry {int(entry[0]) + 1} of {key!r}" if entry else f"The value of {key!r}"
+            sentence = f"{where} must be {_KINDS.get(wrong['type'], 'something else')}."
+            return WrongKey("wrong_value", line, sentence)
+
+
+def _wrong(path: str, line: int, sentence: str) -> str:
+    place = f"The front matter of {path} is wrong in line {line}"
+    return f"{place}: {sentence[:1].lower()}{sentence[1:]}"
+
+
+_KEYS = list(FrontMatter.model_fields)
+_KINDS = {
+    "string_type": "text; put it in quotes",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "too_long": f"a list of at most {_MOST_ENTRIES} entries",
+}

@@ -6,28 +6,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-from rapidfuzz import process
 
 from graph.checks.form import folded, form_findings
 from graph.checks.outline import Heading, outline_of
-from graph.texts.document_types import MOST_ENTRIES, FrontMatter
+from graph.texts.document_types import FrontMatter, wrong_keys
 from graph.texts.findings import TextFinding, error, warning
 from graph.texts.front_matter import BrokenFrontMatter, Parts, split
 from graph.texts.language_checks import language_findings
 from graph.texts.paths import Place, is_json
 
-_KEYS = list(FrontMatter.model_fields)
 _SAFE_PATH = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*\.(?:md|json)", re.ASCII)
 _LONGEST_PATH = 200
-
-
-_KINDS = {
-    "string_type": "text; put it in quotes",
-    "int_type": "a whole number",
-    "list_type": "a list",
-    "too_long": f"a list of at most {MOST_ENTRIES} entries",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +46,7 @@ def read_template(path: str, place: Place, text: str) -> Template | list[TextFin
     except BrokenFrontMatter as broken:
         return [error(path, broken.line, "front_matter", str(broken))]
     except ValidationError as wrong:
-        return [_wrong_key(path, parts, one) for one in wrong.errors(include_input=False)]
+        return [error(path, one.line, one.code, one.sentence) for one in wrong_keys(parts, wrong)]
 
 
 def template_findings(template: Template) -> list[TextFinding]:
@@ -73,23 +62,6 @@ def example_findings(
     """Where the example at `path` is not what its template asks for."""
     found = form_findings(text, output_path=output_path, required_headings=required_headings)
     return [warning(path, one.line or 1, one.code, one.message) for one in found]
-
-
-def _wrong_key(path: str, parts: Parts, wrong: ErrorDetails) -> TextFinding:
-    key, *entry = wrong["loc"]
-    line = parts.line(*wrong["loc"])
-    match wrong["type"]:
-        case "missing":
-            sentence = f"The key {key!r} is missing from the front matter."
-            return error(path, line, "missing_key", sentence)
-        case "extra_forbidden":
-            nearest = process.extractOne(str(key), _KEYS)[0]
-            sentence = f"There is no key {str(key)[:60]!r}; the nearest is {nearest!r}."
-            return error(path, line, "unknown_key", sentence)
-        case _:
-            where = f"Entry {int(entry[0]) + 1} of {key!r}" if entry else f"The value of {key!r}"
-            sentence = f"{where} must be {_KINDS.get(wrong['type'], 'something else')}."
-            return error(path, line, "wrong_value", sentence)
 
 
 def _about(template: Template) -> Iterator[TextFinding]:
