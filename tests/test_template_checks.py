@@ -144,30 +144,52 @@ def stories(old: str, new: str) -> dict[str, str | None]:
     return {STORIES: SOUND[STORIES].replace(old, new)}
 
 
+NO_FRONT_MATTER = (
+    "The front matter is missing: keys between two lines of ---, the first of them line 1."
+)
+HOW = (
+    "Indent with spaces, close quotes and brackets, and quote what holds a colon or begins with "
+    "a sign."
+)
 FAULTS = [
     fault("nothing", {}),
     # front matter
     fault(
         "no front matter",
         {BRIEF: "# Brief\n"},
-        error(BRIEF, 1, "front_matter", "The front matter between two lines of --- is missing."),
+        error(BRIEF, 1, "front_matter", NO_FRONT_MATTER),
     ),
     fault(
         "front matter without end",
         brief("---\n# {{", "# {{"),
-        error(BRIEF, 1, "front_matter", "The front matter between two lines of --- is missing."),
+        error(BRIEF, 1, "front_matter", NO_FRONT_MATTER),
     ),
     fault(
         "broken YAML",
         brief("title: Brief", "title: Brief: short"),
-        error(BRIEF, 2, "front_matter", "This is no YAML: mapping values are not allowed here."),
+        error(
+            BRIEF, 2, "front_matter", f"This is no YAML: mapping values are not allowed here. {HOW}"
+        ),
     ),
     fault(
         "broken list",
         brief("depends_on: []", "depends_on: ["),
         error(
-            BRIEF, 8, "front_matter", "This is no YAML: expected the node content, but found '-'."
+            BRIEF,
+            8,
+            "front_matter",
+            f"This is no YAML: expected the node content, but found '-'. {HOW}",
         ),
+    ),
+    fault(
+        "a quote that is never closed",
+        brief('"The goal can be measured."', '"The goal can be measured.'),
+        error(BRIEF, 11, "front_matter", f"This is no YAML: found unexpected end of stream. {HOW}"),
+    ),
+    fault(
+        "a key without a colon",
+        brief("order: 10", "order 10"),
+        error(BRIEF, 4, "front_matter", f"This is no YAML: could not find expected ':'. {HOW}"),
     ),
     fault(
         "a key is missing",
@@ -192,7 +214,12 @@ FAULTS = [
     fault(
         "a list that is a word",
         brief("depends_on: []", "depends_on: PLAN"),
-        error(BRIEF, 6, "wrong_value", "The value of 'depends_on' must be a list."),
+        error(
+            BRIEF,
+            6,
+            "wrong_value",
+            "The value of 'depends_on' must be a list, as in [ONE, TWO], or [] for none.",
+        ),
     ),
     fault(
         "an entry with a colon",
@@ -212,7 +239,7 @@ FAULTS = [
             2,
             "front_matter",
             "This is no YAML: could not determine a constructor for the tag "
-            "'tag:yaml.org,2002:python/object:os.system'.",
+            f"'tag:yaml.org,2002:python/object:os.system'. {HOW}",
         ),
     ),
     fault(

@@ -21,6 +21,9 @@ from graph.texts.files import Files, _Stamp
 from graph.texts.texts import Texts
 from graph.texts.wording import type_of
 
+NO_FRONT_MATTER = (
+    "the front matter is missing: keys between two lines of ---, the first of them line 1"
+)
 _LONG_AGO = 1_700_000_000
 
 
@@ -63,12 +66,14 @@ def test_types_come_in_their_order_and_then_by_name(folders: Folders) -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("# Plan", " in line 1: the front matter between two lines of --- is missing"),
-        ("---\ntitle: x\n", " in line 1: the front matter between two lines of --- is missing"),
+        ("# Plan", f" in line 1: {NO_FRONT_MATTER}"),
+        ("---\ntitle: x\n", f" in line 1: {NO_FRONT_MATTER}"),
         ("---\n- a\n---\n", " in line 2: the front matter must be keys with values"),
         (
             "---\ntitle: [\n---\n",
-            " in line 3: this is no YAML: expected the node content, but found '<stream end>'",
+            " in line 3: this is no YAML: expected the node content, but found '<stream end>'. "
+            "Indent with spaces, close quotes and brackets, and quote what holds a colon or "
+            "begins with a sign",
         ),
         (
             "---\na: &a [x]\nb: *a\n---\n",

@@ -139,6 +139,6 @@ _KEYS = list(FrontMatter.model_fields)
 _KINDS = {
     "string_type": "text; put it in quotes",
     "int_type": "a whole number",
-    "list_type": "a list",
+    "list_type": "a list, as in [ONE, TWO], or [] for none",
     "too_long": f"a list of at most {_MOST_ENTRIES} entries",
 }

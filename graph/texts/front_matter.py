@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import yaml
+from yaml.scanner import ScannerError
 
 _LONGEST = 20_000
 _DEEPEST = 3
@@ -46,16 +47,19 @@ def split(text: str) -> Parts:
     text = text.replace("\r\n", "\n")
     found = _PARTS.match(text)
     if found is None:
-        raise BrokenFrontMatter("The front matter between two lines of --- is missing.", 1)
+        raise BrokenFrontMatter(_MISSING, 1)
     source = found[1]
     if len(source) > _LONGEST:
         raise BrokenFrontMatter(f"The front matter has more than {_LONGEST} characters.", 1)
     try:
         keys, lines = _read(source)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 2 if mark else 1
-        raise BrokenFrontMatter(f"This is no YAML: {error.problem}.", line) from error
+        marks = [error.problem_mark, error.context_mark]
+        if isinstance(error, ScannerError):
+            # A quote that is never closed is found at the very end; its context is its beginning.
+            marks.reverse()
+        line = next((mark.line + 2 for mark in marks if mark), 1)
+        raise BrokenFrontMatter(f"This is no YAML: {error.problem}. {_HOW}", line) from error
     except yaml.YAMLError as error:
         raise BrokenFrontMatter("This is no YAML: it holds a control character.", 1) from error
     return Parts(keys, lines, text[found.end() :], text.count("\n", 0, found.end()) + 1)
@@ -114,3 +118,10 @@ def _shown(key: yaml.ScalarNode) -> str:
 
 def _line(part: yaml.Node | yaml.Event) -> int:
     return part.start_mark.line + 2 if part.start_mark else 1
+
+
+_MISSING = "The front matter is missing: keys between two lines of ---, the first of them line 1."
+_HOW = (
+    "Indent with spaces, close quotes and brackets, and quote what holds a colon or begins with "
+    "a sign."
+)
