@@ -6,12 +6,14 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.config import get_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from graph.context import Context
+from graph.errors import TurnUnusable
 from graph.events import Step, StepFinished
 from graph.knowledge.library import Library
 from graph.models import Models
@@ -102,8 +104,22 @@ def _heard(runtime: Runtime[Context]) -> Runtime[Context]:
     """The runtime whose writer is the run's listener, if it has one.
 
     LangServe and Studio may start a run without a context.
+
+    Raises:
+        TurnUnusable: the run begins in the middle of a turn, as Studio lets through.
     """
     context = runtime.context or Context()
     if listener := context.listener:
         return runtime.override(context=context, stream_writer=listener.tell)
+    if get_config()["configurable"].get(_RESUMED):
+        raise TurnUnusable(_IN_THE_MIDDLE)
     return runtime if runtime.context else runtime.override(context=context)
+
+
+# LangGraph has no public name for it.
+_RESUMED = "__pregel_resuming"
+_IN_THE_MIDDLE = (
+    "A run cannot begin in the middle of a turn, of which only the messages are kept. Send the "
+    'rest of its input again, as in {"messages": [], "doc_type": "TECH_STACK"}; the run then '
+    "begins with its first step."
+)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from graph.budget import Budget, Part
 from graph.context import Context
-from graph.errors import PromptTooLong, TemplateFailed
+from graph.errors import PromptTooLong
 from graph.events import Warned
 from graph.fences import Fences
 from graph.injections import injection_phrases
@@ -76,7 +76,7 @@ class Prompting:
 
         Raises:
             PromptTooLong: the message does not fit even alone.
-            TemplateFailed: a prompt cannot be rendered, or the turn began in its middle.
+            TemplateFailed: a prompt cannot be rendered.
         """
         prompt = None if count else self._uncut(state, context, window)
         if prompt is None:
@@ -96,7 +96,7 @@ class Prompting:
 
     def _fitted(self, state: State, context: Context, budget: Budget) -> Prompt:
         template = state.get("template")
-        prompts = _pinned(state)
+        prompts = state["prompts"]
         instructions = _render_system(prompts, state, context)
         asked = self._fences.wrap("question", state["messages"][-1]["content"])
         fixed = self._template(template)
@@ -202,13 +202,6 @@ def is_json_template(state: State) -> bool:
 def _spoken(messages: Sequence[Message]) -> list[Message]:
     """Without the empty answers of runs that failed early, which some providers refuse."""
     return [message for message in messages if message["content"].strip()]
-
-
-def _pinned(state: State) -> Prompts:
-    if "prompts" not in state:
-        # Studio can resume a thread at a later step; the words of a turn are not kept so long.
-        raise TemplateFailed("The words of this turn are gone. Run it again from its first step.")
-    return state["prompts"]
 
 
 def _render_system(prompts: Prompts, state: State, context: Context) -> str:

@@ -101,7 +101,11 @@ def _environment(outside: socket.socket) -> dict[str, str]:
     """What a child needs, and a proxy to the outside which lets nothing through."""
     proxy = f"http://127.0.0.1:{outside.getsockname()[1]}"
     return {
-        **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ},
+        **{
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "TMPDIR")
+            if name in os.environ
+        },
         "HTTP_PROXY": proxy,
         "HTTPS_PROXY": proxy,
         "NO_PROXY": "127.0.0.1",
@@ -355,6 +359,44 @@ def test_what_fails_says_why(
     last, told = studio.run(**turn)[-1]
     assert (last, told["error"]) == ("error", error)
     assert message in told["message"]
+
+
+@pytest.mark.parametrize("step", ["load_template", "retrieve", "generate", "check"])
+def test_a_turn_is_repeated_from_any_of_its_steps_if_its_input_is_sent_again(
+    studio: Studio, model: OpenAIStandIn, step: str
+) -> None:
+    thread, client = studio.thread(), studio.client
+    studio.run(thread, doc_type="TECH_STACK")
+    [there] = [one for one in client.threads.get_history(thread) if one["next"] == [step]]
+
+    def repeated(turn: Any, checkpoint: str) -> list[tuple[str, Any]]:
+        parts = client.runs.stream(
+            thread, "archwright", input=turn, checkpoint_id=checkpoint, stream_mode=MODES
+        )
+        return [(part.event, part.data) for part in parts][1:]
+
+    begun = there["checkpoint"]["checkpoint_id"]
+    assert begun is not None
+    message = (
+        "A run cannot begin in the middle of a turn, of which only the messages are kept. Send the "
+        'rest of its input again, as in {"messages": [], "doc_type": "TECH_STACK"}; the run then '
+        "begins with its first step."
+    )
+    assert repeated(None, begun) == [("error", {"error": "TurnUnusable", "message": message})]
+    edited: Any = client.threads.update_state(
+        thread,
+        {"messages": [{"role": "user", "content": "Who stops the pumps?"}]},
+        checkpoint_id=begun,
+        as_node="__start__",
+    )
+    turn = {"messages": [], "doc_type": "TECH_STACK"}
+    steps = of("updates", repeated(turn, edited["checkpoint"]["checkpoint_id"]))
+    assert [*map(list, steps)] == [["load_template"], ["retrieve"], ["generate"], ["check"]]
+    drafted = [str(chat.body["messages"]) for chat in model.chats]
+    assert [("TECH_STACK" in one, "Who stops" in one) for one in drafted] == [
+        (True, False),
+        (True, True),
+    ]
 
 
 def test_what_is_left_empty_counts_as_left_out(studio: Studio) -> None:

@@ -21,10 +21,7 @@ from standins.tavily import SearchAnswer, TavilyStandIn
 
 from api.access.principals import LOCAL_USER, Principal
 from api.questions import known_doc_type
-from graph.context import Context
-from graph.errors import TemplateFailed
 from graph.postgres import Pool, open_pool
-from graph.prompting import Prompting
 from graph.texts.document_types import version_of
 from graph.texts.history import used_as
 from graph.texts.texts import Texts
@@ -312,11 +309,6 @@ def test_a_fault_in_one_text_fails_what_uses_it_and_nothing_else(desk: Desk) -> 
     )
     assert desk.model.chats == []
     assert desk.ask()["finishReason"] == "stop"
-
-
-def test_a_turn_that_begins_in_its_middle_says_so() -> None:
-    with pytest.raises(TemplateFailed, match="Run it again from its first step"):
-        Prompting().compose({"messages": [{"role": "user", "content": "?"}]}, Context(), 9000)
 
 
 def test_json_is_asked_for_and_passed_on_as_it_is(desk: Desk) -> None:
