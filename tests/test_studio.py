@@ -101,11 +101,7 @@ def _environment(outside: socket.socket) -> dict[str, str]:
     """What a child needs, and a proxy to the outside which lets nothing through."""
     proxy = f"http://127.0.0.1:{outside.getsockname()[1]}"
     return {
-        **{
-            name: os.environ[name]
-            for name in ("PATH", "HOME", "TMPDIR")
-            if name in os.environ
-        },
+        **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ},
         "HTTP_PROXY": proxy,
         "HTTPS_PROXY": proxy,
         "NO_PROXY": "127.0.0.1",
@@ -312,6 +308,33 @@ def test_the_documents_of_the_service_are_found(
         ("locks.md", FACT)
     ]
     assert FACT in model.chats[-1].body["messages"][1]["content"]
+
+
+def test_tasks_show_what_each_step_is_given_and_gives(studio: Studio, project: str) -> None:
+    stream = studio.client.runs.stream(
+        studio.thread(),
+        "archwright",
+        input={"messages": [{"role": "user", "content": "Who starts the pumps?"}]}
+        | {"project_id": project},
+        stream_mode="tasks",
+    )
+    tasks: list[Any] = [part.data for part in stream if part.event == "tasks"]
+    given = {one["name"]: list(one["input"]) for one in tasks if "input" in one}
+    gave = {one["name"]: one["result"] for one in tasks if "result" in one}
+    assert given == {
+        "load_template": ["messages", "project_id"],
+        "retrieve": ["messages", "project_id", "template", "prompts", "output_paths"],
+        "generate": [
+            *("messages", "project_id", "template", "documents", "prompts", "output_paths"),
+            "passages",
+        ],
+    }
+    assert [*map(list, gave.values())] == [
+        ["template", "prompts", "output_paths"],
+        ["passages", "documents"],
+        ["messages"],
+    ]
+    assert [one["text"] for one in gave["retrieve"]["passages"]] == [FACT]
 
 
 def test_the_providers_of_the_service_are_found(studio: Studio, model: OpenAIStandIn) -> None:
