@@ -90,8 +90,10 @@ def require_text(wording: Wording, path: str) -> Text:
     """The text that counts at `path`.
 
     Raises:
-        Refusal: 404, there is none.
+        Refusal: 404, there is none, or its file cannot be used, and why.
     """
+    if path in wording.problems:
+        raise Refusal(404, "not_found", f"{path} {wording.problems[path]}.")
     if path not in wording.texts:
         raise not_found("text")
     return wording.texts[path]

@@ -797,8 +797,8 @@ def test_folders_are_checked_with_what_cannot_be_read(tmp_path: Path) -> None:
             "This is no prompt. There are: prompts/answer.md, prompts/draft.md, "
             "prompts/question.md.",
         ),
-        (QUESTION, "error", "unreadable", f"{QUESTION} holds a NUL character."),
-        (BRIEF, "error", "unreadable", f"{BRIEF} is not UTF-8 (byte 14)."),
+        (QUESTION, "error", "unreadable", f"{QUESTION} holds a NUL character in line 1."),
+        (BRIEF, "error", "unreadable", f"{BRIEF} is not UTF-8 in line 2."),
         (
             "templates/notes.md",
             "warning",

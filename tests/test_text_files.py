@@ -119,9 +119,9 @@ def test_front_matter_that_is_not_in_order_is_a_fault_of_that_type_alone(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"caf\xe9", "is not UTF-8 (byte 3)."),
+        (b"one\ncaf\xe9", "is not UTF-8 in line 2."),
         (b"x" * 1_000_001, "is larger than 1000000 bytes."),
-        (b"a\0b", "holds a NUL character."),
+        (b"a\0b", "holds a NUL character in line 1."),
         (b" \n", "is empty."),
     ],
 )

@@ -311,6 +311,18 @@ def test_a_fault_in_one_text_fails_what_uses_it_and_nothing_else(desk: Desk) -> 
     assert desk.ask()["finishReason"] == "stop"
 
 
+def test_who_reads_a_file_that_cannot_be_used_is_told_why(desk: Desk) -> None:
+    desk.folders.write("prompts/draft.md", b"Draft.\ncaf\xe9")
+    text = "/api/v1/texts/prompts/draft.md"
+    answers = [
+        desk.http.get(text),
+        desk.http.get(f"{text}/diff"),
+        desk.http.post(f"{text}/preview", json={}),
+    ]
+    told = {"detail": "prompts/draft.md is not UTF-8 in line 2."}
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(404, told)] * 3
+
+
 def test_json_is_asked_for_and_passed_on_as_it_is(desk: Desk) -> None:
     source = desk.folders.write_type('{"why": "{{ project_name }}"}', "docs/planning/PLAN.json")
     desk.folders.write("prompts/draft.md", "{{ format }}{% if is_json %}, bare{% endif %}")

@@ -166,9 +166,11 @@ def _content(place: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 (byte {error.start})") from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"is not UTF-8 in line {line}") from error
     if "\0" in text:
-        raise ValueError("holds a NUL character")
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"holds a NUL character in line {line}")
     if not text.strip():
         raise ValueError("is empty")
     return text
