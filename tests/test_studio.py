@@ -370,6 +370,11 @@ def test_the_providers_of_the_service_are_found(studio: Studio, model: OpenAISta
         ),
         ({"messages": [{"role": "user"}]}, "TurnUnusable", "messages.0.content: Field required."),
         (
+            {"messages": [{"role": "user", "content": " "}]},
+            "TurnUnusable",
+            "messages must end with the question",
+        ),
+        (
             {"messages": [{"role": "assistant", "content": "Hello."}]},
             "TurnUnusable",
             "messages must end with the question",

@@ -45,7 +45,8 @@ def _refuse_unusable(state: State) -> None:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise TurnUnusable(f"The input cannot be used. {place}: {first['msg']}.") from error
-    if turn["messages"][-1]["role"] != "user":
+    question = turn["messages"][-1]
+    if question["role"] != "user" or not question["content"].strip():
         raise TurnUnusable(_NO_QUESTION)
 
 
