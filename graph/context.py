@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from graph.standing import Standing
@@ -41,6 +41,14 @@ class Context(BaseModel):
     answer_id: SkipJsonSchema[str | None] = None
     _listener: Listener | None = PrivateAttr(None)
     _standing: Standing | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _left_out(cls, given: Any) -> Any:  # noqa: ANN401 - whatever LangGraph's server is sent
+        """Take a field that is null for one that was left out, as in the input beside it."""
+        if isinstance(given, dict):
+            return {name: value for name, value in given.items() if value is not None}
+        return given
 
     def heard_by(self, listener: Listener) -> Self:
         """The same for a run whose events `listener` is told.

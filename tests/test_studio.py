@@ -429,7 +429,8 @@ def test_a_turn_is_repeated_from_any_of_its_steps_if_its_input_is_sent_again(
 
 def test_what_is_left_empty_counts_as_left_out(studio: Studio) -> None:
     empty = {"project_id": None, "doc_type": "", "mode": None, "project_context": None}
-    assert of("error", studio.run(**empty)) == []
+    context = dict.fromkeys(CONTEXT | PROMPTS)
+    assert of("error", studio.run(**empty, context=context)) == []
 
 
 def test_without_any_key_a_small_model_answers_beside_a_running_service(scratch: Path) -> None:
