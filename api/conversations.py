@@ -14,7 +14,7 @@ from api.dependencies import Parts, Service
 from api.errors import not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, SAFE, CamelModel, example
-from graph.postgres import Pool, rows_of
+from graph.postgres import Pool, row_of, rows_of
 
 router = APIRouter(prefix="/chat", tags=["chat"], route_class=GuardedRoute)
 
@@ -148,10 +148,10 @@ async def own_conversation(
     Raises:
         Refusal: 404.
     """
-    rows = await rows_of(pool, _SELECT_ONE, {**about(caller), "id": conversation_id})
-    if not rows:
+    row = await row_of(pool, _SELECT_ONE, {**about(caller), "id": conversation_id})
+    if row is None:
         raise not_found("conversation")
-    return rows[0]
+    return row
 
 
 @rule("a conversation of one's own")
@@ -236,9 +236,9 @@ async def list_recent(
 @rule("tier use of the passage's project")
 async def seen_chunk(chunk_id: uuid.UUID, service: Service, caller: Caller) -> ChunkSource:
     """The passage of the path: as it was cited to the caller, else as it is."""
-    rows = await rows_of(service.pool, _SELECT_PASSAGE, {**about(caller), "id": chunk_id})
-    if rows:
-        return ChunkSource(chunk_id=chunk_id, **rows[0])
+    row = await row_of(service.pool, _SELECT_PASSAGE, {**about(caller), "id": chunk_id})
+    if row:
+        return ChunkSource(chunk_id=chunk_id, **row)
     found = await service.library.surroundings(str(chunk_id))
     if found is None:
         return await _shown(chunk_id, service, caller)

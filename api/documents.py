@@ -21,7 +21,7 @@ from api.versions import COLUMNS, Document, content_of, told
 from api.wire import EventStream, NothingFollows
 from graph.errors import UnsupportedDocument
 from graph.knowledge.parsing import recognise
-from graph.postgres import rows_of
+from graph.postgres import row_of, rows_of
 from graph.sanitizing import one_line, one_way
 
 router = APIRouter(prefix="/documents", tags=["documents"], route_class=GuardedRoute)
@@ -50,11 +50,7 @@ def document_in_project(needed: Tier) -> Callable[..., Coroutine[Any, Any, dict[
 
     @rule(f"tier {needed} of the document's project")
     async def allowed(document_id: uuid.UUID, service: Service, caller: Caller) -> dict[str, Any]:
-        async with service.pool.connection() as connection:
-            cursor = await connection.execute(
-                f"select {COLUMNS} from documents where id = %s", (document_id,)
-            )
-            row = await cursor.fetchone()
+        row = await row_of(service.pool, _SELECT, (document_id,))
         access = row and await access_to(service.pool, caller, row["project_id"])
         if not row or not access:
             raise not_found("document")
@@ -185,6 +181,7 @@ async def _recognised(name: str, upload: UploadFile) -> str:
         raise Refusal(415, "unsupported_document", str(error)) from error
 
 
+_SELECT = f"select {COLUMNS} from documents where id = %s"
 _SELECT_LIST = f"""
 select {COLUMNS} from documents
 where project_id = %(project)s

@@ -20,7 +20,7 @@ from graph.errors import UnreadableDocument
 from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.questions import understood
 from graph.knowledge.ranking import Passage
-from graph.postgres import Pool
+from graph.postgres import Pool, rows_of
 
 router = APIRouter(prefix=DRAFTING_PREFIX, tags=["knowledge"], route_class=GuardedRoute)
 
@@ -162,17 +162,11 @@ def _result(passage: Passage) -> SearchResult:
 @router.get("/knowledge/status")
 async def status(project_id: UsableProject, service: Service) -> KnowledgeStatus:
     """How many documents and vectors the project has."""
-    async with service.pool.connection() as connection:
-        cursor = await connection.execute(
-            "select count(*) as n from documents where project_id = %s and status = 'indexed'",
-            (project_id,),
-        )
-        row = await cursor.fetchone()
-    documents = row["n"] if row else 0
+    [row] = await rows_of(service.pool, _COUNT_INDEXED, (project_id,))
     vectors = await service.library.count(str(project_id))
     return KnowledgeStatus(
         status="OK" if vectors else "EMPTY",
-        documents=documents,
+        documents=row["documents"],
         vectors=vectors,
         collections=int(vectors > 0),
     )
@@ -200,3 +194,8 @@ def _indexed(row: DictRow | None) -> DictRow:
         sentence = "The text is not searchable yet. Try again in a few seconds."
         raise Refusal(503, "not_indexed", sentence, headers={"Retry-After": "5"})
     return row
+
+
+_COUNT_INDEXED = """
+select count(*) as documents from documents where project_id = %s and status = 'indexed'
+"""

@@ -10,7 +10,7 @@ from api.access.rules import Caller, GuardedRoute
 from api.dependencies import Service
 from api.lists import Limit
 from api.schema import CLEAN, CamelModel, example
-from graph.postgres import rows_of
+from graph.postgres import row_of, rows_of
 
 router = APIRouter(tags=["people"], route_class=GuardedRoute)
 
@@ -70,11 +70,8 @@ class GroupList(CamelModel):
 @router.get("/me")
 async def get_me(service: Service, caller: Caller) -> MeAnswer:
     """Who the caller is."""
-    async with service.pool.connection() as connection:
-        user = await (
-            await connection.execute("select email from users where id = %s", (caller.id,))
-        ).fetchone()
-        groups = await (await connection.execute(_MINE, (list(caller.groups),))).fetchall()
+    user = await row_of(service.pool, "select email from users where id = %s", (caller.id,))
+    groups = await rows_of(service.pool, _MINE, (list(caller.groups),))
     me = Me(
         id=caller.id,
         name=caller.name,

@@ -28,7 +28,7 @@ from api.dependencies import Service
 from api.errors import invalid, not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, SAFE, CamelModel, example
-from graph.postgres import Pool, rows_of
+from graph.postgres import Pool, row_of, rows_of
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=GuardedRoute)
 
@@ -190,10 +190,7 @@ async def _read(
     pool: Pool, project_id: uuid.UUID, caller: Principal, past: Access | None = None
 ) -> Project:
     """The project with the caller's access, or where they have none, with that of the past."""
-    async with pool.connection() as connection:
-        row = await (
-            await connection.execute(_SELECT_ONE, {**about(caller), "id": project_id})
-        ).fetchone()
+    row = await row_of(pool, _SELECT_ONE, {**about(caller), "id": project_id})
     if row and past and row["access_tier"] is None:
         row |= {"access_tier": past.tier, "access_source": past.source}
     if row is None or row["access_tier"] is None:

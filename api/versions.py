@@ -11,7 +11,7 @@ from psycopg.rows import DictRow
 from api.queue import Queue
 from api.schema import CamelModel
 from graph.knowledge.reading import Reading
-from graph.postgres import Pool
+from graph.postgres import Pool, row_of
 
 INGEST = "ingest"
 REFINE = "refine"
@@ -93,7 +93,7 @@ class Versions:
 
     async def take_up(self, document_id: uuid.UUID) -> Version | None:
         """Begin an attempt; null where the version is gone or not `processing` any more."""
-        row = await self._one(_TAKE_UP, document_id)
+        row = await row_of(self._pool, _TAKE_UP, (document_id,))
         return Version(**row) if row else None
 
     async def content(self, version: Version) -> bytes | None:
@@ -142,7 +142,7 @@ class Versions:
         They count from when something last got through. Null where the version is gone or another
         attempt is at work.
         """
-        row = await self._one(_WAIT, version.id, version.attempt)
+        row = await row_of(self._pool, _WAIT, (version.id, version.attempt))
         return float(row["waited"]) if row else None
 
     async def count_crashes(self, ids: list[uuid.UUID]) -> None:
@@ -161,7 +161,7 @@ class Versions:
 
     async def find(self, document_id: uuid.UUID) -> DictRow | None:
         """A document's row, null if there is none."""
-        return await self._one(_SELECT, document_id)
+        return await row_of(self._pool, _SELECT, (document_id,))
 
     async def _put(self, connection: AsyncConnection[DictRow], row: DictRow) -> None:
         key = str(row["id"])
@@ -180,10 +180,6 @@ class Versions:
         key = f"{FORGET}:{document_id}"
         about = {"project_id": str(project_id), "document_id": str(document_id)}
         await self._queue.put(connection, FORGET, lock=key, key=key, **about)
-
-    async def _one(self, statement: str, *values: object) -> DictRow | None:
-        async with self._pool.connection() as connection:
-            return await (await connection.execute(statement, values)).fetchone()
 
 
 async def content_of(connection: AsyncConnection[DictRow], document_id: uuid.UUID) -> bytes | None:

@@ -174,6 +174,14 @@ async def rows_of(
         return await (await connection.execute(statement, values)).fetchall()
 
 
+async def row_of(
+    pool: Pool, statement: str, values: Mapping[str, Any] | Sequence[Any] | None = None
+) -> DictRow | None:
+    """The first row that one statement gives, null for none, on a connection of its own."""
+    async with pool.connection() as connection:
+        return await (await connection.execute(statement, values)).fetchone()
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether the database was away."""
     return isinstance(error, UNREACHABLE)

@@ -15,7 +15,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
-from graph.postgres import Pool
+from graph.postgres import Pool, row_of, rows_of
 from graph.secrets import Secrets, UnreadableSecret
 
 log = logging.getLogger(__name__)
@@ -88,9 +88,7 @@ class Providers:
 
     async def list(self) -> tuple[Provider, ...]:
         """All providers, the oldest first."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_SELECT_ALL)
-            return tuple([self._provider(row) for row in await cursor.fetchall()])
+        return tuple([self._provider(row) for row in await rows_of(self._pool, _SELECT_ALL)])
 
     async def get(self, provider_id: uuid.UUID) -> Provider | None:
         """One provider; null where there is none with this id."""
@@ -229,9 +227,7 @@ async def _take_over(connection: AsyncConnection[DictRow], provider: Provider) -
 
 async def open_providers(pool: Pool, secrets: Secrets) -> Providers | None:
     """The providers of a database that may have no table of them: then null."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute("select to_regclass('providers') is not null as found")
-        row = await cursor.fetchone()
+    row = await row_of(pool, "select to_regclass('providers') is not null as found")
     return Providers(pool, secrets) if row and row["found"] else None
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from api.access.principals import Principal
-from graph.postgres import Pool
+from graph.postgres import Pool, row_of
 
 Tier = Literal["use", "edit", "full"]
 TIERS: tuple[Tier, ...] = ("use", "edit", "full")
@@ -73,9 +73,7 @@ or p.id in (select project_id from grants where group_id = any(%(my_groups)s::uu
 
 async def access_to(pool: Pool, caller: Principal, project_id: uuid.UUID) -> Access | None:
     """What `caller` may do in a project; null too where there is no such project."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(_SELECT, {**about(caller), "id": project_id})
-        row = await cursor.fetchone()
+    row = await row_of(pool, _SELECT, {**about(caller), "id": project_id})
     if row is None:
         return None
     return Access(row.pop("access_tier"), row.pop("access_source"), Brief(**row))
@@ -83,8 +81,7 @@ async def access_to(pool: Pool, caller: Principal, project_id: uuid.UUID) -> Acc
 
 async def brief_of(pool: Pool, project_id: uuid.UUID) -> Brief | None:
     """How a project wants its turns done; null where there is no such project."""
-    async with pool.connection() as connection:
-        row = await (await connection.execute(_SELECT_BRIEF, (project_id,))).fetchone()
+    row = await row_of(pool, _SELECT_BRIEF, (project_id,))
     return Brief(**row) if row else None
 
 

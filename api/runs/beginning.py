@@ -21,7 +21,7 @@ from api.runs.keys import CLAIMED, RECLAIMED, Key, KeyTaken
 from api.runs.rows import RunRow
 from api.runs.stored_log import lines_of
 from api.wire import Frame
-from graph.postgres import Pool
+from graph.postgres import Pool, row_of
 from graph.standing import STANDING, Standing, standing_of
 from graph.state import UNSORTED, Message, Turn
 
@@ -189,8 +189,7 @@ class Beginnings:
 
     async def _running(self, conversation_id: uuid.UUID | None) -> uuid.UUID | None:
         """The run that goes on in a conversation, null where it has ended by now."""
-        async with self._pool.connection() as connection:
-            row = await (await connection.execute(_SELECT_RUNNING, (conversation_id,))).fetchone()
+        row = await row_of(self._pool, _SELECT_RUNNING, (conversation_id,))
         return row["id"] if row else None
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from api.errors import Refusal
 from api.runs.dialects import Api
 from api.runs.rows import COLUMNS, JOINED, RunRow
-from graph.postgres import Pool
+from graph.postgres import Pool, row_of
 
 RequestKey = Annotated[
     str | None,
@@ -63,9 +63,7 @@ async def run_of(pool: Pool, owner_id: uuid.UUID, key: Key) -> RunRow | None:
     Raises:
         Refusal: 422, the key was used with another body.
     """
-    async with pool.connection() as connection:
-        cursor = await connection.execute(_SELECT, (owner_id, key.api, key.key))
-        row = await cursor.fetchone()
+    row = await row_of(pool, _SELECT, (owner_id, key.api, key.key))
     if row is None:
         return None
     if bytes(row.pop("body_hash")) != key.body_hash:

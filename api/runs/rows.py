@@ -12,7 +12,7 @@ from psycopg.types.json import Json
 
 from api.runs.dialects import Api, Told
 from graph.events import Failed, Terminal
-from graph.postgres import Pool, rows_of
+from graph.postgres import Pool, row_of, rows_of
 from graph.state import UNSORTED
 
 Status = Literal["running", "done", "stopped", "failed"]
@@ -93,15 +93,14 @@ class RunRows:
 
     async def get(self, run_id: uuid.UUID) -> RunRow | None:
         """The run, null where there is none."""
-        rows = await self._all(_SELECT + "where r.id = %s", run_id)
-        return rows[0] if rows else None
+        row = await row_of(self._pool, _SELECT + "where r.id = %s", (run_id,))
+        return RunRow(**row) if row else None
 
     async def running_in(self, conversation_ids: Sequence[uuid.UUID]) -> list[RunRow]:
         """The runs that go on in these conversations."""
-        return await self._all(
-            _SELECT + "where r.conversation_id = any(%s) and r.status = 'running'",
-            list(conversation_ids),
-        )
+        going_on = _SELECT + "where r.conversation_id = any(%s) and r.status = 'running'"
+        rows = await rows_of(self._pool, going_on, (list(conversation_ids),))
+        return [RunRow(**row) for row in rows]
 
     async def ask_to_stop(self, run_id: uuid.UUID) -> None:
         """Let the process that works on a run end it, whichever it is."""
@@ -126,9 +125,6 @@ class RunRows:
         """Let others take up what a process has not begun, though it is its own."""
         async with self._pool.connection() as connection:
             await connection.execute(_RELEASE, (process_id, list(run_ids)))
-
-    async def _all(self, sql: str, value: object) -> list[RunRow]:
-        return [RunRow(**row) for row in await rows_of(self._pool, sql, (value,))]
 
 
 # The number of the last event is in the row only once the run has ended.

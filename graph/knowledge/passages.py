@@ -17,7 +17,7 @@ from graph.knowledge.parsing import MARKDOWN, PLAIN
 from graph.knowledge.places import Place
 from graph.knowledge.postings import Matches, Posting
 from graph.knowledge.ranking import REACH, StoredChunk
-from graph.postgres import UNREACHABLE, Pool
+from graph.postgres import UNREACHABLE, Pool, rows_of
 
 # One statement, so that it sees a document before it is replaced or after, never both.
 _FETCH = f"""
@@ -241,8 +241,7 @@ class Passages:
 
     async def _rows(self, statement: str, *values: object, **named: object) -> list[DictRow]:
         with _translated():
-            async with self._pool.connection() as conn:
-                return await (await conn.execute(statement, named or values)).fetchall()
+            return await rows_of(self._pool, statement, named or values)
 
 
 def outline_of(row: Mapping[str, Any]) -> Outline:

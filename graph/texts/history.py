@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from graph.postgres import Pool, rows_of
+from graph.postgres import Pool, row_of, rows_of
 from graph.texts.wording import Text
 
 
@@ -48,8 +48,8 @@ async def versions_at(
 async def version_at(pool: Pool, path: str, version: str, project_id: str | None) -> Version | None:
     """The newest entry of the history that is `version`; null where there is none."""
     values = {"path": path, "version": version, "project": project_id}
-    rows = await rows_of(pool, _SELECT_VERSION, values)
-    return Version(**rows[0]) if rows else None
+    row = await row_of(pool, _SELECT_VERSION, values)
+    return Version(**row) if row else None
 
 
 async def since_when(
@@ -63,8 +63,8 @@ async def since_when(
 
 async def used_as(pool: Pool, version: str, project_id: str | None) -> Used | None:
     """The texts that answers name as `version`; null where none do."""
-    rows = await rows_of(pool, _SELECT_SET, (version, project_id))
-    return Used(**rows[0]) if rows else None
+    row = await row_of(pool, _SELECT_SET, (version, project_id))
+    return Used(**row) if row else None
 
 
 _COLUMNS = "id, path, version, content, source, project_id, base, author_id, created_at"
