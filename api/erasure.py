@@ -166,8 +166,7 @@ async def _remember(connection: AsyncConnection[DictRow], **ids: uuid.UUID) -> D
     cursor = await connection.execute(
         _REMEMBER, {"project_id": None, "document_id": None, "conversation_id": None, **ids}
     )
-    row = await cursor.fetchone()
-    assert row is not None
+    [row] = await cursor.fetchall()
     return row
 
 

@@ -104,11 +104,9 @@ async def grant(
     try:
         async with service.pool.connection() as connection, connection.transaction():
             upserted = await connection.execute(SQL(_UPSERT).format(column=column), values)
-            made = await upserted.fetchone()
-            assert made is not None
+            [made] = await upserted.fetchall()
             cursor = await connection.execute(_SELECT + "and g.id = %(id)s", {**values, **made})
-            row = await cursor.fetchone()
-            assert row is not None
+            [row] = await cursor.fetchall()
             action: Action = "grant.created" if made["is_new"] else "grant.updated"
             await _note(connection, caller, action, row)
     except ForeignKeyViolation as error:

@@ -85,8 +85,7 @@ class Versions:
             same = await (await connection.execute(_SELECT_SAME, row)).fetchone()
             if same is not None:
                 return same
-            stored = await (await connection.execute(_INSERT, row)).fetchone()
-            assert stored is not None
+            [stored] = await (await connection.execute(_INSERT, row)).fetchall()
             await _store_file(connection, stored["id"], data)
             await self._put(connection, stored)
         return stored

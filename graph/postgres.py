@@ -161,8 +161,8 @@ async def _configure(connection: AsyncConnection[DictRow]) -> None:
     await connection.set_autocommit(True)
     # A pooler answers as a process that is none of Postgres', and gives each transaction another
     # one, which does not know what was prepared with the last.
-    row = await (await connection.execute(_BEGIN)).fetchone()
-    if row and row["pid"] == connection.info.backend_pid:
+    [row] = await (await connection.execute(_BEGIN)).fetchall()
+    if row["pid"] == connection.info.backend_pid:
         connection.prepare_threshold = _PREPARE_AFTER
 
 
@@ -239,6 +239,5 @@ async def advisory_lock(pool: Pool, key: int) -> AsyncIterator[None]:
 async def _try_lock(connection: AsyncConnection[DictRow], key: int) -> bool:
     # Without parameters it is a simple query, which leaves no portal open, and no snapshot.
     ask = SQL("select pg_try_advisory_xact_lock({}) as held").format(Literal(key))
-    cursor = await connection.execute(ask)
-    row = await cursor.fetchone()
-    return row is not None and bool(row["held"])
+    [row] = await (await connection.execute(ask)).fetchall()
+    return bool(row["held"])

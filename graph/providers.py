@@ -15,7 +15,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
-from graph.postgres import Pool, row_of, rows_of
+from graph.postgres import Pool, rows_of
 from graph.secrets import Secrets, UnreadableSecret
 
 log = logging.getLogger(__name__)
@@ -227,8 +227,8 @@ async def _take_over(connection: AsyncConnection[DictRow], provider: Provider) -
 
 async def open_providers(pool: Pool, secrets: Secrets) -> Providers | None:
     """The providers of a database that may have no table of them: then null."""
-    row = await row_of(pool, "select to_regclass('providers') is not null as found")
-    return Providers(pool, secrets) if row and row["found"] else None
+    [row] = await rows_of(pool, "select to_regclass('providers') is not null as found")
+    return Providers(pool, secrets) if row["found"] else None
 
 
 def refuse_other_host(provider: Provider, base_url: str) -> None:

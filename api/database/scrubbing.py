@@ -48,8 +48,7 @@ async def scrub(url: str, documents: bool) -> bool:
 async def _until_nobody_sees_it(connection: AsyncConnection[DictRow]) -> None:
     """Wait for the transactions that began before: what they may read would be kept."""
     cursor = await connection.execute("select pg_current_xact_id()::xid::text as xid")
-    row = await cursor.fetchone()
-    assert row is not None
+    [row] = await cursor.fetchall()
     for _ in range(int(_PATIENCE_S / _PAUSE_S)):
         cursor = await connection.execute(_WHO_SEES_IT, (row["xid"],))
         if not cursor.rowcount:

@@ -41,8 +41,8 @@ async def _delete_logs(connection: AsyncConnection[Any], retention: timedelta) -
     deleted = _AT_ONCE
     while deleted == _AT_ONCE:
         cursor = await connection.execute(_DELETE_LOGS, (retention, _AT_ONCE))
-        row = await cursor.fetchone()
-        deleted = row["runs"] if row else 0
+        [row] = await cursor.fetchall()
+        deleted = row["runs"]
 
 
 # Not those that another process deletes already. As long as a key leads to a run, the same request

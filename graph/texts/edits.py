@@ -187,8 +187,7 @@ class Edits:
 
 
 async def _stamps(connection: Connection, project_id: str | None) -> Stamps:
-    row = await (await connection.execute(STAMPS, {"project": project_id})).fetchone()
-    assert row is not None
+    [row] = await (await connection.execute(STAMPS, {"project": project_id})).fetchall()
     return stamps_of(row)
 
 
