@@ -3,11 +3,12 @@
 import asyncio
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import Progress
 
 from api.database.migrations import migrate
 from api.server import told_as
 from api.settings import Settings
+from api.terminal import progress_on
 from graph.knowledge.library import Library, open_library
 from graph.knowledge.ownership import VectorsInUse
 from graph.postgres import Pool, open_database, open_pool, rows_of
@@ -43,7 +44,7 @@ async def _rebuild_all(settings: Settings, console: Console) -> int:
         await asyncio.to_thread(migrate, url)
         async with open_pool(url) as pool, open_library(settings, pool) as library:
             projects = await _projects(pool)
-            with _progress(console) as progress:
+            with progress_on(console) as progress:
                 for project_id, name in projects:
                     await _rebuild(library, project_id, name, progress)
     return len(projects)
@@ -62,8 +63,3 @@ async def _rebuild(library: Library, project_id: str, name: str, progress: Progr
 async def _projects(pool: Pool) -> list[tuple[str, str]]:
     rows = await rows_of(pool, "select id, name from projects order by created_at")
     return [(str(row["id"]), row["name"]) for row in rows]
-
-
-def _progress(console: Console) -> Progress:
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskProgressColumn,
     TextColumn,
 )
@@ -162,7 +163,7 @@ def taken_in(
 
     Some are uploaded ahead: the service works on them while one is watched.
     """
-    with _progress() as progress:
+    with progress_on(err(), MofNCompleteColumn()) as progress:
         whole = progress.add_task("documents", total=len(files))
         for path, document in _ahead(_uploaded(client, project_id, files), _UPLOADED_AHEAD):
             if isinstance(document, str):
@@ -219,12 +220,8 @@ def _watched(client: Client, document: dict[str, Any], progress: Progress) -> st
     return None
 
 
-def _progress() -> Progress:
-    columns = (
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}", markup=False),
-    )
-    console = err()
+def progress_on(console: Console, *more: ProgressColumn) -> Progress:
+    """Bars with their share in per cent, what `more` shows, and what they are; gone at the end."""
+    name = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(), TaskProgressColumn(), *more, name)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
