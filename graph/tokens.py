@@ -2,12 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from functools import cache
 from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -62,7 +63,7 @@ class Asked:
     """
 
     def __init__(
-        self, ask: Callable[[str], Awaitable[int]], loop: asyncio.AbstractEventLoop
+        self, ask: Callable[[str], Coroutine[Any, Any, int]], loop: asyncio.AbstractEventLoop
     ) -> None:
         self._ask = ask
         self._loop = loop
@@ -72,13 +73,10 @@ class Asked:
         """The number of tokens of `text`, `most_tokens` where the endpoint does not tell."""
         if len(text) >= _WORTH_ASKING and self._answers:
             try:
-                return asyncio.run_coroutine_threadsafe(self._asked(text), self._loop).result()
+                return asyncio.run_coroutine_threadsafe(self._ask(text), self._loop).result()
             except (ModelError, CancelledError):
                 self._answers = False
         return most_tokens(text)
-
-    async def _asked(self, text: str) -> int:
-        return await self._ask(text)
 
 
 def _most_of_special(match: re.Match[str]) -> int:
