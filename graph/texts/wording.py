@@ -135,7 +135,7 @@ class Wording:
 
     def document_types(self) -> list[DocumentType]:
         """The types in a project's course. UNSORTED has no template; faulty ones are left out."""
-        return list(self._types)
+        return list(self._sorted_out[0])
 
     def faulty(self) -> dict[str, str]:
         """What is wrong with the types that `document_types` leaves out."""
@@ -143,7 +143,7 @@ class Wording:
 
     def output_paths(self) -> dict[str, str]:
         """Where the document of each type is to lie, in a project's course."""
-        return {kind.name: kind.about.output_path for kind in self._types}
+        return {kind.name: kind.about.output_path for kind in self._sorted_out[0]}
 
     def knows(self, name: str) -> bool:
         """Whether `name` is UNSORTED or a type with a template."""
@@ -166,6 +166,7 @@ class Wording:
 
     @cached_property
     def _sorted_out(self) -> tuple[list[DocumentType], dict[str, str]]:
+        """The types in a project's course, and what is wrong with the others."""
         good: list[DocumentType] = []
         faulty: dict[str, str] = {}
         for name in self._paths:
@@ -174,10 +175,6 @@ class Wording:
             except TemplateFailed as error:
                 faulty[name] = str(error)
         return sorted(good, key=lambda kind: (kind.about.order, kind.name)), faulty
-
-    @property
-    def _types(self) -> list[DocumentType]:
-        return self._sorted_out[0]
 
 
 def text_set(texts: Iterable[Text]) -> TextSet:
