@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 
 from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
@@ -211,7 +211,7 @@ def _is_away(error: BaseException) -> bool:
     return is_unreachable(error) or isinstance(error.__cause__, UNREACHABLE)
 
 
-_LIVE: LiteralString = """
+_LIVE = """
 select queueing_lock from procrastinate_jobs
 where status in ('todo', 'doing') and queueing_lock = any(%s)
 """

@@ -20,7 +20,7 @@ from psycopg.rows import DictRow
 from api.access.audit import note
 from api.access.principals import LOCAL_USER, Principal
 from api.errors import Refusal, invalid, not_found
-from graph.postgres import Pool
+from graph.postgres import Pool, rows_of
 
 # How many keys that are neither revoked nor expired a user may have.
 _MOST_KEYS = 50
@@ -82,9 +82,8 @@ async def owner_of(pool: Pool, secret: str) -> Principal | None:
 
 async def keys_of(pool: Pool, user_id: uuid.UUID, limit: int, before: datetime | None) -> list[Key]:
     """A user's keys that are not revoked, the newest first."""
-    async with pool.connection() as connection:
-        values = {"user": user_id, "limit": limit, "before": before}
-        return [Key(**row) for row in await _rows(connection, _SELECT_KEYS, values)]
+    values = {"user": user_id, "limit": limit, "before": before}
+    return [Key(**row) for row in await rows_of(pool, _SELECT_KEYS, values)]
 
 
 async def revoke(pool: Pool, caller: Principal, key_id: uuid.UUID) -> None:
@@ -122,7 +121,7 @@ async def _require_room(
 async def _rows(
     connection: AsyncConnection[DictRow], sql: str, values: Sequence[Any] | Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    return await (await connection.execute(sql.encode(), values)).fetchall()
+    return await (await connection.execute(sql, values)).fetchall()
 
 
 def _hash(secret: str) -> bytes:
