@@ -113,7 +113,6 @@ async def get_content(document: UsableDocument, service: Service) -> Response:
             # Not as media_type: Starlette would add a charset, which nobody knows.
             "Content-Type": document["mime_type"],
             "Content-Disposition": _disposition(document["name"]),
-            "X-Content-Type-Options": "nosniff",
         },
     )
 
