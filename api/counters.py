@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from limits.aio.storage import Storage
 from limits.aio.storage.base import SlidingWindowCounterSupport
-from psycopg import AsyncConnection
 
-from graph.postgres import UNREACHABLE, Pool
+from graph.postgres import UNREACHABLE, Connection, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Counters(Storage, SlidingWindowCounterSupport):
         self,
         bounds: Sequence[Bound],
         amount: int,
-        connection: AsyncConnection[Any] | None = None,
+        connection: Connection | None = None,
     ) -> list[tuple[Bound, Window]]:
         """Count `amount` under all keys, or under none: gives the bounds that do not allow it.
 
@@ -74,7 +72,7 @@ class Counters(Storage, SlidingWindowCounterSupport):
         refused = [(bounds[row.pop("place")], row) for row in await cursor.fetchall()]
         return [(bound, Window(bound.seconds, **row)) for bound, row in refused]
 
-    async def forget_expired(self, connection: AsyncConnection[Any]) -> None:
+    async def forget_expired(self, connection: Connection) -> None:
         """Delete what no window reaches back to any more."""
         await connection.execute(_FORGET_EXPIRED)
 

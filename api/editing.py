@@ -17,8 +17,8 @@ from api.dependencies import Parts, Service
 from api.errors import Refusal, not_found
 from api.etags import changed, require_match
 from graph.errors import TextChanged
+from graph.postgres import Connection
 from graph.texts.checking import check_texts, new_errors
-from graph.texts.edits import Connection
 from graph.texts.findings import TextFinding
 from graph.texts.paths import place_of
 from graph.texts.wording import Text, Wording

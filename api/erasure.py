@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from api.access.audit import note
@@ -17,7 +16,7 @@ from api.waiting import within
 from graph.checkpoints import Checkpoints
 from graph.errors import PipelineError
 from graph.knowledge.library import Library
-from graph.postgres import UNREACHABLE, Pool, failures_logged, rows_of
+from graph.postgres import UNREACHABLE, Connection, Pool, failures_logged, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +161,7 @@ class Erasure:
             await self._saver.forget([str(conversation_id)])
 
 
-async def _remember(connection: AsyncConnection[DictRow], **ids: uuid.UUID) -> DictRow:
+async def _remember(connection: Connection, **ids: uuid.UUID) -> DictRow:
     cursor = await connection.execute(
         _REMEMBER, {"project_id": None, "document_id": None, "conversation_id": None, **ids}
     )

@@ -5,17 +5,16 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from limits import RateLimitItem, parse_many
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from psycopg import AsyncConnection
 
 from api.access.principals import Principal
 from api.counters import Bound, Counters, Window
 from api.errors import Refusal
 from api.settings import Settings
-from graph.postgres import Pool
+from graph.postgres import Connection, Pool
 
 Rates = tuple[RateLimitItem, ...]
 Whose = Literal["user", "project"]
@@ -116,7 +115,7 @@ class FairUse:
 
     async def count_tokens(
         self,
-        connection: AsyncConnection[Any],
+        connection: Connection,
         user_id: uuid.UUID,
         project_id: uuid.UUID | None,
         tokens: int,
@@ -129,7 +128,7 @@ class FairUse:
 
     async def refuse_one_run_more(
         self,
-        connection: AsyncConnection[Any],
+        connection: Connection,
         user_id: uuid.UUID,
         project_id: uuid.UUID | None,
     ) -> None:
@@ -178,7 +177,7 @@ class FairUse:
             found.append(Allowance("parallel runs", most, left, None))
         return found
 
-    async def forget_expired(self, connection: AsyncConnection[Any]) -> None:
+    async def forget_expired(self, connection: Connection) -> None:
         """Delete counters that count no more."""
         await self._counters.forget_expired(connection)
 
@@ -250,7 +249,7 @@ def _number(count: int, of: str) -> str:
 
 
 async def _running(
-    connection: AsyncConnection[Any], user_id: uuid.UUID, project_id: uuid.UUID | None
+    connection: Connection, user_id: uuid.UUID, project_id: uuid.UUID | None
 ) -> _Running:
     of = {"user": user_id, "project": project_id}
     [row] = await (await connection.execute(_COUNT_RUNNING, of)).fetchall()

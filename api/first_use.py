@@ -1,18 +1,15 @@
 """Makes projects on first use: the drafting API takes ids of which nobody has heard yet."""
 
 import uuid
-from typing import Any
 
-from psycopg import AsyncConnection
+from graph.postgres import Connection
 
 
 class ProjectTaken(Exception):
     """The project that was to be made is there by now, or was once."""
 
 
-async def make_project(
-    connection: AsyncConnection[Any], project_id: uuid.UUID, owner_id: uuid.UUID
-) -> None:
+async def make_project(connection: Connection, project_id: uuid.UUID, owner_id: uuid.UUID) -> None:
     """Make the project; one that is made at the same time by others is waited for.
 
     Raises:

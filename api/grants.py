@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter, Response
-from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation
 from psycopg.rows import DictRow
 from psycopg.sql import SQL, Identifier
@@ -19,7 +18,7 @@ from api.dependencies import Service
 from api.errors import invalid, not_found
 from api.lists import Before, Limit
 from api.schema import CamelModel, example
-from graph.postgres import rows_of
+from graph.postgres import Connection, rows_of
 
 router = APIRouter(
     prefix="/projects/{project_id}/grants", tags=["projects"], route_class=GuardedRoute
@@ -130,9 +129,7 @@ async def revoke(
     return Response(status_code=204)
 
 
-async def _note(
-    connection: AsyncConnection[DictRow], caller: Principal, action: Action, grant: DictRow
-) -> None:
+async def _note(connection: Connection, caller: Principal, action: Action, grant: DictRow) -> None:
     whose = {name: grant[name] for name in ("target_type", "target_id", "tier")}
     target = ("grant", grant["id"])
     await note(connection, caller, action, target=target, project_id=grant["project_id"], **whose)

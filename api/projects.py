@@ -5,9 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from pydantic import Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -28,7 +26,7 @@ from api.dependencies import Service
 from api.errors import invalid, not_found
 from api.lists import Before, Limit
 from api.schema import CLEAN, NOT_BLANK, ONE_LINE, ONE_WAY, SAFE, CamelModel, example
-from graph.postgres import Pool, row_of, rows_of
+from graph.postgres import Connection, Pool, row_of, rows_of
 
 router = APIRouter(prefix="/projects", tags=["projects"], route_class=GuardedRoute)
 
@@ -221,7 +219,7 @@ async def _update(
 
 
 async def _note_change(
-    connection: AsyncConnection[DictRow],
+    connection: Connection,
     caller: Principal,
     project_id: uuid.UUID,
     changed: dict[str, Any],

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from fastapi import APIRouter, Depends, Response
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
 
 from api.access.audit import Action, note
 from api.access.principals import Principal
@@ -29,6 +27,7 @@ from api.provider_models import (
 )
 from graph.addresses import Reach
 from graph.offers import chat_of, guarded_chat
+from graph.postgres import Connection
 from graph.providers import (
     DefaultDisabled,
     KeyRequired,
@@ -169,7 +168,7 @@ def _require_reach(service: Parts, base_url: str | None) -> None:
 
 
 def _noted(caller: Principal, action: Action, fields: Sequence[str] | None = None) -> Noted:
-    async def noted(connection: AsyncConnection[DictRow], provider: Provider) -> None:
+    async def noted(connection: Connection, provider: Provider) -> None:
         changed: dict[str, Sequence[str]] = {} if fields is None else {"fields": fields}
         target = ("provider", provider.id)
         await note(

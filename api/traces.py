@@ -4,14 +4,12 @@ import uuid
 from collections.abc import Set
 from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-
 from api.runs.stored_log import NEWS
+from graph.postgres import Connection
 
 
 async def erase_traces(
-    connection: AsyncConnection[DictRow], project_id: uuid.UUID, document_id: uuid.UUID, name: str
+    connection: Connection, project_id: uuid.UUID, document_id: uuid.UUID, name: str
 ) -> None:
     """Take out of a project's answers what they quote of a document and of its older versions.
 

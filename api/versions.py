@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from api.queue import Queue
 from api.schema import CamelModel
 from graph.knowledge.reading import Reading
-from graph.postgres import Pool, row_of
+from graph.postgres import Connection, Pool, row_of
 
 INGEST = "ingest"
 REFINE = "refine"
@@ -162,26 +161,26 @@ class Versions:
         """A document's row, null if there is none."""
         return await row_of(self._pool, _SELECT, (document_id,))
 
-    async def _put(self, connection: AsyncConnection[DictRow], row: DictRow) -> None:
+    async def _put(self, connection: Connection, row: DictRow) -> None:
         key = str(row["id"])
         lock = _lock(row["project_id"], row["name"])
         about = {"project_id": str(row["project_id"]), "document_id": key}
         await self._queue.put(connection, INGEST, lock=lock, key=key, **about)
 
-    async def _put_refine(self, connection: AsyncConnection[DictRow], version: Version) -> None:
+    async def _put_refine(self, connection: Connection, version: Version) -> None:
         key = f"{REFINE}:{version.id}"
         about = {"project_id": str(version.project_id), "document_id": str(version.id)}
         await self._queue.put(connection, REFINE, lock=_REFINE_LOCK, key=key, **about)
 
     async def _put_forget(
-        self, connection: AsyncConnection[DictRow], project_id: uuid.UUID, document_id: uuid.UUID
+        self, connection: Connection, project_id: uuid.UUID, document_id: uuid.UUID
     ) -> None:
         key = f"{FORGET}:{document_id}"
         about = {"project_id": str(project_id), "document_id": str(document_id)}
         await self._queue.put(connection, FORGET, lock=key, key=key, **about)
 
 
-async def content_of(connection: AsyncConnection[DictRow], document_id: uuid.UUID) -> bytes | None:
+async def content_of(connection: Connection, document_id: uuid.UUID) -> bytes | None:
     """A document's file; null where it is gone."""
     # As text it would come in twice its size, and be held three times.
     cursor = await connection.execute(_SELECT_FILE, (document_id,), binary=True)
@@ -189,9 +188,7 @@ async def content_of(connection: AsyncConnection[DictRow], document_id: uuid.UUI
     return row["content"] if row else None
 
 
-async def _store_file(
-    connection: AsyncConnection[DictRow], document_id: uuid.UUID, data: bytes
-) -> None:
+async def _store_file(connection: Connection, document_id: uuid.UUID, data: bytes) -> None:
     # Piece by piece: as a parameter it would stay in the connection's memory as long as that lives.
     async with connection.cursor().copy(_COPY_FILE) as copy:
         copy.set_types(["uuid", "bytea"])

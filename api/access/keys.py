@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow
-
 from api.access.audit import note
 from api.access.principals import LOCAL_USER, Principal
 from api.errors import Refusal, invalid, not_found
-from graph.postgres import Pool, rows_of
+from graph.postgres import Connection, Pool, rows_of
 
 # How many keys that are neither revoked nor expired a user may have.
 _MOST_KEYS = 50
@@ -104,7 +101,7 @@ async def revoke(pool: Pool, caller: Principal, key_id: uuid.UUID) -> None:
 
 
 async def _require_room(
-    connection: AsyncConnection[DictRow], owner: Principal, expires_at: datetime | None
+    connection: Connection, owner: Principal, expires_at: datetime | None
 ) -> None:
     # Those who make keys for one user take turns, so that the count holds.
     await connection.execute(_TAKE_TURNS, (owner.id,))
@@ -119,7 +116,7 @@ async def _require_room(
 
 
 async def _rows(
-    connection: AsyncConnection[DictRow], sql: str, values: Sequence[Any] | Mapping[str, Any]
+    connection: Connection, sql: str, values: Sequence[Any] | Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     return await (await connection.execute(sql, values)).fetchall()
 

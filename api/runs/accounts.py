@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
-
-from psycopg import AsyncConnection
 
 from graph.events import Failed, Terminal, Usage
 from graph.offers import Price
+from graph.postgres import Connection
 
 _MILLION = 1_000_000
 
@@ -64,7 +62,7 @@ def columns_of(spent: Spent) -> dict[str, object]:
     }
 
 
-async def fold(connection: AsyncConnection[Any]) -> None:
+async def fold(connection: Connection) -> None:
     """Make one row of those that runs have added for the same day, user, project and model."""
     await connection.execute(_FOLD)
 

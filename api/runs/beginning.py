@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Json
 
@@ -21,7 +20,7 @@ from api.runs.keys import CLAIMED, RECLAIMED, Key, KeyTaken
 from api.runs.rows import RunRow
 from api.runs.stored_log import lines_of
 from api.wire import Frame
-from graph.postgres import Pool, row_of
+from graph.postgres import Connection, Pool, row_of
 from graph.standing import STANDING, Standing, standing_of
 from graph.state import UNSORTED, Message, Turn
 
@@ -157,9 +156,7 @@ class Beginnings:
         has_past = not begun["is_new"] or bool(new.place and new.place.history)
         return Begun(has_past, standing_of(begun))
 
-    def _undoing(
-        self, connection: AsyncConnection[Any], new: NewRun
-    ) -> AbstractAsyncContextManager[object]:
+    def _undoing(self, connection: Connection, new: NewRun) -> AbstractAsyncContextManager[object]:
         """A transaction where something may be refused that is stored already."""
         makes_project = new.place is not None and new.place.makes_project
         may_be_refused = new.key is not None or makes_project or self._fair_use.limits_runs
@@ -193,9 +190,7 @@ class Beginnings:
         return row["id"] if row else None
 
 
-async def insert_next(
-    connection: AsyncConnection[Any], row: RunRow, next_run_id: uuid.UUID
-) -> None:
+async def insert_next(connection: Connection, row: RunRow, next_run_id: uuid.UUID) -> None:
     """Let the turn of a run that has just ended be asked again by whoever takes it up."""
     await connection.execute(_INSERT_NEXT, {"run": row.id, "next": next_run_id})
     await connection.execute(_PASS_KEYS_ON, {"run": row.id, "next": next_run_id})
@@ -203,9 +198,7 @@ async def insert_next(
         await _insert_answer_again(connection, row.id, next_run_id)
 
 
-async def _store(
-    connection: AsyncConnection[Any], new: NewRun, values: dict[str, object]
-) -> dict[str, Any]:
+async def _store(connection: Connection, new: NewRun, values: dict[str, object]) -> dict[str, Any]:
     try:
         row = await (await connection.execute(_statement(new), values)).fetchone()
     except ForeignKeyViolation:
@@ -216,7 +209,7 @@ async def _store(
         raise Refusal(403, "forbidden", _FOREIGN_CONVERSATION)
     if not row["has_begun"]:
         raise KeyTaken
-    return cast(dict[str, Any], row)
+    return row
 
 
 def _statement(new: NewRun) -> str:
@@ -255,7 +248,7 @@ def _second(run_id: uuid.UUID | None) -> Refusal:
 
 
 async def _insert_answer_again(
-    connection: AsyncConnection[Any], run_id: uuid.UUID, next_run_id: uuid.UUID
+    connection: Connection, run_id: uuid.UUID, next_run_id: uuid.UUID
 ) -> None:
     await connection.execute(_INSERT_ANSWER_AGAIN, {"run": run_id, "next": next_run_id})
 

@@ -3,14 +3,11 @@
 import asyncio
 import logging
 from datetime import timedelta
-from typing import Any
-
-from psycopg import AsyncConnection
 
 from api.fair_use import FairUse
 from api.runs.accounts import fold
 from api.runs.keys import forget_old
-from graph.postgres import Pool, failures_logged
+from graph.postgres import Connection, Pool, failures_logged
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +33,7 @@ async def clean(pool: Pool, fair_use: FairUse, retention: timedelta) -> None:
         await fold(connection)
 
 
-async def _delete_logs(connection: AsyncConnection[Any], retention: timedelta) -> None:
+async def _delete_logs(connection: Connection, retention: timedelta) -> None:
     """Delete all that have expired, some at once: they are locked meanwhile."""
     deleted = _AT_ONCE
     while deleted == _AT_ONCE:

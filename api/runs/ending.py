@@ -7,9 +7,8 @@ ended, so that of two processes that would end it one does and the other learns 
 import uuid
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from psycopg import AsyncConnection
 from psycopg.types.json import Json, Jsonb
 
 from api.fair_use import FairUse
@@ -22,7 +21,7 @@ from api.traces import without_quotes
 from graph import checkpoints
 from graph.checkpoints import Saved
 from graph.events import Answer, Citation, Warned
-from graph.postgres import Pool
+from graph.postgres import Connection, Pool
 from graph.state import Source
 
 
@@ -91,9 +90,7 @@ class Endings:
             cursor = await connection.execute(_END, values)
             return cursor.rowcount == 1
 
-    async def store(
-        self, connection: AsyncConnection[Any], end: End, names: Set[str] = frozenset()
-    ) -> None:
+    async def store(self, connection: Connection, end: End, names: Set[str] = frozenset()) -> None:
         """Store the end of a run whose row the connection's transaction has locked, and judged.
 
         `names`: those of the documents that it cites or shows that are still there.
@@ -108,7 +105,7 @@ class Endings:
         )
 
 
-async def _lock(connection: AsyncConnection[Any], end: End) -> dict[str, Any]:
+async def _lock(connection: Connection, end: End) -> dict[str, Any]:
     """The run as it stands; null in all columns where it is gone.
 
     `names` are those of the documents that are still there.
@@ -120,7 +117,7 @@ async def _lock(connection: AsyncConnection[Any], end: End) -> dict[str, Any]:
         "run": end.row.id,
     }
     [row] = await (await connection.execute(_LOCK, values)).fetchall()
-    return cast(dict[str, Any], row)
+    return row
 
 
 def _names(end: End) -> Set[str]:

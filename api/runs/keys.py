@@ -9,16 +9,15 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header
-from psycopg import AsyncConnection
 from pydantic import BaseModel
 
 from api.errors import Refusal
 from api.runs.dialects import Api
 from api.runs.rows import COLUMNS, JOINED, RunRow
-from graph.postgres import Pool, row_of
+from graph.postgres import Connection, Pool, row_of
 
 RequestKey = Annotated[
     str | None,
@@ -75,7 +74,7 @@ async def run_of(pool: Pool, owner_id: uuid.UUID, key: Key) -> RunRow | None:
     return RunRow(**row)
 
 
-async def forget_old(connection: AsyncConnection[Any]) -> None:
+async def forget_old(connection: Connection) -> None:
     """Delete keys that count no more."""
     await connection.execute(_DELETE_OLD)
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from psycopg import AsyncConnection
-
 from api.runs.accounts import PriceOf, spent_on
 from api.runs.course import Course, Ended, Watch
 from api.runs.dialects import Dialects, error_of, text_of
@@ -17,7 +15,7 @@ from api.runs.rows import COLUMNS, JOINED, RunRow, ended
 from api.runs.stored_log import Batch, frames_kept
 from graph.errors import ServiceStopping
 from graph.events import Answer, Failed, Finished, Terminal, Usage
-from graph.postgres import UNREACHABLE, Pool, rows_of
+from graph.postgres import UNREACHABLE, Connection, Pool, rows_of
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +105,7 @@ class Recovery:
 
     async def _end(
         self,
-        connection: AsyncConnection[Any],
+        connection: Connection,
         row: RunRow,
         request: Mapping[str, Any] | None,
         *,

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncCursor
 from psycopg.types.json import Json
 
 from api.wire import Frame, as_json
-from graph.postgres import Pool
+from graph.postgres import Connection, Pool
 
 NEWS = "run_news"
 """The channel on which processes tell each other of which runs there is news."""
@@ -59,7 +59,7 @@ async def read(pool: Pool, after: Mapping[uuid.UUID, int]) -> dict[uuid.UUID, Ke
     return found
 
 
-async def frames_kept(connection: AsyncConnection[Any], run_id: uuid.UUID) -> list[Frame]:
+async def frames_kept(connection: Connection, run_id: uuid.UUID) -> list[Frame]:
     """All frames that are kept of a run."""
     cursor = await connection.execute(
         "select events from run_events where run_id = %s order by seq", (run_id,)

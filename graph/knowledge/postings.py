@@ -14,12 +14,12 @@ from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow, tuple_row
 
 from graph.knowledge.chunking import Chunk
 from graph.knowledge.places import Place
 from graph.knowledge.terms import terms
+from graph.postgres import Connection
 
 # How fast repetition stops to count, and how much a long chunk is discounted.
 _K1, _B = 0.9, 0.4
@@ -85,7 +85,7 @@ class Matches:
 
 
 async def store(
-    connection: AsyncConnection[DictRow],
+    connection: Connection,
     project_id: str,
     document_id: str,
     postings: Sequence[Posting],
@@ -112,7 +112,7 @@ def postings_of(document_id: str, chunks: Sequence[Chunk]) -> list[Posting]:
 
 
 async def search(
-    connection: AsyncConnection[DictRow], project_id: str, asked: dict[str, float], limit: int
+    connection: Connection, project_id: str, asked: dict[str, float], limit: int
 ) -> Matches:
     """Rank the project's chunks for the terms of a question, each with its weight."""
     asked = looked_up(asked)
@@ -127,7 +127,7 @@ async def search(
     return _ranked(rows, rarity, limit)
 
 
-async def everything(connection: AsyncConnection[DictRow], project_id: str) -> list[Posting]:
+async def everything(connection: Connection, project_id: str) -> list[Posting]:
     """Give the whole index of the project's indexed documents, by term."""
     async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         await cursor.execute(_EVERYTHING, (UUID(project_id),))

@@ -7,21 +7,18 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from psycopg import AsyncConnection
 from psycopg.errors import UndefinedTable
-from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from graph.errors import TextChanged
 from graph.looks import Looks
-from graph.postgres import Pool
+from graph.postgres import Connection, Pool
 from graph.texts.document_types import version_of
 from graph.texts.wording import NOTHING, Replacement, Replacements, Text, TextSet, counting
 
 _LOCK = 0x61726368_0003
 _MOST_PROJECTS = 256
 
-Connection = AsyncConnection[DictRow]
 Stamps = tuple[int | None, int | None]
 """The ids of the newest edit for the whole service, and of the project's own."""
 
