@@ -578,6 +578,15 @@ def test_a_model_that_gives_vectors_of_another_length_is_named_as_the_cause(
     )
 
 
+def test_in_a_project_without_documents_nobody_is_asked(
+    on_shelf: Callable[..., Any], endpoint: Endpoint
+) -> None:
+    endpoint.script = [(503, "<html>")]
+    model = remote_embeddings(endpoint.url, None, "embed-1")
+    found = on_shelf(lambda shelf: shelf.texts_found("Where is the valve?"), model)
+    assert (found, endpoint.batches) == ([], [])
+
+
 def test_the_whole_texts_of_documents_are_given_by_name_the_newest_first(
     on_shelf: Callable[[Scenario[dict[str, str]]], dict[str, str]],
 ) -> None:

@@ -43,9 +43,9 @@ class Shelf:
     async def add(self, chunks: list[Chunk], status: str = "indexed") -> str:
         document = str(uuid4())
         await self.run(
-            "insert into documents (id, project_id, name, mime_type, size_bytes, sha256, status)"
-            " values (%s, %s, %s, 'text/plain', 1, '', %s)",
-            document, self.project, document, status,
+            "insert into documents (id, project_id, name, mime_type, size_bytes, sha256, status,"
+            " chunk_count) values (%s, %s, %s, 'text/plain', 1, '', %s, %s)",
+            document, self.project, document, status, len(chunks),
         )  # fmt: skip
         await self.library.index(self.project, document, chunks)
         return document

@@ -23,7 +23,6 @@ from langgraph_sdk.client import SyncLangGraphClient
 from standins.openai import Answer, OpenAIStandIn
 
 from graph.knowledge.passages import Outline, Passages
-from graph.knowledge.postings import Matches
 from graph.knowledge.vectors import Vectors
 from graph.postgres import open_pool
 from graph.settings import ROOT
@@ -479,12 +478,10 @@ def test_a_search_from_another_loop_runs_in_the_loop_of_its_part() -> None:
     asyncio.run(search_elsewhere())
 
 
-def test_a_database_without_tables_holds_nothing_that_matches(postgres_url: str) -> None:
-    async def ask() -> tuple[Matches, Outline]:
+def test_a_database_without_tables_holds_no_documents(postgres_url: str) -> None:
+    async def ask() -> tuple[dict[str, bytes], Outline]:
         async with open_pool(make_database(postgres_url)) as pool:
             passages, project = Passages(pool), str(uuid.uuid4())
-            found = await passages.match(project, {"pump": 1.0}, 5)
-            return found, await passages.outline(project)
+            return await passages.files(project, ["PLAN.md"], 1), await passages.outline(project)
 
-    found, outline = asyncio.run(ask())
-    assert (found.best, outline) == ((), Outline("", 0, frozenset()))
+    assert asyncio.run(ask()) == ({}, Outline("", 0, frozenset()))

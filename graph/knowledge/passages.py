@@ -177,24 +177,16 @@ class Passages:
         owner = {"project": UUID(project_id), "limit": limit + 1}
         with _translated():
             async with self._pool.connection() as conn:
-                try:
-                    found = await (await conn.execute(_EVERYTHING, owner)).fetchall()
-                    chunks = [_chunk(row) for row in found]
-                    terms = (
-                        await postings.everything(conn, project_id) if len(chunks) <= limit else []
-                    )
-                except psycopg.errors.UndefinedTable:
-                    return [], []
-        return chunks, terms
+                found = await (await conn.execute(_EVERYTHING, owner)).fetchall()
+                chunks = [_chunk(row) for row in found]
+                is_small = len(chunks) <= limit
+                return chunks, await postings.everything(conn, project_id) if is_small else []
 
     async def match(self, project_id: str, asked: dict[str, float], limit: int) -> Matches:
         """Rank the project's chunks by the terms asked for, each with its weight."""
         with _translated():
             async with self._pool.connection() as conn:
-                try:
-                    return await postings.search(conn, project_id, asked, limit)
-                except psycopg.errors.UndefinedTable:
-                    return Matches()
+                return await postings.search(conn, project_id, asked, limit)
 
     async def fetch(self, project_id: str, places: Sequence[Place]) -> dict[Place, StoredChunk]:
         """Give the chunks at `places` and two on each side, of the project's indexed documents."""

@@ -65,6 +65,8 @@ class Searching:
     ) -> list[Passage]:
         """Give the passages, best first; as `Library.search`."""
         outline = self._with_quick(outline or await self._passages.outline(project_id))
+        if not outline.chunks:
+            return []
         vector = await self._embedder.embed_query(question.whole)
         corpus = await self._corpora.of(project_id, outline)
         if corpus is None:
