@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from psycopg.rows import DictRow
@@ -26,6 +27,7 @@ Scrub = Callable[[bool], Awaitable[bool]]
 False if it must be tried again.
 """
 
+_MOST_RACES = 3
 SETTLE_S = 10.0
 RETRY_S = 20.0
 
@@ -64,31 +66,42 @@ class Erasure:
 
     async def project(self, project_id: uuid.UUID, *, by: Principal) -> None:
         """Erase a project with its documents and conversations."""
+        await self._at_rest(partial(self._erase_project, project_id, by))
+
+    async def conversation(self, conversation_id: uuid.UUID, *, by: Principal) -> None:
+        """Erase a conversation with its messages and its memory."""
+        await self._at_rest(partial(self._erase_conversation, conversation_id, by))
+
+    async def _at_rest(self, erase: Callable[[bool], Awaitable[DictRow | None]]) -> None:
+        """Erase what gives null while a run goes on in it; at last that run with it.
+
+        So a question that came meanwhile is stopped too.
+        """
+        for even_running in (*[False] * _MOST_RACES, True):
+            if left := await erase(even_running):
+                return await self._go_on(left)
+
+    async def _erase_project(
+        self, project_id: uuid.UUID, by: Principal, even_running: bool
+    ) -> DictRow | None:
         rows = await rows_of(self._pool, _SELECT_CONVERSATIONS, (project_id,))
         await self._end_runs([row["id"] for row in rows])
         async with self._pool.connection() as connection, connection.transaction():
             for statement in _LOCK_PROJECT:
                 await connection.execute(statement, (project_id,))
+            running = await connection.execute(_SELECT_RUNNING_IN_PROJECT, (project_id,))
+            if running.rowcount and not even_running:
+                return None
             await connection.execute(_REMEMBER_CONVERSATIONS, (project_id,))
             cursor = await connection.execute("delete from projects where id = %s", (project_id,))
             if cursor.rowcount:
                 target = ("project", project_id)
                 await note(connection, by, "project.deleted", target=target, project_id=project_id)
-            left = await _remember(connection, project_id=project_id)
-        await self._go_on(left)
-
-    async def conversation(self, conversation_id: uuid.UUID, *, by: Principal) -> None:
-        """Erase a conversation with its messages and its memory."""
-        left = await self._erase_conversation(conversation_id, by)
-        # A question that came meanwhile is stopped too; a run that does not end is erased.
-        left = left or await self._erase_conversation(conversation_id, by, even_running=True)
-        assert left is not None
-        await self._go_on(left)
+            return await _remember(connection, project_id=project_id)
 
     async def _erase_conversation(
-        self, conversation_id: uuid.UUID, by: Principal, *, even_running: bool = False
+        self, conversation_id: uuid.UUID, by: Principal, even_running: bool
     ) -> DictRow | None:
-        """End the runs of a conversation and erase its rows; null if another run goes on then."""
         await self._end_runs([conversation_id])
         async with self._pool.connection() as connection, connection.transaction():
             # Who asks a question holds the conversation, so that after this no run begins.
@@ -176,6 +189,8 @@ _LOCK_PROJECT = (
     _TAKE_TURNS,
     "select from conversations where project_id = %s order by id for update",
     "select from documents where project_id = %s order by id for update",
+    # After this no conversation begins in it.
+    "select from projects where id = %s for update",
 )
 _REMEMBER = """
 insert into erasures (project_id, document_id, conversation_id)
@@ -187,6 +202,10 @@ insert into erasures (conversation_id) select id from conversations where projec
 """
 _LOCK_CONVERSATION = "select from conversations where id = %s for update"
 _SELECT_RUNNING = "select from runs where conversation_id = %s and status = 'running'"
+_SELECT_RUNNING_IN_PROJECT = """
+select from runs r join conversations c on c.id = r.conversation_id
+where c.project_id = %s and r.status = 'running'
+"""
 _DELETE_CONVERSATION = "delete from conversations where id = %s returning project_id"
 _SELECT_CONVERSATION = "select from conversations where id = %s"
 _SELECT_CONVERSATIONS = "select id from conversations where project_id = %s"

@@ -277,29 +277,38 @@ def test_delete_from_another_worker_ends_the_run_and_its_stream(
     seen.check()
 
 
-def test_a_question_that_meets_the_deletion_of_its_conversation_is_stopped(
-    workers: Workers, model: OpenAIStandIn
+@pytest.mark.parametrize("whole", ["conversation", "project"])
+def test_a_question_that_meets_the_deletion_of_what_it_is_in_is_stopped(
+    workers: Workers, model: OpenAIStandIn, whole: str
 ) -> None:
+    with workers.first.client() as http:
+        project = http.post("/projects", json={"name": "x"}).json()["project"]["id"]
     seen = Seen()
-    conversation = first_turn(workers, seen).events[0].data["conversationId"]
+    opened = asking(workers.first.url, project, "question first?", seen)
+    assert opened.last().name == "done"
+    conversation = opened.events[0].data["conversationId"]
+    path = {
+        "conversation": f"/chat/conversations/{conversation}",
+        "project": f"/projects/{project}",
+    }[whole]
     model.will(Answer(["Half", " an"], end="hang"))
-    delete = partial(httpx.delete, f"{workers.first.url}/chat/conversations/{conversation}")
     with ThreadPoolExecutor() as pool:
         with workers.first.changing() as holding:
             # The deletion comes to these when no run goes on, and before it comes to the rows.
             holding.execute(
                 "select from checkpoints where thread_id = %s for share", (conversation,)
             )
-            deleted = pool.submit(delete, timeout=30)
+            deleted = pool.submit(httpx.delete, workers.first.url + path, timeout=30)
             wait_until(lambda: waits_for_a_lock(workers.first), 30)
             reader = asking(
-                workers.first.url, workers.project, "question meanwhile?", seen,
-                conversationId=conversation,
+                workers.first.url, project, "question meanwhile?", seen,
+                **({"conversationId": conversation} if whole == "conversation" else {}),
             ).has(4)  # fmt: skip
         assert deleted.result().status_code == 204
     done = reader.last()
     assert (done.name, done.data.get("finishReason")) == ("done", "stopped")
-    assert left_of(workers.first, conversation, [str(reader.run_id)]) == {}
+    asked_in = reader.events[0].data["conversationId"]
+    assert left_of(workers.first, asked_in, [str(reader.run_id)]) == {}
     seen.check()
 
 
