@@ -56,12 +56,11 @@ def require_match(version: str | None, if_match: str | None, if_none_match: str 
     """
     if if_match is None and if_none_match is None:
         raise Refusal(428, "precondition_required", _CONDITION)
-    is_met = (if_match is None or names(if_match, version)) and (
-        if_none_match is None or not names(if_none_match, version, weak=True)
-    )
-    if not is_met and version and if_match == version:
-        raise Refusal(412, "changed", _QUOTES, headers={"ETag": etag(version)})
-    if not is_met:
+    if if_match is not None and not names(if_match, version):
+        if version and version in if_match:
+            raise Refusal(412, "changed", _NOT_STRONG, headers={"ETag": etag(version)})
+        raise changed(version)
+    if if_none_match is not None and names(if_none_match, version, weak=True):
         raise changed(version)
 
 
@@ -73,7 +72,8 @@ def changed(version: str | None) -> Refusal:
     return Refusal(412, "changed", sentence, headers={"ETag": etag(version)})
 
 
-_QUOTES = "If-Match lacks the quotes that belong to an ETag. Send it as you read it."
+# A proxy that compresses makes weak tags of strong ones.
+_NOT_STRONG = 'If-Match must be the version in quotes and without W/, as in "0f3a…".'
 _CONDITION = (
     "Say which version you edit: send its ETag as If-Match, or If-None-Match: * for a new text."
 )
