@@ -161,6 +161,14 @@ def test_each_relative_link_leads_to_a_file(page: Path) -> None:
     assert not broken, f"{page.name} links to what is not there: {broken}."
 
 
+def test_the_list_of_pages_names_each() -> None:
+    listed = re.findall(
+        r"^- \[[^]]+\]\(([\w-]+\.md)\)", (ROOT / "docs/README.md").read_text(), re.M
+    )
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert sorted(listed) == sorted(pages)
+
+
 @each_page
 def test_each_path_that_a_page_names_is_there(page: Path) -> None:
     names = {path.name for path in _files()}
