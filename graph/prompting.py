@@ -23,6 +23,8 @@ from graph.texts.wording import type_of
 from graph.tokens import Count, byte_count, most_tokens
 
 _SHORT = 50_000
+# Characters that take as long as it takes to put delimiters around one document.
+_OF_DELIMITERS = 100
 _MOST_KEPT = 4_096
 _WORTH_COUNTING_ONCE = 1_000
 _MOST_INJECTIONS = 50
@@ -248,9 +250,10 @@ def _by_dependency(state: State) -> tuple[dict[str, str], dict[str, str]]:
 
 def _length(state: State) -> int:
     """The characters of what a turn brought and found; its words come from the operator."""
+    documents = _documents_of(state)
     return (
         sum(len(message["content"]) for message in state["messages"])
-        + sum(map(len, _documents_of(state).values()))
+        + sum(len(path) + len(text) + _OF_DELIMITERS for path, text in documents.items())
         + sum(len(source["text"]) for source in _found(state))
     )
 

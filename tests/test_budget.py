@@ -371,6 +371,36 @@ def test_of_very_many_documents_the_warnings_name_the_first() -> None:
     assert found == [f"The document {path!r} {phrasing}" for path in paths[:50]]
 
 
+def test_very_many_small_documents_are_not_all_counted() -> None:
+    def counted(number: int) -> int:
+        state = some_turn(random.Random(0))
+        state["documents"] = {}
+        state["project_context"] = dict.fromkeys(map(str, range(number)), "")
+        texts: list[str] = []
+
+        def count(text: str) -> int:
+            texts.append(text)
+            return len(text)
+
+        Prompting().compose(state, Context(), 6000, count)
+        return len(texts)
+
+    assert counted(3000) == counted(6000)
+
+
+def test_a_prompt_of_very_many_small_documents_is_not_put_together_at_once() -> None:
+    state = some_turn(random.Random(0))
+    state["documents"], state["project_context"] = {}, {}
+    few, many = (dict.fromkeys(map(str, range(number)), "") for number in (10, 1000))
+
+    prompts = [
+        Prompting().short({**state, "project_context": context}, Context(), 1_000_000)
+        for context in (few, many)
+    ]
+
+    assert [len(prompt.documents) if prompt else None for prompt in prompts] == [10, None]
+
+
 def test_injection_phrasings_of_the_history_are_told_but_not_those_of_the_model() -> None:
     state = some_turn(random.Random(0))
     state["documents"], state["project_context"] = {}, {}
