@@ -211,6 +211,17 @@ FAULTS = [
         brief("order: 10", "order: ten"),
         error(BRIEF, 4, "wrong_value", "The value of 'order' must be a whole number."),
     ),
+    *(
+        fault(
+            f"a number of very many digits: {number[:4]}",
+            brief("order: 10", f"order: {number}"),
+            error(
+                BRIEF, 4, "wrong_value", "The value of 'order' must be a number of up to 6 digits."
+            ),
+        )
+        # YAML has other bases, in which such a number is read at once; Python does not write it.
+        for number in ("0x" + "f" * 9000, "-0x" + "f" * 9000, "1" + ":1" * 9000, "1000000")
+    ),
     fault(
         "a list that is a word",
         brief("depends_on: []", "depends_on: PLAN"),

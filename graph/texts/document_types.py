@@ -13,6 +13,7 @@ from graph.errors import TemplateFailed
 from graph.texts.front_matter import BrokenFrontMatter, Parts, split
 
 _MOST_ENTRIES = 100
+_LARGEST_ORDER = 999_999
 
 _Entries = Annotated[list[str], Field(max_length=_MOST_ENTRIES)]
 
@@ -28,7 +29,7 @@ class FrontMatter(BaseModel):
 
     title: str
     phase: str
-    order: int
+    order: Annotated[int, Field(ge=-_LARGEST_ORDER, le=_LARGEST_ORDER)]
     output_path: str
     depends_on: _Entries
     required_headings: _Entries
@@ -136,9 +137,12 @@ def _wrong(path: str, line: int, sentence: str) -> str:
 
 
 _KEYS = list(FrontMatter.model_fields)
+_FEW_DIGITS = f"a number of up to {len(str(_LARGEST_ORDER))} digits"
 _KINDS = {
     "string_type": "text; put it in quotes",
     "int_type": "a whole number",
+    "greater_than_equal": _FEW_DIGITS,
+    "less_than_equal": _FEW_DIGITS,
     "list_type": "a list, as in [ONE, TWO], or [] for none",
     "too_long": f"a list of at most {_MOST_ENTRIES} entries",
 }
