@@ -22,8 +22,8 @@ import numpy.typing as npt
 from chromadb.api.collection_configuration import CreateHNSWConfiguration
 
 from api.access.principals import LOCAL_USER
-from api.app import open_parts
 from api.dependencies import Parts
+from api.opening import open_parts
 from api.projects import NewProject, insert_project
 from api.settings import Settings
 from bench.growth import Measured, asked, show_ratios

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from api.access.principals import LOCAL_USER
-from api.app import open_parts
 from api.dependencies import Parts
+from api.opening import open_parts
 from api.projects import NewProject, insert_project
 from api.settings import Settings
 from bench.plain import PlainBM25, PlainChroma, pieces_of

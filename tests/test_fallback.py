@@ -18,8 +18,9 @@ from sse import events_of, names, read
 from standins.openai import Answer, End, OpenAIStandIn
 from standins.tavily import Page, SearchAnswer, TavilyStandIn
 
-from api.app import DIALECTS, AppState, create_app, open_parts
+from api.app import AppState, create_app
 from api.chat import ChatDialect
+from api.opening import DIALECTS, open_parts
 from api.runs.dialects import Told
 from api.runs.transcripts import Transcripts
 from api.settings import Settings

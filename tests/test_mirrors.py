@@ -12,7 +12,7 @@ import httpx
 import pytest
 from conftest import Service
 
-from api.app import DIALECTS
+from api.opening import DIALECTS
 from api.runs.mirrors import Mirrors
 from api.runs.rows import RunRow
 from api.wire import Frame

@@ -12,9 +12,9 @@ from conftest import make_database
 
 import api.runs.upkeep
 from api.access.principals import LOCAL_USER, know_principals
-from api.app import DIALECTS
 from api.database.migrations import migrate
 from api.fair_use import FairUse, Limits
+from api.opening import DIALECTS
 from api.runs.course import Watchers
 from api.runs.ending import Endings
 from api.runs.leases import Lease
