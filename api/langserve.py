@@ -42,7 +42,7 @@ def mount(app: FastAPI, pipeline: Pipeline, settings: Settings) -> None:
     # The playground cannot do without it, and nobody who reads our log can change that.
     warnings.filterwarnings("ignore", "astream_log is deprecated")
     # On the router: LangServe leaves a route of its own without the dependencies it is given.
-    router = APIRouter(route_class=_Route, dependencies=[Depends(admin)])
+    router = APIRouter(route_class=_Route, dependencies=[Depends(admin), Depends(_require_json)])
     asked = AfterValidator(partial(_asked, settings))
     add_routes(
         router,
@@ -101,8 +101,6 @@ class _Route(GuardedRoute):
                 response = await handle(request)
             except (RequestValidationError, ValidationError) as error:
                 raise _located(error.errors()) from error
-            except UnicodeDecodeError as error:
-                raise _located(["Invalid JSON body"]) from error
             if isinstance(response, EventSourceResponse):
                 response.body_iterator = _to_the_end(response.body_iterator)
             elif response.headers.get("content-type", "").startswith("text/html"):
@@ -125,12 +123,19 @@ def _policy(playground: str) -> str:
     )
 
 
-def _located(errors: Sequence[Any]) -> RequestValidationError:
-    """The errors with places in the body, which LangServe's own do not have."""
-    issues = [
-        issue if isinstance(issue, dict) else {"type": "json_invalid", "loc": (), "msg": str(issue)}
-        for issue in errors
-    ]
+async def _require_json(request: Request) -> None:
+    """Refuse a body that is no JSON, nested too deep, or has a number of thousands of digits."""
+    if request.method != "POST":
+        return
+    try:
+        await request.json()
+    except (ValueError, RecursionError) as error:
+        issue = {"type": "json_invalid", "loc": (), "msg": "Invalid JSON body"}
+        raise RequestValidationError([issue]) from error
+
+
+def _located(issues: Sequence[Any]) -> RequestValidationError:
+    """The issues with places in the body, which LangServe's own do not have."""
     return RequestValidationError([{**issue, "loc": ("body", *issue["loc"])} for issue in issues])
 
 

@@ -239,10 +239,15 @@ def test_another_input_in_a_batch_is_refused_too(http: httpx.Client, model: Open
     assert model.chats == []
 
 
-@pytest.mark.parametrize("body", [b"{", b'"\xff"'])
-def test_what_is_no_json_is_refused(http: httpx.Client, body: bytes) -> None:
-    answer = http.post(f"{BASE}/invoke", content=body)
-    assert (answer.status_code, answer.json()["success"]) == (400, False)
+@pytest.mark.parametrize(
+    "body", [b"{", b'"\xff"', b"[" * 100_000, b"1" * 5_000], ids=["half", "utf", "deep", "digits"]
+)
+@pytest.mark.parametrize("route", ["invoke", "batch", "stream", "stream_log", "stream_events"])
+def test_what_is_no_json_is_refused(http: httpx.Client, route: str, body: bytes) -> None:
+    answer = http.post(f"{BASE}/{route}", content=body)
+    issue = {"path": [], "message": "Invalid JSON body", "code": "json_invalid"}
+    error = {"name": "ZodError", "issues": [issue]}
+    assert (answer.status_code, answer.json()) == (400, {"success": False, "error": error})
 
 
 def test_characters_that_cannot_be_sent_are_taken_out(
