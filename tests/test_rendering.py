@@ -1,5 +1,8 @@
 """The language of prompts and templates: what it has, and what it refuses."""
 
+import gc
+
+import jinja2
 import pytest
 
 from graph.errors import TemplateFailed
@@ -106,3 +109,20 @@ def test_what_a_text_asks_for_is_known_with_its_lines() -> None:
     examined = examine("{{ b }}\n{% if a or not c %}{{ b }}{% endif %}\n{{ a|upper }}\n{{ 1 }}")
     assert dict(examined.variables) == {"b": 1, "a": 2, "c": 2}
     assert [line for line, _ in examined.problems] == [3, 4]
+
+
+def test_what_is_kept_of_texts_has_a_bound_in_memory_however_long_they_are() -> None:
+    def kept(mark: str, characters: int) -> int:
+        for number in range(40):
+            render(f"{mark} {number} " + "{{ name }}" * (characters // 10), **VALUES)
+        return _compiled_with(mark)
+
+    assert (kept("short", 1_000), kept("long", 20_000)) == (40, 8)
+
+
+def _compiled_with(mark: str) -> int:
+    """How many of Jinja's templates there are in memory that begin with `mark`."""
+    gc.collect()
+    templates = [thing for thing in gc.get_objects() if isinstance(thing, jinja2.Template)]
+    constants = [template.root_render_func.__code__.co_consts for template in templates]
+    return sum(any(str(one).startswith(mark) for one in some) for some in constants)

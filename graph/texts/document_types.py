@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,6 +10,7 @@ from rapidfuzz import process
 
 from graph.errors import TemplateFailed
 from graph.texts.front_matter import BrokenFrontMatter, Parts, split
+from graph.texts.keeping import kept
 
 _MOST_ENTRIES = 100
 _LARGEST_ORDER = 999_999
@@ -75,7 +75,7 @@ def version_of(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=256)
+@kept
 def document_type(name: str, path: str, source: str, example: str | None) -> DocumentType:
     """The type `name` from the template `source` at `path`.
 
@@ -89,7 +89,7 @@ def document_type(name: str, path: str, source: str, example: str | None) -> Doc
     )
 
 
-@lru_cache(maxsize=256)
+@kept
 def parsed(path: str, source: str) -> Template:
     """The template `source` taken apart; `path` is named in errors.
 

@@ -13,6 +13,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from graph.errors import TemplateFailed
+from graph.texts.keeping import kept
 
 # Characters of the longest text that may come out.
 _MAX_RENDERED = 20_000_000
@@ -50,7 +51,7 @@ def render(text: str, /, *, path: str = "This text", first_line: int = 1, **valu
         raise TemplateFailed(f"{path} cannot be used: {_reason(error)}") from error
 
 
-@lru_cache(maxsize=256)
+@kept
 def examine(text: str) -> Examined:
     """The variables and the problems of `text`, of which nothing is run."""
     try:
@@ -161,7 +162,7 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     return "".join(pieces)
 
 
-@lru_cache(maxsize=256)
+@kept
 def _compiled(text: str) -> Template:
     return _environment().from_string(text)
 
