@@ -1,7 +1,8 @@
 """What older clients of the drafting API still call: `/chat/generate` and `/chat/message`."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, JsonValue
@@ -53,7 +54,8 @@ async def generate(
         question=question,
         doc_type=await known_doc_type(service, body.doc_type, caller=caller),
         history=history,
-        project_context={clean(k): _as_text(v) for k, v in body.project_context.items()},
+        # In a thread, since it may be megabytes.
+        project_context=await asyncio.to_thread(_as_texts, body.project_context),
     )
     run_id = await service.turns.begin(
         asked, caller.id, "legacy", await key_for("legacy", key, body)
@@ -124,5 +126,8 @@ def code_of(error: PipelineError) -> str:
             return "ERR"
 
 
-def _as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value is allowed here
-    return clean(value if isinstance(value, str) else as_json(value))
+def _as_texts(context: Mapping[str, JsonValue]) -> dict[str, str]:
+    return {
+        clean(name): clean(value if isinstance(value, str) else as_json(value))
+        for name, value in context.items()
+    }
