@@ -11,7 +11,7 @@ from graph.sanitizing import clean
 from graph.state import UNSORTED, Prompts, Template
 from graph.texts.document_types import DocumentType, version_of
 from graph.texts.paths import PromptName, prompt_path
-from graph.texts.rendering import render
+from graph.texts.rendering import is_read, render
 from graph.texts.wording import Text, TextSet, Wording, text_set
 
 
@@ -37,12 +37,16 @@ class Pinning:
     ) -> tuple[Pinned, list[TextSet]]:
         """As `pin`, without holding up the event loop."""
         known = self._known.setdefault(wording, set())
-        if doc_type in known and not context.edits_prompts:
+        if doc_type in known and not context.edits_prompts and _is_read(wording, doc_type):
             return pin(wording, doc_type, context)
         # In a thread: what is new is parsed and compiled first, which takes milliseconds.
         pinned = await asyncio.to_thread(pin, wording, doc_type, context)
         known.add(doc_type)
         return pinned
+
+
+def _is_read(wording: Wording, doc_type: str) -> bool:
+    return doc_type == UNSORTED or is_read(wording.document_type(doc_type).body)
 
 
 def pin(wording: Wording, doc_type: str, context: Context) -> tuple[Pinned, list[TextSet]]:
@@ -65,7 +69,7 @@ def pin(wording: Wording, doc_type: str, context: Context) -> tuple[Pinned, list
         },
         "output_paths": wording.output_paths(),
     }
-    return pinned, [prompts, *([_sources(wording, kind)] if kind else [])]
+    return pinned, [prompts, *([text_set(wording.texts_of(kind))] if kind else [])]
 
 
 def _prompt(wording: Wording, name: PromptName, context: Context) -> Text:
@@ -75,11 +79,6 @@ def _prompt(wording: Wording, name: PromptName, context: Context) -> Text:
         return wording.prompt(name)
     text = clean(edited)
     return Text(prompt_path(name), text, version_of(text), "edit")
-
-
-def _sources(wording: Wording, kind: DocumentType) -> TextSet:
-    example = wording.example(kind.path)
-    return text_set([wording.text(kind.path), *([example] if example else [])])
 
 
 def _rendered(kind: DocumentType, context: Context) -> Template:

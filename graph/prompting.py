@@ -18,7 +18,7 @@ from graph.injections import injection_phrases
 from graph.sanitizing import one_line
 from graph.state import UNSORTED, Message, Prompts, Source, State, Template
 from graph.texts.paths import is_json, prompt_path
-from graph.texts.rendering import render
+from graph.texts.rendering import is_read, render
 from graph.texts.wording import type_of
 from graph.tokens import Count, byte_count, most_tokens
 
@@ -62,7 +62,10 @@ class Prompting:
         Raises:
             TemplateFailed: as `compose`.
         """
-        if _length(state) > _SHORT:
+        prompts = state["prompts"]
+        if _length(state) > _SHORT or not (
+            is_read(prompts["system"]) and is_read(prompts["layout"])
+        ):
             return None
         prompt = self._uncut(state, context, window)
         return self._warned(prompt, state) if prompt else None

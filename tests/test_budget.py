@@ -392,6 +392,7 @@ def test_a_prompt_of_very_many_small_documents_is_not_put_together_at_once() -> 
     state = some_turn(random.Random(0))
     state["documents"], state["project_context"] = {}, {}
     few, many = (dict.fromkeys(map(str, range(number)), "") for number in (10, 1000))
+    Prompting().compose(state, Context(), 1_000_000)
 
     prompts = [
         Prompting().short({**state, "project_context": context}, Context(), 1_000_000)

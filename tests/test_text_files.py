@@ -6,7 +6,10 @@ import re
 import shutil
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from folders import ANSWER, FRONT, PLAN, Folders
@@ -14,10 +17,13 @@ from timed import timed
 
 from graph.context import Context
 from graph.errors import TemplateFailed
-from graph.pinning import pin
+from graph.pinning import Pinning, pin
+from graph.prompting import Prompting
 from graph.settings import ROOT
+from graph.state import State
 from graph.texts.document_types import version_of
 from graph.texts.files import Files, _Stamp
+from graph.texts.rendering import render
 from graph.texts.texts import Texts
 from graph.texts.wording import type_of
 
@@ -300,3 +306,47 @@ def test_each_prompt_and_template_of_ours_can_be_used() -> None:
     assert (wording.problems, wording.faulty()) == ({}, {})
     for kind in wording.document_types():
         pin(wording, kind.name, Context())
+
+
+class _Counting(ThreadPoolExecutor):
+    """The threads of an event loop, which count what they are given to do."""
+
+    tasks = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.tasks += 1
+        return super().submit(fn, *args, **kwargs)
+
+
+def _forget_texts() -> None:
+    """Render so many long texts that no other is in memory any more."""
+    for number in range(30):
+        render(f"{number:05}" + "x" * 99_000)
+
+
+def test_only_what_is_in_memory_is_pinned_in_the_event_loop(folders: Folders) -> None:
+    folders.write_type("# {{ project_name }}\n\n## Why\n")
+
+    async def tasks() -> list[int]:
+        threads = _Counting()
+        asyncio.get_running_loop().set_default_executor(threads)
+        wording, pinning, counted = folders.files(), Pinning(), []
+        for forget in (False, False, True, False):
+            if forget:
+                _forget_texts()
+            pinned, _ = await pinning.pin(wording, "PLAN", Context(project_name="Tidewatch"))
+            assert pinned == pin(wording, "PLAN", Context(project_name="Tidewatch"))[0]
+            counted.append(threads.tasks)
+        return counted
+
+    assert asyncio.run(tasks()) == [1, 1, 2, 2]
+
+
+def test_only_prompts_that_are_in_memory_are_filled_in_the_event_loop(folders: Folders) -> None:
+    pinned, _ = pin(folders.files(), "PLAN", Context())
+    state: State = {"messages": [{"role": "user", "content": "Draft it."}], **pinned}
+    prompting = Prompting()
+    _forget_texts()
+    assert prompting.short(state, Context(), 32_768) is None
+    composed = prompting.compose(state, Context(), 32_768)
+    assert prompting.short(state, Context(), 32_768) == composed

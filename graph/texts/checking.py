@@ -9,7 +9,7 @@ from graph.sanitizing import clean
 from graph.state import UNSORTED
 from graph.texts.files import Files
 from graph.texts.findings import TextFinding, error, first_of, in_order, warning
-from graph.texts.keeping import kept
+from graph.texts.keeping import Kept
 from graph.texts.language_checks import prompt_findings
 from graph.texts.paths import (
     PROMPT_NAMES,
@@ -197,7 +197,7 @@ def _files_in(name: str, folder: Path) -> Iterator[str]:
 # An edit is checked together with all texts around it, of which none has changed.
 
 
-@kept
+@Kept
 def _template(path: str, text: str) -> tuple[Template | None, list[TextFinding]]:
     read = read_template(path, _place(path), text)
     if isinstance(read, Template):
@@ -205,13 +205,13 @@ def _template(path: str, text: str) -> tuple[Template | None, list[TextFinding]]
     return None, first_of(read)
 
 
-@kept
+@Kept
 def _example(
     path: str, output_path: str, headings: tuple[str, ...], text: str
 ) -> list[TextFinding]:
     return first_of(example_findings(path, output_path, headings, text))
 
 
-@kept
+@Kept
 def _prompt(path: str, text: str) -> list[TextFinding]:
     return first_of(prompt_findings(path, _place(path), text))

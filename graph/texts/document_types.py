@@ -10,7 +10,7 @@ from rapidfuzz import process
 
 from graph.errors import TemplateFailed
 from graph.texts.front_matter import BrokenFrontMatter, Parts, split
-from graph.texts.keeping import kept
+from graph.texts.keeping import Kept
 
 _MOST_ENTRIES = 100
 _LARGEST_ORDER = 999_999
@@ -75,7 +75,6 @@ def version_of(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-@kept
 def document_type(name: str, path: str, source: str, example: str | None) -> DocumentType:
     """The type `name` from the template `source` at `path`.
 
@@ -89,7 +88,7 @@ def document_type(name: str, path: str, source: str, example: str | None) -> Doc
     )
 
 
-@kept
+@Kept
 def parsed(path: str, source: str) -> Template:
     """The template `source` taken apart; `path` is named in errors.
 

@@ -13,7 +13,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from graph.errors import TemplateFailed
-from graph.texts.keeping import kept
+from graph.texts.keeping import Kept
 
 # Characters of the longest text that may come out.
 _MAX_RENDERED = 20_000_000
@@ -51,7 +51,12 @@ def render(text: str, /, *, path: str = "This text", first_line: int = 1, **valu
         raise TemplateFailed(f"{path} cannot be used: {_reason(error)}") from error
 
 
-@kept
+def is_read(text: str) -> bool:
+    """Whether `text` is in memory as it was read, so that to render it takes no milliseconds."""
+    return examine.holds(text) and _compiled.holds(text)
+
+
+@Kept
 def examine(text: str) -> Examined:
     """The variables and the problems of `text`, of which nothing is run."""
     try:
@@ -162,7 +167,7 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     return "".join(pieces)
 
 
-@kept
+@Kept
 def _compiled(text: str) -> Template:
     return _environment().from_string(text)
 

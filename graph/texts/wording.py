@@ -10,7 +10,13 @@ from rapidfuzz import process
 
 from graph.errors import TemplateFailed, UnknownType
 from graph.state import UNSORTED
-from graph.texts.document_types import DocumentType, document_type, parsed, version_of
+from graph.texts.document_types import (
+    DocumentType,
+    FrontMatter,
+    document_type,
+    parsed,
+    version_of,
+)
 from graph.texts.files import Snapshot
 from graph.texts.paths import PROMPT_NAMES, PromptName, example_path, place_of, prompt_path
 
@@ -83,6 +89,7 @@ class Wording:
         self.problems: Mapping[str, str] = MappingProxyType(
             {path: words for path, words in files.problems.items() if path not in self.texts}
         )
+        self._types: dict[str, DocumentType] = {}
 
     def text(self, path: str) -> Text:
         """The text at `path`.
@@ -107,31 +114,19 @@ class Wording:
         return {name: self.prompt(name) for name in PROMPT_NAMES if prompt_path(name) in self.texts}
 
     def document_type(self, name: str) -> DocumentType:
-        """The document type `name`.
+        """The document type `name`, read once.
 
         Raises:
             TemplateFailed: there is no such type, or its template or example is not in order.
         """
-        if name not in self._paths:
-            raise UnknownType(f"There is no document type {name!r}. {self.nearest(name)}")
-        path = self._paths[name]
-        source = self.text(path).content
-        example = self.example(path)
-        return document_type(name, path, source, example.content if example else None)
+        if name not in self._types:
+            self._types[name] = self._read(name)
+        return self._types[name]
 
-    def example(self, path: str) -> Text | None:
-        """The example beside the template at `path`, null where there is none.
-
-        Raises:
-            TemplateFailed: the template's front matter is not in order, or its file, or the
-                example's, cannot be used.
-        """
-        about = parsed(path, self.text(path).content).about
-        place = place_of(path)
-        assert place is not None
-        assert place.phase is not None
-        beside = example_path(place.phase, place.name, about.output_path)
-        return self.text(beside) if beside in self.texts or beside in self.problems else None
+    def texts_of(self, kind: DocumentType) -> list[Text]:
+        """What `kind` was read from: its template, and the example where it has one."""
+        example = self._example(kind.path, kind.about)
+        return [self.text(kind.path), *([example] if example else [])]
 
     def document_types(self) -> list[DocumentType]:
         """The types in a project's course. UNSORTED has no template; faulty ones are left out."""
@@ -153,6 +148,26 @@ class Wording:
         """A sentence that names the known types most like `name`."""
         best = process.extract(name.upper(), [UNSORTED, *self._paths], limit=3)
         return f"The nearest known types are {', '.join(match for match, _, _ in best)}."
+
+    def _read(self, name: str) -> DocumentType:
+        if name not in self._paths:
+            raise UnknownType(f"There is no document type {name!r}. {self.nearest(name)}")
+        path = self._paths[name]
+        source = self.text(path).content
+        example = self._example(path, parsed(path, source).about)
+        return document_type(name, path, source, example.content if example else None)
+
+    def _example(self, path: str, about: FrontMatter) -> Text | None:
+        """The example beside the template at `path`, null where there is none.
+
+        Raises:
+            TemplateFailed: its file cannot be used.
+        """
+        place = place_of(path)
+        assert place is not None
+        assert place.phase is not None
+        beside = example_path(place.phase, place.name, about.output_path)
+        return self.text(beside) if beside in self.texts or beside in self.problems else None
 
     @cached_property
     def _paths(self) -> dict[str, str]:
