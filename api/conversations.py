@@ -256,11 +256,18 @@ async def seen_chunk(chunk_id: uuid.UUID, service: Service, caller: Caller) -> C
 
 async def _shown(chunk_id: uuid.UUID, service: Parts, caller: Principal) -> ChunkSource:
     """A page of the web, or a passage of what was replaced, as a run that goes on has shown it."""
-    project_id, source = service.runs.source(str(chunk_id), caller.id) or (None, None)
-    if source is None:
+    shown = service.runs.source(str(chunk_id), caller.id)
+    if shown is None:
         raise not_found("chunk")
-    place = {**about(caller), "project": project_id, "url": source["url"]}
-    if not await rows_of(service.pool, _SEES, {**place, "name": source["document_name"]}):
+    run, source = shown
+    values = {
+        **about(caller),
+        "project": run.project_id,
+        "run": run.id,
+        "url": source["url"],
+        "name": source["document_name"],
+    }
+    if not await rows_of(service.pool, _SEES, values):
         raise not_found("chunk")
     return ChunkSource(
         document_id=source["document_id"] and uuid.UUID(source["document_id"]),
@@ -321,10 +328,12 @@ join {ACCESS} access on access.project_id = p.project_id
 where p.chunk_id = %(id)s and c.owner_id = %(me)s and access_tier is not null
 order by m.created_at desc limit 1
 """
-# What was erased is shown no more.
+# What was erased is shown no more, though another document has its name by now: a run that goes on
+# can be followed unless it has shown what was erased.
 _SEES = f"""
 select from {ACCESS} access
 where access.project_id = %(project)s and access_tier is not null and (
     %(url)s::text is not null
-    or exists (select from documents d where d.project_id = %(project)s and d.name = %(name)s))
+    or exists (select from documents d where d.project_id = %(project)s and d.name = %(name)s)
+        and exists (select from runs r where r.id = %(run)s and r.is_followable))
 """

@@ -215,6 +215,36 @@ def test_a_run_that_goes_on_while_its_document_is_erased_cannot_be_followed_afte
     assert [one.get("quote", "") for one in messages[1]["citations"]] == [""]
 
 
+def test_what_was_erased_is_shown_no_more_where_another_document_has_its_name_by_now(
+    http: httpx.Client, project: str, model: OpenAIStandIn, service: Service
+) -> None:
+    document = upload(http, project, "a.md", b"# Pier\n\nThe pier is made of oak.")
+    model.will(Answer(["The pier is made of oak [1]."], end="hang"))
+    body = {"message": "pier?"}
+    with (
+        http.stream("POST", f"/chat/projects/{project}", json=body) as response,
+        service.client() as other,
+    ):
+        events = live(response.iter_lines())
+        meta, sources, _ = (next(events).data for _ in range(3))
+        run, [chunk] = meta["messageId"], sources["chunks"]
+        path = f"/chat/chunks/{chunk['id']}/source"
+        noted = "select from runs where id = %s and document_names <> '{}'"
+        eventually(lambda: service.query(noted, run), 5)
+        shown = [other.get(path).status_code]
+        other.delete(f"/documents/{document['id']}").raise_for_status()
+        upload(other, project, "a.md", b"# Pier\n\nThe pier is gone.")
+        shown.append(other.get(path).status_code)
+        other.post(f"/runs/{run}/stop").raise_for_status()
+        shown.append(other.get(path).status_code)
+        conversation = other.get(f"/chat/conversations/{meta['conversationId']}").json()
+    assert shown == [200, 404, 404]
+    answer = conversation["conversation"]["messages"][1]
+    assert (answer["content"], answer["status"]) == ("The pier is made of oak [1].", "stopped")
+    assert [one["quote"] for one in answer["citations"]] == [""]
+    assert service.query("select from cited_passages where message_id = %s", run) == []
+
+
 def test_a_key_leads_to_no_stream_that_showed_what_was_erased_neither_live_nor_later(
     http: httpx.Client, project: str, model: OpenAIStandIn
 ) -> None:

@@ -108,7 +108,8 @@ class Endings:
 async def _lock(connection: Connection, end: End) -> dict[str, Any]:
     """The run as it stands; null in all columns where it is gone.
 
-    `names` are those of the documents that are still there.
+    `names` are those of the documents that are still there. None is taken for it once one was
+    erased that the run has shown: another may have its name by now.
     """
     values = {
         "conversation": end.row.conversation_id,
@@ -236,13 +237,13 @@ named as (
     order by d.id for key share
 ),
 locked as (
-    select id, status, seq, process_id from runs
+    select id, status, seq, process_id, is_followable from runs
     where id = %(run)s and (select count(*) from named) >= 0 for no key update
 )
 """
 _LOCK = f"""
 with {_LOCKING}
-select locked.*, (select array_agg(name) from named) as names
+select locked.*, (select array_agg(name) from named where is_followable) as names
 from (values (1)) as always left join locked on true
 """
 # The batches of a whole log begin with the first event.
@@ -301,6 +302,7 @@ with {_LOCKING},
 ready as (
     select id from locked
     where status = 'running' and process_id = %(process)s
+        and (is_followable or %(needed)s::text[] = '{{}}')
         and array(select name from named) @> %(needed)s::text[]
 ),
 {_STORING}

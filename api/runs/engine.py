@@ -260,8 +260,8 @@ class Runs:
             raise stream_gone()
         return self._following.follow(row, 0)
 
-    def source(self, chunk_id: str, owner_id: uuid.UUID) -> tuple[uuid.UUID, Source] | None:
-        """A passage that a run of this process has shown its owner, with its project."""
+    def source(self, chunk_id: str, owner_id: uuid.UUID) -> tuple[RunRow, Source] | None:
+        """A passage that a run of this process has shown its owner, in a project."""
         return self._following.source(chunk_id, owner_id)
 
     async def close(self, grace_s: float) -> None:

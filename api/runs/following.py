@@ -41,13 +41,13 @@ class Following:
         async for first, frames in self._mirrors.follow(row, after, silence_s=KEEP_ALIVE_S):
             yield encode(run_id, first, frames) if frames else KEEP_ALIVE
 
-    def source(self, chunk_id: str, owner_id: uuid.UUID) -> tuple[uuid.UUID, Source] | None:
+    def source(self, chunk_id: str, owner_id: uuid.UUID) -> tuple[RunRow, Source] | None:
         """What `Runs.source` gives."""
         for run in self._runs.values():
-            project_id = run.row.project_id
-            for source in run.sources if run.row.owner_id == owner_id else ():
-                if project_id and source["id"] == chunk_id:
-                    return project_id, source
+            if run.row.project_id and run.row.owner_id == owner_id:
+                for source in run.sources:
+                    if source["id"] == chunk_id:
+                        return run.row, source
         return None
 
     @asynccontextmanager
