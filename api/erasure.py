@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from functools import partial
 from typing import Any
 
@@ -73,9 +73,9 @@ class Erasure:
         await self._at_rest(partial(self._erase_conversation, conversation_id, by))
 
     async def _at_rest(self, erase: Callable[[bool], Awaitable[DictRow | None]]) -> None:
-        """Erase what gives null while a run goes on in it; at last that run with it.
+        """Erase what gives null where a question came meanwhile; at last that run with it.
 
-        So a question that came meanwhile is stopped too.
+        So its run is stopped too.
         """
         for even_running in (*[False] * _MOST_RACES, True):
             if left := await erase(even_running):
@@ -85,12 +85,12 @@ class Erasure:
         self, project_id: uuid.UUID, by: Principal, even_running: bool
     ) -> DictRow | None:
         rows = await rows_of(self._pool, _SELECT_CONVERSATIONS, (project_id,))
-        await self._end_runs([row["id"] for row in rows])
+        ended = await self._end_runs([row["id"] for row in rows])
         async with self._pool.connection() as connection, connection.transaction():
             for statement in _LOCK_PROJECT:
                 await connection.execute(statement, (project_id,))
             running = await connection.execute(_SELECT_RUNNING_IN_PROJECT, (project_id,))
-            if running.rowcount and not even_running:
+            if {row["id"] for row in await running.fetchall()} - ended and not even_running:
                 return None
             await connection.execute(_REMEMBER_CONVERSATIONS, (project_id,))
             cursor = await connection.execute("delete from projects where id = %s", (project_id,))
@@ -102,12 +102,12 @@ class Erasure:
     async def _erase_conversation(
         self, conversation_id: uuid.UUID, by: Principal, even_running: bool
     ) -> DictRow | None:
-        await self._end_runs([conversation_id])
+        ended = await self._end_runs([conversation_id])
         async with self._pool.connection() as connection, connection.transaction():
             # Who asks a question holds the conversation, so that after this no run begins.
             await connection.execute(_LOCK_CONVERSATION, (conversation_id,))
             running = await connection.execute(_SELECT_RUNNING, (conversation_id,))
-            if running.rowcount and not even_running:
+            if {row["id"] for row in await running.fetchall()} - ended and not even_running:
                 return None
             cursor = await connection.execute(_DELETE_CONVERSATION, (conversation_id,))
             for row in await cursor.fetchall():
@@ -126,10 +126,12 @@ class Erasure:
                 # way has written what it had.
                 await asyncio.sleep(SETTLE_S)
 
-    async def _end_runs(self, conversations: list[uuid.UUID]) -> None:
-        await self._runs.stop_in(conversations)
+    async def _end_runs(self, conversations: list[uuid.UUID]) -> Set[uuid.UUID]:
+        """The runs that it has tried to end."""
+        ended = await self._runs.stop_in(conversations)
         # Before the rows: should this fail, the same request can be sent again.
         await self._saver.forget([str(one) for one in conversations])
+        return ended
 
     async def _go_on(self, left: DictRow) -> None:
         self._news.set()
@@ -201,9 +203,9 @@ _REMEMBER_CONVERSATIONS = """
 insert into erasures (conversation_id) select id from conversations where project_id = %s
 """
 _LOCK_CONVERSATION = "select from conversations where id = %s for update"
-_SELECT_RUNNING = "select from runs where conversation_id = %s and status = 'running'"
+_SELECT_RUNNING = "select id from runs where conversation_id = %s and status = 'running'"
 _SELECT_RUNNING_IN_PROJECT = """
-select from runs r join conversations c on c.id = r.conversation_id
+select r.id from runs r join conversations c on c.id = r.conversation_id
 where c.project_id = %s and r.status = 'running'
 """
 _DELETE_CONVERSATION = "delete from conversations where id = %s returning project_id"

@@ -274,6 +274,23 @@ def test_a_stream_that_showed_an_older_version_is_gone_with_the_document(
     assert http.get(f"/runs/{run}/stream").status_code == 410
 
 
+def test_a_conversation_is_erased_before_it_is_known_that_who_answers_in_it_is_dead(
+    http: httpx.Client, project: str, service: Service
+) -> None:
+    _, conversation = asked(http, project, "pier?")
+    dead, run = uuid.uuid4(), uuid.uuid4()
+    with service.changing() as connection:
+        connection.execute("insert into processes values (%s, now() + interval '12 s')", (dead,))
+        connection.execute(_BEGIN_ANSWER, {"id": run, "conversation": conversation})
+        connection.execute(_BEGIN_RUN, {"id": run, "conversation": conversation, "process": dead})
+    http.delete(f"/chat/conversations/{conversation}").raise_for_status()
+    in_time = service.query(
+        "select lease_until > now() as it_is from processes where id = %s", dead
+    )
+    assert in_time == [{"it_is": True}]
+    assert service.query("select from runs where id = %s", run) == []
+
+
 def test_vectors_that_could_not_be_erased_are_erased_by_the_next_process(
     postgres_url: str, tmp_path: Path
 ) -> None:
@@ -452,3 +469,14 @@ def test_the_files_are_not_taken_for_clean_while_somebody_may_still_read_what_wa
         monkeypatch.setattr(scrubbing, "_PATIENCE_S", 30)
         assert asyncio.run(scrubbing.scrub(url, documents=False)) is True
     assert asyncio.run(scrubbing.scrub(url, documents=True)) is True
+
+
+_BEGIN_ANSWER = """
+insert into messages (id, conversation_id, role, content, status)
+values (%(id)s, %(conversation)s, 'assistant', '', 'streaming')
+"""
+_BEGIN_RUN = """
+insert into runs (id, conversation_id, owner_id, status, process_id, api)
+select %(id)s, id, owner_id, 'running', %(process)s, 'chat'
+from conversations where id = %(conversation)s
+"""

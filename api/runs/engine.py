@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -228,10 +228,14 @@ class Runs:
         await self._stop(await self.get(run_id, owner_id))
         return await self.get(run_id, owner_id)
 
-    async def stop_in(self, conversation_ids: Sequence[uuid.UUID]) -> None:
-        """End the runs of conversations that are about to be erased."""
-        for row in await self._rows.running_in(conversation_ids):
-            await self._stop(row)
+    async def stop_in(self, conversation_ids: Sequence[uuid.UUID]) -> Set[uuid.UUID]:
+        """End the runs of conversations that are about to be erased, and give their ids.
+
+        One that cannot be ended within 5 seconds goes on: its process does not answer.
+        """
+        rows = await self._rows.running_in(conversation_ids)
+        await asyncio.gather(*map(self._stop, rows))
+        return {row.id for row in rows}
 
     async def stream(
         self, run_id: uuid.UUID, owner_id: uuid.UUID, after: int
