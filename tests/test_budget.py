@@ -388,6 +388,12 @@ def test_very_many_small_documents_are_not_all_counted() -> None:
     assert counted(3000) == counted(6000)
 
 
+def test_a_document_that_fits_is_found_behind_very_many_that_do_not() -> None:
+    too_long = [Part("", str(n), "x" * 1000) for n in range(1500)]
+    short = Part("", "short", "x" * 100)
+    assert Budget(1200, len).fit([*too_long, short, *too_long]) == [short]
+
+
 def test_a_prompt_of_very_many_small_documents_is_not_put_together_at_once() -> None:
     state = some_turn(random.Random(0))
     state["documents"], state["project_context"] = {}, {}
